@@ -1,0 +1,111 @@
+/**
+ * What the runner sees of Beam: a compiled pipeline, its stages, and the tentative bundle of one shard.
+ * Times are milliseconds since 1970; no I/O and no clock anywhere behind this surface.
+ */
+
+/** A window: `global`, or the half-open interval [startMs, endMs). */
+export type BoundedWindow =
+  | { readonly kind: "global" }
+  | { readonly kind: "interval"; readonly startMs: number; readonly endMs: number };
+
+/** Pane information, Beam model "PaneInfo". */
+export interface Pane {
+  readonly index: number;
+  readonly nonSpeculativeIndex: number;
+  readonly timing: "EARLY" | "ON_TIME" | "LATE" | "UNKNOWN";
+  readonly isFirst: boolean;
+  readonly isLast: boolean;
+}
+
+/** A source of the pipeline, as construction declared it; `config` is what the transform was made with. */
+export interface CompiledSource {
+  /** From the transform's name; stable over builds of the same code. */
+  readonly id: string;
+  readonly kind: "znode-changes" | "impulse";
+  readonly config: unknown;
+  /** The stages that read it. */
+  readonly consumers: readonly string[];
+}
+
+/** PTransforms fused up to the next shuffle. */
+export interface CompiledStage {
+  /** From the root transform's name or its place in construction, never from function text. */
+  readonly id: string;
+  readonly kind: "ordinary" | "aggregate";
+  readonly upstream: readonly { readonly type: "source" | "stage"; readonly id: string }[];
+  /** Ids of the stages whose inboxes it feeds. */
+  readonly downstream: readonly string[];
+  /** Full names of the transforms in it, for messages. */
+  readonly transforms: readonly string[];
+}
+
+export interface CompiledPipeline {
+  readonly name: string;
+  /** SHA-256 (hex) of the graph, free of function text and of random or minified names. */
+  readonly fingerprint: string;
+  readonly sources: readonly CompiledSource[];
+  /** In the order in which data flows. */
+  readonly stages: readonly CompiledStage[];
+  /** Decodes nothing: an empty shard of the stage, or the one whose state `BundleResult.encodeState` wrote. */
+  openShard(stageId: string, encodedState?: Uint8Array): StageShard;
+}
+
+/** The committed state of one shard of one stage, decoded. Immutable from outside. */
+export interface StageShard {
+  /** Starts a bundle on top of this state; nothing of it is visible here. */
+  beginBundle(inputWatermarkMs: number): TentativeBundle;
+}
+
+/** All that a bundle would change, until its commit. */
+export interface TentativeBundle {
+  /** One element of a source, in the global window, at its event time. */
+  processSourceElement(value: unknown, timestampMs: number): void;
+  /** One element as a `BundleOutput.bytes` of the stage upstream. */
+  processElement(encoded: Uint8Array): void;
+  /**
+   * Moves the input watermark on and fires what is due, in order, at most `maxTimers`.
+   * Returns true while more is due at this watermark.
+   */
+  advanceWatermark(watermarkMs: number, maxTimers: number): boolean;
+  /** Bytes that outputs and effects hold so far; a cheap estimate for cutting a bundle. */
+  readonly pendingBytes: number;
+  /** Ends the bundle (finishBundle of the DoFns included). The bundle is used up. */
+  finish(): BundleResult;
+}
+
+/** One element for a downstream stage. */
+export interface BundleOutput {
+  readonly bytes: Uint8Array;
+  readonly timestampMs: number;
+  /** Unsigned 32-bit hash of the key by value; equal keys have equal hashes in every process. */
+  readonly keyHash: number;
+}
+
+/** What a sink transform asks for; `payload` is what its function returned. Carried out by the commit. */
+export interface SinkEffect {
+  readonly sink: string;
+  readonly transform: string;
+  readonly payload: unknown;
+  readonly window: BoundedWindow;
+  readonly pane: Pane;
+  readonly timestampMs: number;
+}
+
+export interface BundleResult {
+  /** By id of the downstream stage, in the order of emission. */
+  readonly outputs: ReadonlyMap<string, readonly BundleOutput[]>;
+  readonly effects: readonly SinkEffect[];
+  /** The shard after this bundle: what to go on with once the commit has succeeded. */
+  readonly shard: StageShard;
+  /** Undefined where the shard holds no state. */
+  encodeState(): Uint8Array | undefined;
+  /** The smallest output time that the shard still holds back; Infinity if none. */
+  readonly holdMs: number;
+  /** The smallest input watermark at which something will fire; Infinity if none. */
+  readonly nextTimerMs: number;
+  readonly counters: {
+    readonly elementsIn: number;
+    readonly elementsOut: number;
+    readonly droppedLate: number;
+  };
+}
