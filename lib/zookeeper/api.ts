@@ -111,8 +111,12 @@ export interface ZooKeeperClient {
   delete(path: string, version?: number): Promise<void>;
   /** exists (opcode 3): null where there is no such znode. */
   exists(path: string): Promise<Stat | null>;
-  /** getData (opcode 4). */
-  getData(path: string): Promise<{ data: Buffer; stat: Stat }>;
+  /**
+   * getData (opcode 4). `zxid` is the reply header's: the last transaction that the server had applied, so that
+   * every event up to it has been heard before and none after it is reflected. An absent znode rejects with
+   * NoNodeError, whose `zxid` says the same.
+   */
+  getData(path: string): Promise<{ data: Buffer; stat: Stat; zxid: bigint }>;
   /** setData (opcode 5). */
   setData(path: string, data: Uint8Array, version?: number): Promise<Stat>;
   /** getChildren2 (opcode 12): names, not paths, in no particular order. */

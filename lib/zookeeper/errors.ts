@@ -9,6 +9,8 @@ export type Outcome = "retryable" | "terminal" | "ambiguous";
 /** Every error that the client raises. `code` is the server's (KeeperException.Code), or a name of ours in `name`. */
 export class ZooKeeperError extends Error {
   override readonly name: string = "ZooKeeperError";
+  /** The zxid in the header of the reply that brought this error: the server had applied everything up to it. */
+  zxid: bigint | undefined = undefined;
   constructor(
     message: string,
     readonly outcome: Outcome,
@@ -43,6 +45,10 @@ export class NoChildrenForEphemeralsError extends ZooKeeperError {
 /** -102: the ACL does not allow it. */
 export class NoAuthError extends ZooKeeperError {
   override readonly name = "NoAuthError";
+}
+/** -115: the server refuses the credentials or does not know the scheme. The client closes: no retry helps. */
+export class AuthFailedError extends ZooKeeperError {
+  override readonly name = "AuthFailedError";
 }
 /** -4: the request was sent and its reply was lost. Ambiguous for writes, retryable for reads. */
 export class ConnectionLossError extends ZooKeeperError {

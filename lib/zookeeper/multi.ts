@@ -1,0 +1,128 @@
+import type { MultiResult, Op, OpResult } from "./api";
+import type { JuteReader, JuteWriter } from "./codec/jute";
+import { Code, errorFromCode } from "./error-codes";
+import { InvalidArgumentError, MultiError } from "./errors";
+import { checkPath, withChroot, withoutChroot } from "./paths";
+import {
+  CREATE_FLAGS,
+  OPEN_ACL,
+  OpCode,
+  readCreate2Response,
+  readMultiHeader,
+  readStat,
+  unexpected,
+  writeCreateRequest,
+  writeMultiHeader,
+  writeSetDataRequest,
+  writeVersionedPathRequest,
+} from "./records";
+
+const ANY_VERSION = -1;
+const NO_DATA = new Uint8Array(0);
+const OP_CODES = {
+  create: OpCode.create2,
+  delete: OpCode.delete,
+  setData: OpCode.setData,
+  check: OpCode.check,
+} as const;
+
+/** Rejects operations that the server would reject, naming the place of the first one. */
+export function checkOps(ops: readonly Op[]): void {
+  ops.forEach((op, index) => {
+    if (!(op.type in OP_CODES)) {
+      throw new InvalidArgumentError(
+        `Operation ${index} of the multi has the unknown type ${op.type}.`,
+        "terminal",
+      );
+    }
+    try {
+      checkPath(op.path, op.type === "create" && op.mode?.endsWith("sequential"));
+    } catch (error) {
+      throw new InvalidArgumentError(
+        `Operation ${index} of the multi: ${(error as Error).message}`,
+        "terminal",
+        undefined,
+        op.path,
+      );
+    }
+  });
+}
+
+/** MultiTransactionRecord = (MultiHeader, request)*, MultiHeader{type -1, done} */
+export function writeMulti(writer: JuteWriter, chroot: string, ops: readonly Op[]): void {
+  for (const op of ops) {
+    writeMultiHeader(writer, OP_CODES[op.type], false);
+    writeOp(writer, withChroot(chroot, op.path), op);
+  }
+  writeMultiHeader(writer, OpCode.error, true);
+}
+
+function writeOp(writer: JuteWriter, path: string, op: Op): void {
+  switch (op.type) {
+    case "create": {
+      const flags = CREATE_FLAGS[op.mode ?? "persistent"];
+      writeCreateRequest(writer, path, op.data ?? NO_DATA, op.acl ?? OPEN_ACL, flags);
+      break;
+    }
+    case "setData":
+      writeSetDataRequest(writer, path, op.data, op.version ?? ANY_VERSION);
+      break;
+    default:
+      writeVersionedPathRequest(writer, path, op.version ?? ANY_VERSION);
+  }
+}
+
+/**
+ *   MultiResponse = (MultiHeader, result)*, MultiHeader{type -1, done}
+ *   result        = Create2Response | SetDataResponse | nothing | ErrorResponse (type -1) = int err
+ *
+ * When the multi failed, every operation has an ErrorResponse: 0 before the one that failed, its code, and -2
+ * (RuntimeInconsistency) behind it.
+ */
+export function readMulti(
+  reader: JuteReader,
+  chroot: string,
+  ops: readonly Op[],
+  zxid: bigint,
+): MultiResult | MultiError {
+  const results: OpResult[] = [];
+  let failure: MultiError | undefined;
+  for (let index = 0; ; index += 1) {
+    const header = readMultiHeader(reader);
+    if (header.done) break;
+    const op = ops[index] ?? unexpected(`more results than the ${ops.length} operations of the multi`);
+    if (header.type === OpCode.error) failure ??= failureOf(reader.int(), index, op);
+    else results.push(readResult(reader, header.type, chroot));
+  }
+  if (failure) return failure;
+  if (results.length !== ops.length)
+    unexpected(`${results.length} results for ${ops.length} operations of a multi`);
+  return { zxid, results };
+}
+
+function failureOf(code: number, index: number, op: Op): MultiError | undefined {
+  if (code === Code.ok || code === Code.runtimeInconsistency) return undefined;
+  const cause = errorFromCode(code, op.type, op.path, true);
+  return new MultiError(
+    `Operation ${index} of the multi failed, so none was applied: ${cause.message}`,
+    index,
+    cause,
+  );
+}
+
+function readResult(reader: JuteReader, type: number, chroot: string): OpResult {
+  switch (type) {
+    case OpCode.create2: {
+      const { path, stat } = readCreate2Response(reader);
+      return { type: "create", path: withoutChroot(chroot, path), stat };
+    }
+    case OpCode.setData:
+      return { type: "setData", stat: readStat(reader) };
+    case OpCode.delete:
+      return { type: "delete" };
+    case OpCode.check:
+      return { type: "check" };
+    default:
+      return unexpected(`a result of type ${type} in a multi`);
+  }
+}

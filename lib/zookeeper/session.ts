@@ -1,0 +1,299 @@
+/**
+ * The session as a pure state machine: `(state, input, nowMs, jitter) -> { state, effects }`. It decides what
+ * happens when; the client does it. Requests and replies of users pass it by, so it costs them nothing.
+ *
+ *   waiting ─▶ connecting ─▶ handshake ─▶ preparing ─▶ ready ─▶ closing ─▶ closed
+ *      ▲            │            │            │          │
+ *      └────────────┴────────────┴────────────┴──────────┘  connection lost: the next server, after a pause
+ *
+ * `preparing` is authentication and the arming of watches, before any queued request is sent.
+ */
+import type { ConnectionState } from "./api";
+
+export type Phase = "waiting" | "connecting" | "handshake" | "preparing" | "ready" | "closing" | "closed";
+
+/** What identifies a session to the servers. Never shown: the password follows from the id. */
+export interface SessionIdentity {
+  readonly id: bigint;
+  readonly password: Uint8Array;
+}
+
+export interface SessionOptions {
+  readonly serverCount: number;
+  readonly sessionTimeoutMs: number;
+  /** How long one server may take to accept a connection, and again to answer the handshake. */
+  readonly attemptTimeoutMs: number;
+}
+
+export interface SessionState {
+  readonly options: SessionOptions;
+  readonly phase: Phase;
+  readonly visible: ConnectionState;
+  readonly identity: SessionIdentity;
+  /** What the server granted, or what is asked for as long as no server has. */
+  readonly timeoutMs: number;
+  /** Which server is in use or to be tried next. */
+  readonly server: number;
+  /** Attempts since a connection last held; the pause between rounds grows with them. */
+  readonly failures: number;
+  /** When the phase ends by itself: a pause is over, or patience is. */
+  readonly deadlineMs: number;
+  readonly readySinceMs: number;
+}
+
+export type SessionInput =
+  | { readonly type: "start" }
+  | { readonly type: "opened" }
+  | { readonly type: "connectionLost"; readonly reason: string }
+  | { readonly type: "established"; readonly identity: SessionIdentity; readonly timeoutMs: number }
+  | { readonly type: "prepared" }
+  /** A reply that says that the session is gone, on a connection that is still there. */
+  | { readonly type: "expired" }
+  | { readonly type: "tick"; readonly lastSentMs: number; readonly lastReceivedMs: number }
+  | { readonly type: "close" }
+  /** The server has confirmed the end of the session. */
+  | { readonly type: "closeConfirmed" };
+
+export type SessionEffect =
+  | { readonly type: "connect"; readonly server: number }
+  | { readonly type: "sendHandshake"; readonly identity: SessionIdentity; readonly sessionTimeoutMs: number }
+  /** Send authentication and watches; answer `prepared` when the server has confirmed all. */
+  | { readonly type: "prepare" }
+  /** Watches are armed: say that there was a gap, then let requests through. */
+  | { readonly type: "openQueue" }
+  | { readonly type: "sendPing" }
+  | { readonly type: "sendClose" }
+  | { readonly type: "destroySocket" }
+  /** What was sent gets no reply any more. */
+  | { readonly type: "failInFlight"; readonly reason: string }
+  | { readonly type: "noteFailure"; readonly server: number; readonly reason: string }
+  | { readonly type: "expire" }
+  | { readonly type: "announce"; readonly state: ConnectionState }
+  | { readonly type: "finish" };
+
+export interface Step {
+  readonly state: SessionState;
+  readonly effects: readonly SessionEffect[];
+}
+
+const PASSWORD_BYTES = 16;
+export const NO_SESSION: SessionIdentity = { id: 0n, password: new Uint8Array(PASSWORD_BYTES) };
+
+/** The pause after each server was tried once, doubled with every further round. */
+export const FIRST_PAUSE_MS = 50;
+export const LONGEST_PAUSE_MS = 5_000;
+/** A connection that held this long was a good one, so the next loss begins with a short pause again. */
+export const STABLE_AFTER_MS = 1_000;
+/** How long a close waits for the server's word. */
+export const CLOSE_TIMEOUT_MS = 2_000;
+const LONGEST_PING_INTERVAL_MS = 10_000;
+
+/** A server that has been silent for this long is given up; as in Java's client. */
+export function readTimeoutMs(state: SessionState): number {
+  return (state.timeoutMs * 2) / 3;
+}
+
+/** An idle connection is pinged this often, so that an answer has as long again to come. */
+export function pingIntervalMs(state: SessionState): number {
+  return Math.min(readTimeoutMs(state) / 2, LONGEST_PING_INTERVAL_MS);
+}
+
+export function initialState(options: SessionOptions): SessionState {
+  return {
+    options,
+    phase: "waiting",
+    visible: "connecting",
+    identity: NO_SESSION,
+    timeoutMs: options.sessionTimeoutMs,
+    server: 0,
+    failures: 0,
+    deadlineMs: 0,
+    readySinceMs: 0,
+  };
+}
+
+export function step(state: SessionState, input: SessionInput, nowMs: number, jitter: number): Step {
+  if (state.phase === "closed") return { state, effects: [] };
+  switch (input.type) {
+    case "start":
+      return startConnecting(state, nowMs);
+    case "opened":
+      return onOpened(state, nowMs);
+    case "connectionLost":
+      return onConnectionLost(state, input.reason, nowMs, jitter);
+    case "established":
+      return onEstablished(state, input.identity, input.timeoutMs, nowMs);
+    case "prepared":
+      return onPrepared(state, nowMs);
+    case "expired":
+      return expire(state, nowMs);
+    case "tick":
+      return onTick(state, input.lastSentMs, input.lastReceivedMs, nowMs, jitter);
+    case "close":
+      return onClose(state, nowMs);
+    case "closeConfirmed":
+      return finish(state, []);
+  }
+}
+
+/** When `tick` is due next; undefined once the session is closed. */
+export function nextTickMs(
+  state: SessionState,
+  lastSentMs: number,
+  lastReceivedMs: number,
+): number | undefined {
+  if (state.phase === "closed") return undefined;
+  if (state.phase === "ready") {
+    return Math.min(lastSentMs + pingIntervalMs(state), lastReceivedMs + readTimeoutMs(state));
+  }
+  return state.phase === "preparing" ? lastReceivedMs + readTimeoutMs(state) : state.deadlineMs;
+}
+
+function announce(state: SessionState, visible: ConnectionState): Step {
+  if (state.visible === visible) return { state, effects: [] };
+  return { state: { ...state, visible }, effects: [{ type: "announce", state: visible }] };
+}
+
+function startConnecting(state: SessionState, nowMs: number): Step {
+  const deadlineMs = nowMs + state.options.attemptTimeoutMs;
+  return {
+    state: { ...state, phase: "connecting", deadlineMs },
+    effects: [{ type: "connect", server: state.server }],
+  };
+}
+
+function onOpened(state: SessionState, nowMs: number): Step {
+  if (state.phase !== "connecting") return { state, effects: [] };
+  return {
+    state: { ...state, phase: "handshake", deadlineMs: nowMs + state.options.attemptTimeoutMs },
+    effects: [
+      { type: "sendHandshake", identity: state.identity, sessionTimeoutMs: state.options.sessionTimeoutMs },
+    ],
+  };
+}
+
+function onEstablished(
+  state: SessionState,
+  identity: SessionIdentity,
+  timeoutMs: number,
+  nowMs: number,
+): Step {
+  if (state.phase !== "handshake") return { state, effects: [] };
+  if (timeoutMs <= 0) return expire(state, nowMs);
+  return { state: { ...state, phase: "preparing", identity, timeoutMs }, effects: [{ type: "prepare" }] };
+}
+
+function onPrepared(state: SessionState, nowMs: number): Step {
+  if (state.phase !== "preparing") return { state, effects: [] };
+  const ready = announce({ ...state, phase: "ready", readySinceMs: nowMs }, "connected");
+  return { state: ready.state, effects: [{ type: "openQueue" }, ...ready.effects] };
+}
+
+function pauseMs(state: SessionState, failures: number, jitter: number): number {
+  // The other servers are tried at once; only a whole round without success makes a pause longer.
+  const round = Math.floor(failures / state.options.serverCount);
+  if (round === 0) return 0;
+  const longest = Math.min(FIRST_PAUSE_MS * 2 ** (round - 1), LONGEST_PAUSE_MS);
+  return longest / 2 + (longest / 2) * jitter;
+}
+
+function onConnectionLost(state: SessionState, reason: string, nowMs: number, jitter: number): Step {
+  if (state.phase === "waiting") return { state, effects: [] };
+  if (state.phase === "closing") return finish(state, [{ type: "failInFlight", reason }]);
+  const wasStable = state.phase === "ready" && nowMs - state.readySinceMs >= STABLE_AFTER_MS;
+  const failures = wasStable ? 0 : state.failures + 1;
+  const lost = announce(
+    {
+      ...state,
+      phase: "waiting",
+      server: (state.server + 1) % state.options.serverCount,
+      failures,
+      deadlineMs: nowMs + pauseMs(state, failures, jitter),
+    },
+    state.visible === "connected" ? "suspended" : state.visible,
+  );
+  return {
+    state: lost.state,
+    effects: [
+      { type: "destroySocket" },
+      { type: "noteFailure", server: state.server, reason },
+      ...lost.effects,
+      { type: "failInFlight", reason },
+    ],
+  };
+}
+
+/** The session is gone with its watches and ephemerals: say so, and ask the same server for a new one. */
+function expire(state: SessionState, nowMs: number): Step {
+  if (state.phase === "closing") return finish(state, [{ type: "expire" }]);
+  const lost = announce(
+    {
+      ...state,
+      phase: "waiting",
+      identity: NO_SESSION,
+      timeoutMs: state.options.sessionTimeoutMs,
+      deadlineMs: nowMs,
+    },
+    "lost",
+  );
+  return { state: lost.state, effects: [{ type: "destroySocket" }, ...lost.effects, { type: "expire" }] };
+}
+
+function onTick(
+  state: SessionState,
+  lastSentMs: number,
+  lastReceivedMs: number,
+  nowMs: number,
+  jitter: number,
+): Step {
+  switch (state.phase) {
+    case "waiting":
+      return nowMs >= state.deadlineMs ? startConnecting(state, nowMs) : { state, effects: [] };
+    case "connecting":
+    case "handshake": {
+      if (nowMs < state.deadlineMs) return { state, effects: [] };
+      const what =
+        state.phase === "connecting" ? "did not accept the connection" : "did not answer the handshake";
+      return onConnectionLost(state, `${what} within ${state.options.attemptTimeoutMs} ms`, nowMs, jitter);
+    }
+    case "preparing":
+    case "ready":
+      return keepAlive(state, lastSentMs, lastReceivedMs, nowMs, jitter);
+    default:
+      return nowMs >= state.deadlineMs
+        ? onConnectionLost(state, "did not confirm the close", nowMs, jitter)
+        : { state, effects: [] };
+  }
+}
+
+function keepAlive(
+  state: SessionState,
+  lastSentMs: number,
+  lastReceivedMs: number,
+  nowMs: number,
+  jitter: number,
+): Step {
+  const silentMs = nowMs - lastReceivedMs;
+  if (silentMs >= readTimeoutMs(state)) {
+    return onConnectionLost(state, `was silent for ${Math.round(silentMs)} ms`, nowMs, jitter);
+  }
+  const isPingDue = state.phase === "ready" && nowMs - lastSentMs >= pingIntervalMs(state);
+  return { state, effects: isPingDue ? [{ type: "sendPing" }] : [] };
+}
+
+function onClose(state: SessionState, nowMs: number): Step {
+  if (state.phase === "closing") return { state, effects: [] };
+  if (state.phase !== "ready" && state.phase !== "preparing") return finish(state, []);
+  return {
+    state: { ...state, phase: "closing", deadlineMs: nowMs + CLOSE_TIMEOUT_MS },
+    effects: [{ type: "sendClose" }],
+  };
+}
+
+function finish(state: SessionState, effects: readonly SessionEffect[]): Step {
+  const closed = announce({ ...state, phase: "closed", identity: NO_SESSION }, "closed");
+  return {
+    state: closed.state,
+    effects: [{ type: "destroySocket" }, ...effects, ...closed.effects, { type: "finish" }],
+  };
+}
