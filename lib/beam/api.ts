@@ -41,6 +41,8 @@ export interface CompiledStage {
 
 export interface CompiledPipeline {
   readonly name: string;
+  /** How many shards each stage has, by stage id; 1 where the definition says nothing. */
+  readonly shards: ReadonlyMap<string, number>;
   /** SHA-256 (hex) of the graph, free of function text and of random or minified names. */
   readonly fingerprint: string;
   readonly sources: readonly CompiledSource[];
@@ -108,4 +110,17 @@ export interface BundleResult {
     readonly elementsOut: number;
     readonly droppedLate: number;
   };
+  /** The user's metrics of this bundle, to be counted once it is committed; by `transform:name`. */
+  readonly metrics: {
+    readonly counters: ReadonlyMap<string, number>;
+    readonly distributions: ReadonlyMap<string, Distribution>;
+  };
+}
+
+/** What a user's distribution metric was given. */
+export interface Distribution {
+  readonly count: number;
+  readonly sum: number;
+  readonly min: number;
+  readonly max: number;
 }

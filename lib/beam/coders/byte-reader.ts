@@ -1,0 +1,88 @@
+import { CorruptEncodingError } from "../errors";
+
+/** Reads what `ByteWriter` wrote; every length is checked against what is left before anything is allocated. */
+export class ByteReader {
+  private readonly buffer: Buffer;
+  private position = 0;
+
+  constructor(
+    bytes: Uint8Array,
+    /** What the bytes are, for messages. */
+    private readonly subject: string,
+  ) {
+    this.buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get remaining(): number {
+    return this.buffer.length - this.position;
+  }
+
+  byte(): number {
+    this.need(1);
+    return this.buffer[this.position++]!;
+  }
+
+  varint(): number {
+    let value = 0;
+    let scale = 1;
+    for (let i = 0; i < 8; i++) {
+      const byte = this.byte();
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) return value <= Number.MAX_SAFE_INTEGER ? value : this.fail("a number is too large");
+      scale *= 128;
+    }
+    return this.fail("a number is too long");
+  }
+
+  /** A count of things that take at least `size` bytes each, so it can't exceed what is left. */
+  count(size = 1): number {
+    const count = this.varint();
+    if (count * size > this.remaining)
+      this.fail(`${count} items are announced, ${this.remaining} bytes are left`);
+    return count;
+  }
+
+  double(): number {
+    this.need(8);
+    const value = this.buffer.readDoubleBE(this.position);
+    this.position += 8;
+    return value;
+  }
+
+  /** A copy, so that a small value does not hold a large buffer in memory. */
+  bytes(): Buffer {
+    const length = this.count();
+    const value = Buffer.from(this.buffer.subarray(this.position, this.position + length));
+    this.position += length;
+    return value;
+  }
+
+  utf8(): string {
+    return this.text("utf8");
+  }
+
+  utf16(): string {
+    return this.text("utf16le");
+  }
+
+  end(): void {
+    if (this.remaining > 0) this.fail(`${this.remaining} bytes follow the end`);
+  }
+
+  fail(what: string): never {
+    throw new CorruptEncodingError(
+      `${this.subject} is damaged at byte ${this.position} of ${this.buffer.length}: ${what}`,
+    );
+  }
+
+  private text(encoding: "utf8" | "utf16le"): string {
+    const length = this.count();
+    const value = this.buffer.toString(encoding, this.position, this.position + length);
+    this.position += length;
+    return value;
+  }
+
+  private need(size: number): void {
+    if (this.remaining < size) this.fail(`it ends where ${size} more bytes were expected`);
+  }
+}

@@ -1,0 +1,82 @@
+import type { Pane } from "../engine/panes";
+import { GLOBAL_WINDOW, type Window } from "../engine/windows";
+import { ByteReader } from "./byte-reader";
+import type { ByteWriter } from "./byte-writer";
+import { readValue, withWriter, writeValue } from "./value-coder";
+
+/**
+ * An element between two stages: a key and a value with time, window and pane.
+ *
+ *   element = version (1 byte), timestamp (double, ms), window, pane, key, value
+ *   window  = 0 | 1, start (double, ms), end (double, ms)
+ *   pane    = timing * 4 + isFirst * 2 + isLast (1 byte), index (varint), non-speculative index (varint, from -1)
+ */
+export const ELEMENT_VERSION = 1;
+
+const TIMINGS = ["EARLY", "ON_TIME", "LATE", "UNKNOWN"] as const;
+
+export interface ShuffledElement {
+  readonly key: unknown;
+  readonly value: unknown;
+  readonly timestampMs: number;
+  readonly window: Window;
+  readonly pane: Pane;
+}
+
+export function encodeElement(element: ShuffledElement): Buffer {
+  return withWriter((out) => {
+    out.byte(ELEMENT_VERSION);
+    out.double(element.timestampMs);
+    writeWindow(out, element.window);
+    writePane(out, element.pane);
+    writeValue(out, element.key);
+    writeValue(out, element.value);
+  });
+}
+
+export function decodeElement(bytes: Uint8Array): ShuffledElement {
+  const reader = new ByteReader(bytes, "an element of an inbox");
+  const version = reader.byte();
+  if (version !== ELEMENT_VERSION)
+    reader.fail(`version ${version} is unknown, this code reads version ${ELEMENT_VERSION}`);
+  const element = {
+    timestampMs: reader.double(),
+    window: readWindow(reader),
+    pane: readPane(reader),
+    key: readValue(reader),
+    value: readValue(reader),
+  };
+  reader.end();
+  return element;
+}
+
+export function writeWindow(out: ByteWriter, window: Window): void {
+  if (window.kind === "global") return out.byte(0);
+  out.byte(1);
+  out.double(window.startMs);
+  out.double(window.endMs);
+}
+
+export function readWindow(reader: ByteReader): Window {
+  const kind = reader.byte();
+  if (kind === 0) return GLOBAL_WINDOW;
+  if (kind !== 1) return reader.fail(`window kind ${kind} is unknown`);
+  const startMs = reader.double();
+  const endMs = reader.double();
+  if (!(startMs < endMs)) reader.fail(`the window [${startMs}, ${endMs}) is none`);
+  return { kind: "interval", startMs, endMs };
+}
+
+function writePane(out: ByteWriter, pane: Pane): void {
+  out.byte(TIMINGS.indexOf(pane.timing) * 4 + Number(pane.isFirst) * 2 + Number(pane.isLast));
+  out.varint(pane.index);
+  out.varint(pane.nonSpeculativeIndex + 1);
+}
+
+function readPane(reader: ByteReader): Pane {
+  const flags = reader.byte();
+  const timing = TIMINGS[flags >> 2] ?? reader.fail(`pane timing ${flags >> 2} is unknown`);
+  const index = reader.varint();
+  const nonSpeculativeIndex = reader.varint() - 1;
+  return { index, nonSpeculativeIndex, timing, isFirst: (flags & 2) !== 0, isLast: (flags & 1) !== 0 };
+}

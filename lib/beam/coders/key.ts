@@ -1,0 +1,44 @@
+import { canonicalBytes } from "./value-coder";
+
+/**
+ * A string that equal keys share and different keys do not. Strings and finite numbers need no encoding.
+ * Equality is by value: the order of properties does not count, -0 equals 0, NaN equals NaN, 1 differs from 1n.
+ */
+export function keyId(key: unknown): string {
+  if (typeof key === "string") return `s${key}`;
+  if (typeof key === "number" && Number.isFinite(key)) return `n${key}`;
+  return `v${canonicalBytes(key).toString("latin1")}`;
+}
+
+/**
+ * 32-bit hash of a key by value, the same in every process: MurmurHash3 (x86, 32 bits, seed 0) of its canonical
+ * encoding. Murmur's final mix spreads keys that differ in one character over all shards.
+ */
+export function keyHash(key: unknown): number {
+  return murmur3(canonicalBytes(key));
+}
+
+export function murmur3(bytes: Uint8Array): number {
+  let hash = 0;
+  const whole = bytes.length & ~3;
+  for (let i = 0; i < whole; i += 4) {
+    const block = bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
+    hash ^= scramble(block);
+    hash = Math.imul((hash << 13) | (hash >>> 19), 5) + 0xe6546b64;
+  }
+  let tail = 0;
+  for (let i = bytes.length - 1; i >= whole; i--) tail = (tail << 8) | bytes[i]!;
+  if (whole < bytes.length) hash ^= scramble(tail);
+  return finish(hash ^ bytes.length);
+}
+
+function scramble(block: number): number {
+  const mixed = Math.imul(block, 0xcc9e2d51);
+  return Math.imul((mixed << 15) | (mixed >>> 17), 0x1b873593);
+}
+
+function finish(hash: number): number {
+  let h = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}

@@ -1,0 +1,41 @@
+import { createHash } from "node:crypto";
+import { canonicalBytes } from "../coders/value-coder";
+import type { FusedStage } from "./fusion";
+import type { Graph, Work } from "./node";
+
+/**
+ * SHA-256 (hex) of what two builds must agree on to exchange elements and state: transforms and their order, how
+ * they are connected, windowing, sources and sinks with their settings, stages. Free of function text, of names
+ * that a minifier changes, and of the SDK's random ids.
+ */
+export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string {
+  const place = new Map<string, number>();
+  for (const node of graph.nodes)
+    for (const output of Object.values(node.outputs)) place.set(output, place.size);
+  const description = {
+    version: 1,
+    nodes: graph.nodes.map((node) => ({
+      name: node.name,
+      work: describe(node.work),
+      inputs: node.inputs.map((input) => place.get(input)),
+      outputs: Object.entries(node.outputs).map(([tag, id]) => [tag, place.get(id), graph.windowing.get(id)]),
+    })),
+    stages: stages.map((stage) => [stage.id, stage.nodes.map((node) => node.name)]),
+  };
+  return createHash("sha256").update(canonicalBytes(description)).digest("hex");
+}
+
+function describe(work: Work): unknown {
+  switch (work.kind) {
+    case "read":
+      return { kind: work.kind, source: work.spec.kind, config: work.spec.config };
+    case "write":
+      return { kind: work.kind, sink: work.spec.sink, config: work.spec.config };
+    case "windowInto":
+      return { kind: work.kind, windowFn: work.windowFn };
+    case "split":
+      return { kind: work.kind, tags: [...work.options.knownTags] };
+    default:
+      return { kind: work.kind };
+  }
+}

@@ -1,0 +1,62 @@
+import type { WindowFn } from "../engine/windows";
+import type { SinkSpec, SourceSpec } from "../primitives";
+
+/** What a transform does, taken out of the SDK's proto. Functions are the user's own objects. */
+export type Work =
+  | { readonly kind: "impulse" }
+  | { readonly kind: "read"; readonly spec: SourceSpec }
+  | { readonly kind: "write"; readonly spec: SinkSpec }
+  | { readonly kind: "map" | "flatMap"; readonly fn: ElementFn; readonly context: unknown }
+  | { readonly kind: "parDo"; readonly doFn: UserDoFn; readonly context: unknown }
+  | { readonly kind: "split"; readonly options: SplitOptions }
+  | { readonly kind: "identity" | "flatten" | "groupByKey" }
+  | { readonly kind: "assignTimestamps"; readonly fn: (element: unknown, timestamp: unknown) => unknown }
+  | { readonly kind: "windowInto"; readonly windowFn: WindowFn }
+  | { readonly kind: "combine"; readonly combineFn: UserCombineFn };
+
+export type ElementFn = (element: unknown, context?: unknown) => unknown;
+
+export interface UserDoFn {
+  process(element: unknown, context: unknown): Iterable<unknown> | undefined;
+  startBundle?(context: unknown): void;
+  finishBundle?(context: unknown): Iterable<unknown> | undefined;
+}
+
+export interface UserCombineFn {
+  createAccumulator(): unknown;
+  addInput(accumulator: unknown, input: unknown): unknown;
+  mergeAccumulators(accumulators: Iterable<unknown>): unknown;
+  extractOutput(accumulator: unknown): unknown;
+}
+
+export interface SplitOptions {
+  readonly knownTags: readonly string[];
+  readonly exclusive: boolean;
+  readonly unknownTagBehavior: "error" | "ignore" | "rename";
+  readonly unknownTagName?: string;
+}
+
+/** One primitive transform. Collections are known by the ids that the SDK gave them. */
+export interface GraphNode {
+  /** Full name, unique in the pipeline. */
+  readonly name: string;
+  readonly work: Work;
+  readonly inputs: readonly string[];
+  /** By tag. */
+  readonly outputs: Readonly<Record<string, string>>;
+}
+
+export interface Graph {
+  /** In the order of construction, so that each comes after those that it reads from. */
+  readonly nodes: readonly GraphNode[];
+  /** The window function in force on each collection. */
+  readonly windowing: ReadonlyMap<string, WindowFn>;
+}
+
+export function isRoot(work: Work): boolean {
+  return work.kind === "impulse" || work.kind === "read" || isShuffle(work);
+}
+
+export function isShuffle(work: Work): boolean {
+  return work.kind === "groupByKey" || work.kind === "combine";
+}

@@ -1,0 +1,181 @@
+import type { WindowFn as SdkWindowFn, Window } from "apache-beam";
+import * as runnerApi from "apache-beam/proto/beam_runner_api";
+import type { PipelineProblem } from "../errors";
+import { READ_URN, type SinkSpec, type SourceSpec, WRITE_URN } from "../primitives";
+import { ElementwiseFn } from "../sdk/patches";
+import type { PipelineBuilder } from "../sdk/pipeline-builder";
+import type { Graph, GraphNode, SplitOptions, UserCombineFn, UserDoFn, Work } from "./node";
+import { toWindowFn } from "./window-fn";
+import { strategyProblems } from "./windowing-strategy";
+
+const IMPULSE_URN = "beam:transform:impulse:v1";
+const FLATTEN_URN = "beam:transform:flatten:v1";
+const GROUP_BY_KEY_URN = "beam:transform:group_by_key:v1";
+const COMBINE_URN = "beam:transform:combine_per_key:v1";
+const PAR_DO_URN = "beam:transform:pardo:v1";
+
+/** Reads the SDK's proto into a graph of primitives; what it can't read is added to `problems`. */
+export class GraphReader {
+  private readonly nodes: GraphNode[] = [];
+  private readonly components: runnerApi.Components;
+
+  constructor(
+    private readonly builder: PipelineBuilder,
+    private readonly problems: PipelineProblem[],
+  ) {
+    this.components = builder.getProto().components!;
+  }
+
+  read(): Pick<Graph, "nodes"> {
+    const proto = this.builder.getProto();
+    for (const requirement of proto.requirements) {
+      this.problem(
+        "the pipeline",
+        `the requirement ${requirement} is not supported`,
+        "Leave out what asks for it.",
+      );
+    }
+    for (const id of proto.rootTransformIds) this.visit(id);
+    return { nodes: this.nodes };
+  }
+
+  private visit(id: string): void {
+    const proto = this.components.transforms[id]!;
+    const urn = proto.spec?.urn ?? "";
+    // A combine is a composite whose expansion would collect lists; it is run from its URN instead.
+    if (urn !== COMBINE_URN && proto.subtransforms.length > 0) {
+      for (const child of proto.subtransforms) this.visit(child);
+      return;
+    }
+    if (urn === "") return;
+    const work = this.work(proto, urn, proto.spec!.payload);
+    if (work === undefined) return;
+    this.nodes.push({
+      name: proto.uniqueName,
+      work,
+      inputs: Object.entries(proto.inputs)
+        .filter(([tag]) => !tag.startsWith("side."))
+        .map(([, collection]) => collection),
+      outputs: proto.outputs,
+    });
+  }
+
+  private work(proto: runnerApi.PTransform, urn: string, payload: Uint8Array): Work | undefined {
+    switch (urn) {
+      case IMPULSE_URN:
+        return { kind: "impulse" };
+      case READ_URN:
+        return { kind: "read", spec: this.object<SourceSpec>(payload) };
+      case WRITE_URN:
+        return { kind: "write", spec: this.object<SinkSpec>(payload) };
+      case FLATTEN_URN:
+        return { kind: "flatten" };
+      case GROUP_BY_KEY_URN:
+        return { kind: "groupByKey" };
+      case COMBINE_URN:
+        return this.combine(payload);
+      case PAR_DO_URN:
+        return this.parDo(proto, runnerApi.ParDoPayload.fromBinary(payload));
+      default:
+        return this.problem(
+          proto.uniqueName,
+          `transforms with the URN ${urn} are not supported`,
+          "Write it with ParDo.",
+        );
+    }
+  }
+
+  private combine(payload: Uint8Array): Work {
+    const { combineFn } = runnerApi.CombinePayload.fromBinary(payload);
+    return { kind: "combine", ...this.object<{ combineFn: UserCombineFn }>(combineFn!.payload) };
+  }
+
+  private parDo(proto: runnerApi.PTransform, payload: runnerApi.ParDoPayload): Work | undefined {
+    const name = proto.uniqueName;
+    for (const [what, remedy] of unsupportedParts(payload)) this.problem(name, what, remedy);
+    const { urn, payload: fn } = payload.doFn!;
+    switch (urn) {
+      case "beam:dofn:identity:0.1":
+        return { kind: "identity" };
+      case "beam:dofn:serialized_js_dofn_info:v1":
+        return this.doFn(name, this.object<{ doFn: UserDoFn | ElementwiseFn; context: unknown }>(fn));
+      case "beam:dofn:splitting_dofn:v1":
+        return { kind: "split", options: this.object<SplitOptions>(fn) };
+      case "beam:dofn:js_assign_timestamps:v1":
+        return {
+          kind: "assignTimestamps",
+          fn: this.object<{ func: (e: unknown, t: unknown) => unknown }>(fn).func,
+        };
+      case "beam:dofn:js_window_into:v1":
+        return this.windowInto(proto, this.object<{ windowFn: SdkWindowFn<Window> }>(fn).windowFn);
+      default:
+        return this.problem(name, `DoFns with the URN ${urn} are not supported`, "Write it with parDo.");
+    }
+  }
+
+  private doFn(
+    name: string,
+    { doFn, context }: { doFn: UserDoFn | ElementwiseFn; context: unknown },
+  ): Work | undefined {
+    if (doFn instanceof ElementwiseFn) return { kind: doFn.kind, fn: doFn.fn, context };
+    if (typeof doFn?.process !== "function") {
+      return this.problem(
+        name,
+        "its DoFn has no function `process`",
+        "Give parDo an object with process(element).",
+      );
+    }
+    return { kind: "parDo", doFn, context };
+  }
+
+  private windowInto(proto: runnerApi.PTransform, sdk: SdkWindowFn<Window>): Work | undefined {
+    const name = proto.uniqueName;
+    const [output] = Object.values(proto.outputs);
+    const strategy =
+      this.components.windowingStrategies[this.components.pcollections[output!]!.windowingStrategyId]!;
+    for (const what of strategyProblems(strategy)) {
+      this.problem(name, what, "Use windowInto(windowFn) without a strategy of its own.");
+    }
+    const windowFn = toWindowFn(sdk);
+    if (typeof windowFn !== "string") return { kind: "windowInto", windowFn };
+    return this.problem(name, windowFn, "Use fixedWindows(seconds) or globalWindows().");
+  }
+
+  private object<T>(payload: Uint8Array): T {
+    return this.builder.registry.fromPayload(payload) as T;
+  }
+
+  private problem(transform: string, what: string, remedy: string): undefined {
+    this.problems.push({ transform, what, remedy });
+  }
+}
+
+/** Parts of a ParDo that ask for more than processing elements: what, and what to do. */
+function unsupportedParts(payload: runnerApi.ParDoPayload): [string, string][] {
+  const parts: [boolean, string, string][] = [
+    [
+      Object.keys(payload.sideInputs).length > 0,
+      "side inputs are not supported",
+      "Join the two with coGroupBy.",
+    ],
+    [
+      Object.keys(payload.stateSpecs).length > 0,
+      "user state is not supported",
+      "Use groupBy(...).combining(...).",
+    ],
+    [Object.keys(payload.timerFamilySpecs).length > 0, "timers are not supported", "Use windows."],
+    [
+      payload.restrictionCoderId !== "",
+      "splittable DoFns are not supported",
+      "Use a DoFn that emits all at once.",
+    ],
+    [payload.requestsFinalization, "bundle finalisation is not supported", "Write results with a sink."],
+    [
+      payload.requiresTimeSortedInput,
+      "time-sorted input is not supported",
+      "Sort within a group after groupBy.",
+    ],
+    [payload.requiresStableInput, "stable input is not supported", "Leave it out: commits are atomic here."],
+  ];
+  return parts.filter(([present]) => present).map(([, what, remedy]) => [what, remedy]);
+}

@@ -1,0 +1,76 @@
+import type { BundleOutput, SinkEffect } from "../api";
+import { encodeElement } from "../coders/element-coder";
+import { keyHash } from "../coders/key";
+import { UnencodableValueError } from "../errors";
+import type { SinkPlace, SinkSpec } from "../primitives";
+import type { Operator } from "./elementwise";
+import { isThenable, type UserCode } from "./user-code";
+
+/** A rough size of what an output or effect adds beyond its payload, for cutting bundles. */
+const OVERHEAD_BYTES = 32;
+
+/** What a bundle gives off: elements for downstream stages and effects for the commit. */
+export class BundleOutputs {
+  readonly byStage = new Map<string, BundleOutput[]>();
+  readonly effects: SinkEffect[] = [];
+  pendingBytes = 0;
+  elements = 0;
+
+  add(stage: string, output: BundleOutput): void {
+    const outputs = this.byStage.get(stage);
+    if (outputs === undefined) this.byStage.set(stage, [output]);
+    else outputs.push(output);
+    this.elements++;
+    this.pendingBytes += output.bytes.length + OVERHEAD_BYTES;
+  }
+
+  addEffect(effect: SinkEffect): void {
+    this.effects.push(effect);
+    this.elements++;
+    this.pendingBytes += sizeOf(effect.payload) + OVERHEAD_BYTES;
+  }
+}
+
+/** The end of a stage at a shuffle: elements must be {key, value}. */
+export function shuffleOperator(stage: string, code: UserCode, outputs: BundleOutputs): Operator {
+  return {
+    receive(element, timestampMs, window, pane) {
+      if (typeof element !== "object" || element === null || !("key" in element)) {
+        throw code.refusal("grouping needs elements of the form {key, value}", element);
+      }
+      const { key, value } = element as { key: unknown; value?: unknown };
+      try {
+        const bytes = encodeElement({ key, value, timestampMs, window, pane });
+        outputs.add(stage, { bytes, timestampMs, keyHash: keyHash(key) });
+      } catch (error) {
+        if (!(error instanceof UnencodableValueError)) throw error;
+        throw code.refusal(error.message, element);
+      }
+    },
+  };
+}
+
+export function sinkOperator(spec: SinkSpec, code: UserCode, outputs: BundleOutputs): Operator {
+  const toPayload = spec.toPayload as (element: unknown, place: SinkPlace) => unknown;
+  return {
+    receive(value, timestampMs, window, pane) {
+      let payload: unknown;
+      try {
+        payload = toPayload(value, { timestampMs, window, pane });
+      } catch (error) {
+        throw code.failure(error, value);
+      }
+      if (isThenable(payload)) throw code.refusal("returned a Promise; sinks must be synchronous", value);
+      outputs.addEffect({ sink: spec.sink, transform: code.transform, payload, window, pane, timestampMs });
+    },
+  };
+}
+
+function sizeOf(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (value instanceof Uint8Array) return value.length;
+  if (typeof value !== "object" || value === null) return 8;
+  let size = 0;
+  for (const part of Object.values(value)) size += sizeOf(part) + 8;
+  return size;
+}

@@ -1,0 +1,55 @@
+import { inspect } from "node:util";
+import { BeamError, UserCodeError } from "../errors";
+
+const ELEMENT_TEXT_LENGTH = 200;
+
+/** Who runs user code, for the errors that it raises. */
+export class UserCode {
+  constructor(
+    readonly pipeline: string,
+    readonly transform: string,
+  ) {}
+
+  /** The error for what user code threw; one of ours, from a transform further down, stays as it is. */
+  failure(cause: unknown, element: unknown): BeamError {
+    if (cause instanceof BeamError) return cause;
+    return new UserCodeError(this.pipeline, this.transform, elementText(element), messageOf(cause), cause);
+  }
+
+  failureOutsideElements(cause: unknown): BeamError {
+    if (cause instanceof BeamError) return cause;
+    return new UserCodeError(this.pipeline, this.transform, undefined, messageOf(cause), cause);
+  }
+
+  refusal(what: string, element: unknown): UserCodeError {
+    return new UserCodeError(this.pipeline, this.transform, elementText(element), what);
+  }
+}
+
+/** An element in at most 200 characters. */
+export function elementText(element: unknown): string {
+  const options = {
+    depth: 3,
+    breakLength: Infinity,
+    maxStringLength: 100,
+    maxArrayLength: 20,
+    getters: false,
+  };
+  let text: string;
+  try {
+    text = inspect(element, options);
+  } catch {
+    text = `a ${typeof element} that can't be shown`;
+  }
+  return text.length <= ELEMENT_TEXT_LENGTH ? text : `${text.slice(0, ELEMENT_TEXT_LENGTH - 1)}…`;
+}
+
+export function isThenable(value: unknown): boolean {
+  return (
+    typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function"
+  );
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? `${cause.name}: ${cause.message}` : `threw ${elementText(cause)}`;
+}

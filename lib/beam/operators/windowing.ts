@@ -1,0 +1,42 @@
+import { clampTimestamp } from "../engine/time";
+import { assigner, type WindowFn } from "../engine/windows";
+import { SdkLong } from "../graph/window-fn";
+import type { Operator } from "./elementwise";
+import type { Receiver } from "./receiver";
+import { elementText, type UserCode } from "./user-code";
+import { toMillis } from "./windowed-value";
+
+export function windowIntoOperator(windowFn: WindowFn, next: Receiver): Operator {
+  const assign = assigner(windowFn);
+  return {
+    receive(value, timestampMs, _window, pane) {
+      next(value, timestampMs, assign(timestampMs), pane);
+    },
+  };
+}
+
+/** The user's function gets the element and its time as a Long, and gives the new time as a Long or in milliseconds. */
+export function assignTimestampsOperator(
+  fn: (element: unknown, timestamp: unknown) => unknown,
+  code: UserCode,
+  next: Receiver,
+): Operator {
+  return {
+    receive(value, timestampMs, window, pane) {
+      let assigned: unknown;
+      try {
+        assigned = fn(value, SdkLong.fromNumber(timestampMs));
+      } catch (error) {
+        throw code.failure(error, value);
+      }
+      const millis = toMillis(assigned);
+      if (Number.isNaN(millis)) {
+        throw code.refusal(
+          `gave ${elementText(assigned)} instead of a timestamp (a Long, or milliseconds)`,
+          value,
+        );
+      }
+      next(value, clampTimestamp(millis), window, pane);
+    },
+  };
+}

@@ -1,0 +1,149 @@
+import "./sdk/patches";
+import { Root } from "apache-beam";
+import type { CompiledPipeline, CompiledSource, CompiledStage } from "./api";
+import { BuildError, PipelineDefinitionError, UnsupportedPipelineError } from "./errors";
+import { readGraph } from "./graph/check";
+import { fingerprint } from "./graph/fingerprint";
+import { type FusedStage, fuse } from "./graph/fusion";
+import { type Graph, type GraphNode, isShuffle } from "./graph/node";
+import { planStage } from "./operators/stage-operators";
+import { elementText, isThenable } from "./operators/user-code";
+import { withRegistry } from "./sdk/function-registry";
+import { PipelineBuilder } from "./sdk/pipeline-builder";
+import { openStageShard } from "./stage-shard";
+
+export interface PipelineOptions {
+  /** Names the pipeline's znodes: letters, digits, `-`, `_` and `.`, at most 100, beginning with a letter or digit. */
+  readonly name: string;
+  /** Applies transforms to the root. Called once for each process; it must be synchronous and always build the same. */
+  readonly build: (root: Root) => unknown;
+  /** Shards of every stage, or of single stages by their id. Default: 1. */
+  readonly shards?: number | Readonly<Record<string, number>>;
+}
+
+export interface PipelineDefinition {
+  readonly name: string;
+  readonly build: (root: Root) => unknown;
+  readonly shards: number | Readonly<Record<string, number>>;
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+
+/** More shards than this are a mistake: each is a znode, an inbox and an invocation. */
+const MAX_SHARDS = 1024;
+
+/**
+ * Defines a pipeline: the default export of a file in `pipelines/`. Nothing is built yet.
+ *
+ * @throws PipelineDefinitionError if an option is missing or has the wrong form.
+ */
+export function definePipeline(options: PipelineOptions): PipelineDefinition {
+  if (typeof options !== "object" || options === null) {
+    throw new PipelineDefinitionError("definePipeline needs an object: { name, build: (root) => { ... } }");
+  }
+  const { name, build, shards = 1 } = options;
+  if (typeof name !== "string" || !NAME.test(name)) {
+    throw new PipelineDefinitionError(
+      `the name of a pipeline must be 1 to 100 letters, digits, "-", "_" or ".", beginning with a letter or digit; ` +
+        `it is ${elementText(name)}`,
+    );
+  }
+  if (typeof build !== "function") {
+    throw new PipelineDefinitionError(
+      `pipeline "${name}": build must be a function of the root; it is ${elementText(build)}`,
+    );
+  }
+  checkShards(name, shards);
+  return Object.freeze({ name, build, shards });
+}
+
+/**
+ * Builds the pipeline with the SDK, checks it, fuses it into stages.
+ *
+ * @throws BuildError if `build` throws; UnsupportedPipelineError with every part that can't be run.
+ */
+export function compilePipeline(definition: PipelineDefinition): CompiledPipeline {
+  const { name } = definition;
+  const builder = runBuild(definition);
+  const { graph, problems } = readGraph(builder);
+  if (problems.length > 0) throw new UnsupportedPipelineError(name, problems);
+  const stages = fuse(graph);
+  const stageOfShuffle = new Map(stages.map((stage) => [stage.root, stage.id]));
+  const plans = new Map(stages.map((stage) => [stage.id, planStage(name, stage, stageOfShuffle)]));
+  return {
+    name,
+    shards: shardsOf(definition, stages),
+    fingerprint: fingerprint(graph, stages),
+    sources: stages.filter((stage) => !isShuffle(stage.root.work)).map(toSource),
+    stages: stages.map((stage) => toStage(stage, stages, graph)),
+    openShard(stageId, encodedState) {
+      const plan = plans.get(stageId);
+      if (plan !== undefined) return openStageShard(plan, encodedState);
+      throw new RangeError(
+        `pipeline "${name}" has no stage "${stageId}"; it has ${[...plans.keys()].join(", ")}`,
+      );
+    },
+  };
+}
+
+function runBuild({ name, build }: PipelineDefinition): PipelineBuilder {
+  const builder = new PipelineBuilder();
+  let result: unknown;
+  try {
+    result = withRegistry(builder.registry, () => build(new Root(builder)));
+  } catch (error) {
+    throw new BuildError(name, error instanceof Error ? error.message : String(error), error);
+  }
+  if (isThenable(result)) {
+    Promise.resolve(result).catch(() => {});
+    throw new BuildError(name, "build returned a Promise; it must be synchronous");
+  }
+  return builder;
+}
+
+function toSource({ id, root: { work } }: FusedStage): CompiledSource {
+  if (work.kind === "read") return { id, kind: work.spec.kind, config: work.spec.config, consumers: [id] };
+  return { id, kind: "impulse", config: undefined, consumers: [id] };
+}
+
+function toStage(stage: FusedStage, all: readonly FusedStage[], graph: Graph): CompiledStage {
+  const feeding = all.filter((other) => other.shuffles.includes(stage.root));
+  const aggregate = isShuffle(stage.root.work);
+  const members = new Set<GraphNode>([stage.root, ...stage.nodes]);
+  return {
+    id: stage.id,
+    kind: aggregate ? "aggregate" : "ordinary",
+    upstream: aggregate
+      ? feeding.map(({ id }) => ({ type: "stage" as const, id }))
+      : [{ type: "source" as const, id: stage.id }],
+    downstream: all.filter((other) => stage.shuffles.includes(other.root)).map(({ id }) => id),
+    transforms: graph.nodes.filter((node) => members.has(node)).map((node) => node.name),
+  };
+}
+
+function checkShards(name: string, shards: unknown): void {
+  const counts =
+    typeof shards === "object" && shards !== null ? Object.entries(shards) : [["", shards] as const];
+  for (const [stage, count] of counts) {
+    if (Number.isInteger(count) && (count as number) >= 1 && (count as number) <= MAX_SHARDS) continue;
+    const where = stage === "" ? "shards" : `shards of stage "${stage}"`;
+    throw new PipelineDefinitionError(
+      `pipeline "${name}": ${where} must be a whole number from 1 to ${MAX_SHARDS}; it is ${elementText(count)}`,
+    );
+  }
+}
+
+function shardsOf(
+  { name, shards }: PipelineDefinition,
+  stages: readonly FusedStage[],
+): ReadonlyMap<string, number> {
+  const ids = stages.map(({ id }) => id);
+  if (typeof shards === "number") return new Map(ids.map((id) => [id, shards]));
+  const unknown = Object.keys(shards).filter((id) => !ids.includes(id));
+  if (unknown.length > 0) {
+    throw new PipelineDefinitionError(
+      `pipeline "${name}": shards names the stage "${unknown[0]}", which it does not have; its stages are ${ids.join(", ")}`,
+    );
+  }
+  return new Map(ids.map((id) => [id, shards[id] ?? 1]));
+}

@@ -1,0 +1,59 @@
+import "./sdk/patches";
+import type { PCollection, PTransform, Root } from "apache-beam";
+import { GeneralObjectCoder } from "apache-beam/coders/js_coders";
+import type { Pipeline } from "apache-beam/internal/pipeline";
+import { serializeFn } from "apache-beam/internal/serialize";
+import * as runnerApi from "apache-beam/proto/beam_runner_api";
+import type { BoundedWindow, Pane } from "./api";
+import { isBuilding } from "./sdk/function-registry";
+import { CallableTransform } from "./sdk/pipeline-builder";
+
+/** Sources and sinks of `lib/io` are primitives with URNs of their own; what they mean is the runner's business. */
+export const READ_URN = "beamkeeper:transform:read:v1";
+export const WRITE_URN = "beamkeeper:transform:write:v1";
+
+/** What a source is made with. `config` is plain data: it is part of the graph's fingerprint. */
+export interface SourceSpec {
+  readonly kind: "znode-changes";
+  readonly config: unknown;
+  readonly bounded: boolean;
+}
+
+/** What a sink is made with. `toPayload` runs for each element; `config` is part of the graph's fingerprint. */
+export interface SinkSpec {
+  readonly sink: string;
+  readonly config: unknown;
+  toPayload(element: never, place: SinkPlace): unknown;
+}
+
+/** Where the element of a sink stands: its event time in milliseconds, its window and its pane. */
+export interface SinkPlace {
+  readonly timestampMs: number;
+  readonly window: BoundedWindow;
+  readonly pane: Pane;
+}
+
+/** A source: applied to the root it gives the elements that the runner reads for it. */
+export function readPrimitive<T>(name: string, spec: SourceSpec): PTransform<Root, PCollection<T>> {
+  const bounded = spec.bounded ? runnerApi.IsBounded_Enum.BOUNDED : runnerApi.IsBounded_Enum.UNBOUNDED;
+  return new CallableTransform((_root: Root, pipeline: Pipeline, proto: runnerApi.PTransform) => {
+    proto.spec = specOf(READ_URN, spec, name);
+    return pipeline.createPCollectionInternal<T>(new GeneralObjectCoder(), undefined, bounded);
+  }, name);
+}
+
+/** A sink: each element becomes a `SinkEffect` of the bundle. */
+export function writePrimitive<T>(name: string, spec: SinkSpec): PTransform<PCollection<T>, void> {
+  return new CallableTransform(
+    (_input: PCollection<T>, _pipeline: Pipeline, proto: runnerApi.PTransform): void => {
+      proto.spec = specOf(WRITE_URN, spec, name);
+    },
+    name,
+  );
+}
+
+function specOf(urn: string, spec: object, name: string): runnerApi.FunctionSpec {
+  if (!isBuilding())
+    throw new Error(`${name} runs on Beamkeeper only; put it into the build of a definePipeline`);
+  return runnerApi.FunctionSpec.create({ urn, payload: serializeFn(spec) });
+}

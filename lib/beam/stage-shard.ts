@@ -1,0 +1,116 @@
+import type { BundleResult, StageShard, TentativeBundle } from "./api";
+import { decodeElement } from "./coders/element-coder";
+import { keyId } from "./coders/key";
+import { decodeState, encodeState } from "./coders/state-coder";
+import {
+  type AggregateState,
+  type Emit,
+  holdOf,
+  nextTimerOf,
+  TentativeAggregation,
+} from "./engine/aggregation";
+import { NO_FIRING } from "./engine/panes";
+import { clampTimestamp } from "./engine/time";
+import { GLOBAL_WINDOW } from "./engine/windows";
+import { isShuffle } from "./graph/node";
+import { accumulationOf } from "./operators/accumulation";
+import { BundleMetrics } from "./operators/metrics";
+import { BundleOutputs } from "./operators/outputs";
+import { type StageOperators, type StagePlan, wireStage } from "./operators/stage-operators";
+import { UserCode } from "./operators/user-code";
+
+/** A shard with the state that `encodeState` wrote, or an empty one. */
+export function openStageShard(plan: StagePlan, encodedState?: Uint8Array): StageShard {
+  return new Shard(plan, decodeState(encodedState, plan.stage.id));
+}
+
+class Shard implements StageShard {
+  constructor(
+    private readonly plan: StagePlan,
+    private readonly state: AggregateState,
+  ) {}
+
+  beginBundle(inputWatermarkMs: number): TentativeBundle {
+    return new Bundle(this.plan, this.state, inputWatermarkMs);
+  }
+}
+
+class Bundle implements TentativeBundle {
+  private readonly outputs = new BundleOutputs();
+  private readonly metrics = new BundleMetrics();
+  private readonly stage: StageOperators;
+  private readonly aggregation: TentativeAggregation | undefined;
+  private elementsIn = 0;
+  private used = false;
+
+  constructor(
+    private readonly plan: StagePlan,
+    private readonly before: AggregateState,
+    inputWatermarkMs: number,
+  ) {
+    const { root, id } = plan.stage;
+    if (Number.isNaN(inputWatermarkMs))
+      throw new RangeError(`stage "${id}": the input watermark is not a number`);
+    if (isShuffle(root.work)) {
+      const accumulation = accumulationOf(root, new UserCode(plan.pipeline, root.name));
+      this.aggregation = new TentativeAggregation(before, accumulation, inputWatermarkMs);
+    }
+    this.stage = wireStage(plan, this.outputs, this.metrics);
+    for (const operator of this.stage.operators) operator.start?.();
+  }
+
+  get pendingBytes(): number {
+    return this.outputs.pendingBytes;
+  }
+
+  processSourceElement(value: unknown, timestampMs: number): void {
+    this.checkUsable(this.aggregation === undefined, "reads a shuffle; give it processElement");
+    if (Number.isNaN(timestampMs))
+      throw new RangeError("the timestamp of a source's element is not a number");
+    this.elementsIn++;
+    this.stage.receive(value, clampTimestamp(timestampMs), GLOBAL_WINDOW, NO_FIRING);
+  }
+
+  processElement(encoded: Uint8Array): void {
+    this.checkUsable(this.aggregation !== undefined, "reads a source; give it processSourceElement");
+    const { key, value, window } = decodeElement(encoded);
+    this.elementsIn++;
+    this.aggregation!.add(keyId(key), key, value, window);
+  }
+
+  advanceWatermark(watermarkMs: number, maxTimers: number): boolean {
+    this.checkUsable(!Number.isNaN(watermarkMs), "was given a watermark that is not a number");
+    return this.aggregation?.advance(watermarkMs, maxTimers, this.emit) ?? false;
+  }
+
+  finish(): BundleResult {
+    this.checkUsable(true, "");
+    for (const operator of this.stage.operators) operator.finish?.();
+    this.used = true;
+    const state = this.aggregation?.result() ?? this.before;
+    return {
+      outputs: this.outputs.byStage,
+      effects: this.outputs.effects,
+      shard: new Shard(this.plan, state),
+      encodeState: () => encodeState(state),
+      holdMs: holdOf(state),
+      nextTimerMs: nextTimerOf(state),
+      counters: {
+        elementsIn: this.elementsIn,
+        elementsOut: this.outputs.elements,
+        droppedLate: this.aggregation?.droppedLate ?? 0,
+      },
+      metrics: this.metrics,
+    };
+  }
+
+  private readonly emit: Emit = (key, value, timestampMs, window, pane) => {
+    this.stage.receive({ key, value }, timestampMs, window, pane);
+  };
+
+  private checkUsable(fits: boolean, otherwise: string): void {
+    const stage = `stage "${this.plan.stage.id}" of pipeline "${this.plan.pipeline}"`;
+    if (this.used) throw new Error(`${stage}: the bundle has been finished; begin another one`);
+    if (!fits) throw new Error(`${stage} ${otherwise}`);
+  }
+}

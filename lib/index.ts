@@ -1,0 +1,47 @@
+import "./beam/sdk/typings";
+
+export type {
+  BoundedWindow,
+  BundleOutput,
+  BundleResult,
+  CompiledPipeline,
+  CompiledSource,
+  CompiledStage,
+  Distribution,
+  Pane,
+  SinkEffect,
+  StageShard,
+  TentativeBundle,
+} from "./beam/api";
+export {
+  BeamError,
+  BuildError,
+  CorruptEncodingError,
+  PipelineDefinitionError,
+  type PipelineProblem,
+  UnencodableValueError,
+  UnsupportedPipelineError,
+  UserCodeError,
+} from "./beam/errors";
+export {
+  compilePipeline,
+  definePipeline,
+  type PipelineDefinition,
+  type PipelineOptions,
+} from "./beam/pipeline";
+export type { SinkPlace } from "./beam/primitives";
+export type { ZnodeChange } from "./checkpoint/znode-change";
+export {
+  type ReadZnodeChangesOptions,
+  readZnodeChanges,
+  type ZnodeChangesConfig,
+} from "./io/read-znode-changes";
+export { TEXT_SINK, type TextFilePayload, type WriteToTextOptions, writeToText } from "./io/write-to-text";
+export {
+  type WriteToZnodesOptions,
+  writeToZnodes,
+  ZNODES_SINK,
+  type ZnodeWrite,
+  type ZnodeWriteMode,
+  type ZnodeWritePayload,
+} from "./io/write-to-znodes";

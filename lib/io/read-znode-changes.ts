@@ -1,0 +1,44 @@
+import type { PCollection, PTransform, Root } from "apache-beam";
+import { readPrimitive } from "../beam/primitives";
+import type { ZnodeChange } from "../checkpoint/znode-change";
+import { patternProblem } from "./znode-path";
+
+export interface ReadZnodeChangesOptions {
+  /** Watch what lies below the path as well. Default: true. */
+  readonly recursive?: boolean;
+  /** Let this pipeline write below the path that it watches; its own writes come back to it. Default: false. */
+  readonly allowFeedback?: boolean;
+}
+
+/** The `config` of the compiled source, all defaults filled in. */
+export interface ZnodeChangesConfig {
+  readonly path: string;
+  readonly recursive: boolean;
+  readonly allowFeedback: boolean;
+}
+
+/**
+ * Reads the changes of znodes: an unbounded source with one element for each value that could be seen.
+ *
+ * Every final value of every watched znode is delivered exactly once; values that were overwritten before they
+ * could be read are counted in `missed`. The event time is the later of the znode's mtime and the published
+ * watermark, in the global window.
+ *
+ * @param path a znode path; a segment may be `*`, for any one name: `/dubbo/*\/providers`.
+ * @throws TypeError if the path is none, or an option has the wrong type.
+ */
+export function readZnodeChanges(
+  path: string,
+  options: ReadZnodeChangesOptions = {},
+): PTransform<Root, PCollection<ZnodeChange>> {
+  const problem = patternProblem(path);
+  if (problem !== undefined)
+    throw new TypeError(`readZnodeChanges: the path ${JSON.stringify(path)} ${problem}`);
+  const { recursive = true, allowFeedback = false } = options;
+  for (const [name, value] of Object.entries({ recursive, allowFeedback })) {
+    if (typeof value !== "boolean")
+      throw new TypeError(`readZnodeChanges("${path}"): ${name} must be true or false`);
+  }
+  const config: ZnodeChangesConfig = { path, recursive, allowFeedback };
+  return readPrimitive<ZnodeChange>("readZnodeChanges", { kind: "znode-changes", config, bounded: false });
+}

@@ -1,0 +1,86 @@
+import { groupBy, type PCollection, type PTransform, withName } from "apache-beam";
+import { keyHash } from "../beam/coders/key";
+import { writePrimitive } from "../beam/primitives";
+
+export interface WriteToTextOptions<T> {
+  /** Files for each window. Default: 1. */
+  readonly shards?: number;
+  /** Ends the file names, as in ".jsonl". Default: "". */
+  readonly suffix?: string;
+  /** One line without a line break. Default: strings as they are, everything else as JSON (bigints as strings). */
+  readonly format?: (element: T) => string;
+}
+
+export const TEXT_SINK = "text-files";
+
+/** The payload of a `SinkEffect` of the sink "text-files": the whole content of one file. */
+export interface TextFilePayload {
+  readonly prefix: string;
+  readonly suffix: string;
+  readonly shard: number;
+  readonly shards: number;
+  readonly lines: string[];
+}
+
+interface Line {
+  readonly shard: number;
+  readonly line: string;
+}
+
+const MAX_TEXT_SHARDS = 1000;
+
+/**
+ * Writes text files, for each window one in each shard that has elements. Lines go to shards by their content,
+ * so an input that is processed again gives the same files; their order within a file is not defined.
+ *
+ * @param prefix a folder and the beginning of the names: "out/flaps", "s3://audit/flaps".
+ * @throws TypeError if the prefix or an option has the wrong form.
+ */
+export function writeToText<T>(
+  prefix: string,
+  options: WriteToTextOptions<T> = {},
+): PTransform<PCollection<T>, void> {
+  const { shards = 1, suffix = "", format = defaultFormat } = options;
+  checkOptions(prefix, shards, suffix, format);
+  const toLine = (element: T): Line => {
+    const line = format(element);
+    if (typeof line !== "string")
+      throw new TypeError(`writeToText: format gave ${typeof line} instead of a string`);
+    return { shard: keyHash(line) % shards, line };
+  };
+  const toPayload = (group: { key: number; value: Iterable<Line> }): TextFilePayload => {
+    const lines = Array.from(group.value, ({ line }) => line);
+    return { prefix, suffix, shard: group.key, shards, lines };
+  };
+  const expand = (input: PCollection<T>): void => {
+    input
+      .map(toLine)
+      .apply(groupBy<Line, number>("shard"))
+      .apply(writePrimitive("write", { sink: TEXT_SINK, config: { prefix, suffix, shards }, toPayload }));
+  };
+  return withName("writeToText", expand);
+}
+
+function defaultFormat(element: unknown): string {
+  if (typeof element === "string") return element;
+  const text = JSON.stringify(element, (_, value) => (typeof value === "bigint" ? `${value}` : value));
+  if (text === undefined)
+    throw new TypeError(`writeToText: ${typeof element} has no JSON; give a format function`);
+  return text;
+}
+
+function checkOptions(prefix: unknown, shards: unknown, suffix: unknown, format: unknown): void {
+  if (typeof prefix !== "string" || prefix === "" || prefix.includes("\0")) {
+    throw new TypeError(`writeToText: the prefix must be a path like "out/flaps" or "s3://bucket/flaps"`);
+  }
+  if (!Number.isInteger(shards) || (shards as number) < 1 || (shards as number) > MAX_TEXT_SHARDS) {
+    throw new TypeError(
+      `writeToText("${prefix}"): shards must be a whole number from 1 to ${MAX_TEXT_SHARDS}`,
+    );
+  }
+  if (typeof suffix !== "string" || /[/\0]/.test(suffix)) {
+    throw new TypeError(`writeToText("${prefix}"): suffix must be the end of a file name, without "/"`);
+  }
+  if (typeof format !== "function")
+    throw new TypeError(`writeToText("${prefix}"): format must be a function`);
+}
