@@ -1,0 +1,143 @@
+/**
+ * `npm start` and `npm test`: installs what is missing, and then runs. Plain Node without dependencies, because
+ * the npm packages may be among what is missing.
+ *
+ *   node infra/setup.mjs start [ARGUMENTS...]   set up, then run the command line tool's `dev`
+ *   node infra/setup.mjs test                   set up, then run every check in order
+ *   node infra/setup.mjs install                set up only
+ */
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ensureJava, ensureZooKeeper, run, SetupError } from "./zookeeper/install.mjs";
+
+const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)));
+const STATE_DIRECTORY = join(PROJECT, ".beamkeeper");
+const LOCK_FILE = join(PROJECT, "package-lock.json");
+const STAMP = join(PROJECT, "node_modules", ".beamkeeper-stamp");
+const OLDEST_NODE = [20, 19];
+
+/** The stages of `npm test`, in order: name, and the arguments of node. The first failure ends the run. */
+const STAGES = [
+  ["types", bin("typescript", "bin/tsc"), "--noEmit", "-p", "."],
+  ["lint", bin("@biomejs/biome", "bin/biome"), "check", "."],
+  ["tests", bin("jest", "bin/jest.js")],
+];
+
+function bin(packageName, path) {
+  return join("node_modules", packageName, path);
+}
+
+function say(line) {
+  process.stdout.write(`${line}\n`);
+}
+
+function checkNode() {
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  const [oldestMajor, oldestMinor] = OLDEST_NODE;
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
+  throw new SetupError(
+    `Node ${process.versions.node} is too old: install Node ${OLDEST_NODE.join(".")} or newer.`,
+  );
+}
+
+/** npm's own record of what it installed is younger than the lock file: someone has run npm by hand. */
+function isInstalledByHand() {
+  const record = statSync(join(PROJECT, "node_modules", ".package-lock.json"), { throwIfNoEntry: false });
+  return record !== undefined && record.mtimeMs >= statSync(LOCK_FILE).mtimeMs;
+}
+
+/** The stamp is written last, so packages whose installation was interrupted are installed again. */
+function ensurePackages() {
+  const hash = createHash("sha256").update(readFileSync(LOCK_FILE)).digest("hex");
+  if (existsSync(STAMP) && readFileSync(STAMP, "utf8") === hash) return;
+  if (!isInstalledByHand()) {
+    say("Installing the npm packages of package-lock.json ...");
+    run("npm", ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: PROJECT });
+  }
+  writeFileSync(STAMP, hash);
+}
+
+function setUp(needsZooKeeper) {
+  checkNode();
+  ensurePackages();
+  if (!needsZooKeeper) return;
+  ensureJava(say);
+  ensureZooKeeper(STATE_DIRECTORY, say);
+}
+
+/** Runs node with our own terminal: signals go on to it, and its exit code is ours. */
+function hand(args) {
+  const child = spawn(process.execPath, args, { cwd: PROJECT, stdio: "inherit" });
+  // A terminal's ctrl-C reaches the child by itself; here it only must not end us before the child has tidied up.
+  process.on("SIGINT", () => (process.stdin.isTTY ? undefined : child.kill("SIGINT")));
+  process.on("SIGTERM", () => child.kill("SIGTERM"));
+  return new Promise((done, fail) => {
+    child.once("error", fail);
+    child.once("exit", (code, signal) => done(signal === null ? code : 128 + (signal === "SIGINT" ? 2 : 15)));
+  });
+}
+
+/** Runs one stage quietly; resolves with its exit code and what it printed. */
+function runQuietly(args) {
+  const child = spawn(process.execPath, args, { cwd: PROJECT, stdio: ["ignore", "pipe", "pipe"] });
+  const output = [];
+  child.stdout.on("data", (chunk) => output.push(chunk));
+  child.stderr.on("data", (chunk) => output.push(chunk));
+  const stop = () => child.kill("SIGTERM");
+  process.once("SIGINT", stop).once("SIGTERM", stop);
+  return new Promise((done, fail) => {
+    child.once("error", fail);
+    child.once("close", (code) => {
+      process.removeListener("SIGINT", stop).removeListener("SIGTERM", stop);
+      done({ code: code ?? 1, output: Buffer.concat(output).toString() });
+    });
+  });
+}
+
+/** The runner's own count, so that a green run shows that tests ran. */
+function summaryOf(output) {
+  const line = /^Tests: .*$/m.exec(output)?.[0];
+  return line ? `  ${line.replace(/^Tests:\s*/, "")}` : "";
+}
+
+async function test() {
+  for (const [name, ...args] of STAGES) {
+    const startedAt = performance.now();
+    const { code, output } = await runQuietly(args);
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+    say(`${code === 0 ? "ok  " : "FAIL"}  ${name.padEnd(10)} ${seconds.padStart(6)} s${summaryOf(output)}`);
+    if (code !== 0) {
+      process.stdout.write(output);
+      return code;
+    }
+  }
+  return 0;
+}
+
+async function main([verb, ...rest]) {
+  const args = rest[0] === "--" ? rest.slice(1) : rest;
+  switch (verb) {
+    case "start":
+      setUp(!process.env.ZOOKEEPER_CONNECT);
+      return hand(["--import", "tsx", join("lib", "cli", "main.ts"), "dev", ...args]);
+    case "test":
+      setUp(true);
+      return test();
+    case "install":
+      setUp(true);
+      return 0;
+    default:
+      throw new SetupError("Usage: node infra/setup.mjs start|test|install [ARGUMENTS...]");
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof SetupError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+}
