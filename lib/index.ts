@@ -31,10 +31,10 @@ export {
 } from "./beam/pipeline";
 export type { SinkPlace } from "./beam/primitives";
 export type { ZnodeChange } from "./checkpoint/znode-change";
+export type { ZnodeSource } from "./checkpoint/znode-source";
 export {
   type ReadZnodeChangesOptions,
   readZnodeChanges,
-  type ZnodeChangesConfig,
 } from "./io/read-znode-changes";
 export { TEXT_SINK, type TextFilePayload, type WriteToTextOptions, writeToText } from "./io/write-to-text";
 export {

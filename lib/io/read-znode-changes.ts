@@ -1,20 +1,19 @@
 import type { PCollection, PTransform, Root } from "apache-beam";
 import { readPrimitive } from "../beam/primitives";
 import type { ZnodeChange } from "../checkpoint/znode-change";
+import type { ZnodeSource } from "../checkpoint/znode-source";
 import { patternProblem } from "./znode-path";
 
 export interface ReadZnodeChangesOptions {
   /** Watch what lies below the path as well. Default: true. */
   readonly recursive?: boolean;
+  /**
+   * `snapshot` delivers what is there at the very first start as elements of kind `existing`; `now` delivers only
+   * what happens after it. Default: "snapshot".
+   */
+  readonly start?: "snapshot" | "now";
   /** Let this pipeline write below the path that it watches; its own writes come back to it. Default: false. */
   readonly allowFeedback?: boolean;
-}
-
-/** The `config` of the compiled source, all defaults filled in. */
-export interface ZnodeChangesConfig {
-  readonly path: string;
-  readonly recursive: boolean;
-  readonly allowFeedback: boolean;
 }
 
 /**
@@ -34,11 +33,14 @@ export function readZnodeChanges(
   const problem = patternProblem(path);
   if (problem !== undefined)
     throw new TypeError(`readZnodeChanges: the path ${JSON.stringify(path)} ${problem}`);
-  const { recursive = true, allowFeedback = false } = options;
+  const { recursive = true, start = "snapshot", allowFeedback = false } = options;
   for (const [name, value] of Object.entries({ recursive, allowFeedback })) {
     if (typeof value !== "boolean")
       throw new TypeError(`readZnodeChanges("${path}"): ${name} must be true or false`);
   }
-  const config: ZnodeChangesConfig = { path, recursive, allowFeedback };
+  if (start !== "snapshot" && start !== "now") {
+    throw new TypeError(`readZnodeChanges("${path}"): start must be "snapshot" or "now"`);
+  }
+  const config: ZnodeSource = { path, recursive, start, allowFeedback };
   return readPrimitive<ZnodeChange>("readZnodeChanges", { kind: "znode-changes", config, bounded: false });
 }

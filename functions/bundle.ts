@@ -1,0 +1,93 @@
+import * as z from "zod";
+import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
+import type { Handler } from "../lib/aws/lambda";
+import { DirectoryFiles, type FileStore } from "../lib/checkpoint/files";
+import type { ShardReply } from "../lib/checkpoint/invocation";
+import { type Clock, systemClock } from "../lib/clock";
+import { jsonLines, type Log } from "../lib/log";
+import { ShardRunner } from "../lib/runner/shard-runner";
+import { readSettings, type Settings } from "../lib/settings";
+import { connect, type ZooKeeperClient } from "../lib/zookeeper";
+import { pipelines } from "../pipelines";
+
+export interface BundleDependencies {
+  readonly settings: Settings;
+  readonly pipelines: readonly PipelineDefinition[];
+  /** The ZooKeeper client, connected at the first invocation and kept while the environment lives. */
+  readonly connect: () => Promise<ZooKeeperClient>;
+  readonly files: FileStore;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const requestSchema = z.object({
+  pipeline: z.string().min(1),
+  stage: z.string().min(1),
+  shard: z.number().int().min(0),
+  zxid: z.string().regex(/^[0-9a-f]{1,16}$/),
+});
+
+/** The event is not a request for a shard. Terminal. */
+export class InvalidEventError extends Error {
+  override readonly name = "InvalidEventError";
+}
+
+/**
+ * The bundle function: event {pipeline, stage, shard, zxid} -> ShardReply. It stops beginning bundles
+ * `deadlineMarginMs` before the invocation's end.
+ */
+export function createBundleHandler(dependencies: BundleDependencies): Handler {
+  let runner: Promise<ShardRunner> | undefined;
+  return async (event, context): Promise<ShardReply> => {
+    const request = requestSchema.safeParse(event);
+    if (!request.success) {
+      const problems = request.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
+      throw new InvalidEventError(`the event must be {pipeline, stage, shard, zxid}: ${problems}`);
+    }
+    const { clock, settings } = dependencies;
+    const deadlineMs = clock.now() + context.getRemainingTimeInMillis() - settings.deadlineMarginMs;
+    runner ??= createRunner(dependencies).catch((error: unknown) => {
+      runner = undefined;
+      throw error;
+    });
+    return (await runner).run(request.data, deadlineMs);
+  };
+}
+
+async function createRunner(dependencies: BundleDependencies): Promise<ShardRunner> {
+  const { settings, pipelines: definitions, files, clock, log } = dependencies;
+  const compiled = definitions.map((definition) => compilePipeline(definition));
+  return new ShardRunner({
+    client: await dependencies.connect(),
+    root: settings.root,
+    pipelines: new Map(compiled.map((pipeline) => [pipeline.name, pipeline])),
+    files,
+    clock,
+    log,
+    limits: {
+      maxUnits: settings.bundleUnits,
+      commitSizeBytes: settings.commitSizeBytes,
+      segmentSizeBytes: settings.segmentSizeBytes,
+    },
+  });
+}
+
+let deployed: Handler | undefined;
+
+/** Lambda's entry point. The environment is read at the first invocation, so that a bad setting is answered, not lost. */
+export const handler: Handler = (event, context) => {
+  deployed ??= createDeployed();
+  return deployed(event, context);
+};
+
+function createDeployed(): Handler {
+  const settings = readSettings(process.env);
+  return createBundleHandler({
+    settings,
+    pipelines,
+    connect: () => connect({ ...settings }),
+    files: new DirectoryFiles(settings.outputFolder),
+    clock: systemClock,
+    log: jsonLines((line) => process.stdout.write(line), systemClock.now),
+  });
+}

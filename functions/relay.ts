@@ -1,0 +1,115 @@
+import * as z from "zod";
+import { awsLambda, type Handler, shardInvoker } from "../lib/aws/lambda";
+import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
+import type { ShardInvoker } from "../lib/checkpoint/invocation";
+import { type Clock, systemClock } from "../lib/clock";
+import { jsonLines, type Log } from "../lib/log";
+import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
+import { planPipeline } from "../lib/runner/deployment";
+import { readSettings, type Settings, SettingsError } from "../lib/settings";
+import { connect, type ZooKeeperClient } from "../lib/zookeeper";
+import { pipelines } from "../pipelines";
+
+export interface RelayDependencies {
+  readonly settings: Settings;
+  readonly pipelines: readonly PipelineDefinition[];
+  /** A new ZooKeeper client for each invocation; it is closed before the handler returns. */
+  readonly connect: () => Promise<ZooKeeperClient>;
+  readonly invoke: ShardInvoker;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Ends the invocation early, where something other than Lambda's time limit decides. */
+  readonly signal?: AbortSignal;
+  /** Gives up after this many failures of a shard in a row (default: never). */
+  readonly maxFailures?: number;
+  readonly onCommit?: RelayOptions["onCommit"];
+}
+
+const eventSchema = z.object({ pipeline: z.string().min(1).optional() });
+
+/**
+ * The relay function: event {pipeline?} (all pipelines where none is named) -> how each relay ended. It works
+ * until shortly before the invocation's end, hands nothing over that is not committed, and closes its session.
+ */
+export function createRelayHandler(dependencies: RelayDependencies): Handler {
+  return async (event, context): Promise<Record<string, RelayEnd>> => {
+    const { pipeline } = eventSchema.parse(event ?? {});
+    const { settings, clock } = dependencies;
+    const chosen = choose(dependencies.pipelines, pipeline);
+    const client = await dependencies.connect();
+    const stop = new AbortController();
+    dependencies.signal?.addEventListener("abort", () => stop.abort(), { once: true });
+    if (dependencies.signal?.aborted) stop.abort();
+    const runMs = Math.min(settings.relayRunMs, context.getRemainingTimeInMillis() - settings.deadlineMarginMs);
+    void clock.sleep(runMs, stop.signal).then(() => stop.abort());
+    try {
+      const ends = chosen.map(async (definition) => [definition.name, await relayOne(dependencies, client, definition, stop.signal)]);
+      await Promise.allSettled(ends.map((end) => end.catch(() => stop.abort())));
+      return Object.fromEntries(await Promise.all(ends));
+    } finally {
+      stop.abort();
+      await client.close();
+    }
+  };
+}
+
+function relayOne(
+  dependencies: RelayDependencies,
+  client: ZooKeeperClient,
+  definition: PipelineDefinition,
+  signal: AbortSignal,
+): Promise<RelayEnd> {
+  const { settings, invoke, clock, log, maxFailures, onCommit } = dependencies;
+  const options: RelayOptions = {
+    client,
+    root: settings.root,
+    pipeline: planPipeline(compilePipeline(definition)),
+    invoke,
+    clock,
+    log,
+    limits: {
+      commitSizeBytes: settings.commitSizeBytes,
+      segmentSizeBytes: settings.segmentSizeBytes,
+      maxBatchPaths: MAX_BATCH_PATHS,
+      idleIntervalMs: settings.idleIntervalMs,
+    },
+    maxInFlight: settings.maxInFlight,
+    maxFailures: maxFailures ?? Number.POSITIVE_INFINITY,
+  };
+  return runRelay(onCommit ? { ...options, onCommit } : options, signal);
+}
+
+const MAX_BATCH_PATHS = 500;
+
+function choose(definitions: readonly PipelineDefinition[], name: string | undefined): readonly PipelineDefinition[] {
+  if (name === undefined) return definitions;
+  const chosen = definitions.filter((definition) => definition.name === name);
+  if (chosen.length > 0) return chosen;
+  throw new SettingsError(`there is no pipeline "${name}" in this deployment; it has ${definitions.map((each) => each.name).join(", ")}`);
+}
+
+let deployed: Promise<Handler> | undefined;
+
+/** Lambda's entry point. */
+export const handler: Handler = async (event, context) => {
+  deployed ??= createDeployed().catch((error: unknown) => {
+    deployed = undefined;
+    throw error;
+  });
+  return (await deployed)(event, context);
+};
+
+async function createDeployed(): Promise<Handler> {
+  const settings = readSettings(process.env);
+  if (!settings.bundleFunction) {
+    throw new SettingsError("BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which the relay invokes");
+  }
+  return createRelayHandler({
+    settings,
+    pipelines,
+    connect: () => connect({ ...settings }),
+    invoke: shardInvoker(await awsLambda(), settings.bundleFunction),
+    clock: systemClock,
+    log: jsonLines((line) => process.stdout.write(line), systemClock.now),
+  });
+}

@@ -1,0 +1,86 @@
+import type { InvokeCommandInput, InvokeCommandOutput } from "@aws-sdk/client-lambda";
+import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
+
+/** Lambda's Invoke, as the SDK's client answers it and as a local stand-in for the service does. */
+export interface LambdaService {
+  invoke(input: InvokeCommandInput): Promise<Pick<InvokeCommandOutput, "StatusCode" | "FunctionError" | "Payload">>;
+}
+
+/** A function that answered with an error of its own. Nothing is known of what it did; asking again is safe. */
+export class FunctionFailedError extends Error {
+  override readonly name = "FunctionFailedError";
+  readonly outcome: "retryable" | "terminal" = "retryable";
+  constructor(
+    functionName: string,
+    readonly errorType: string,
+    readonly errorMessage: string,
+  ) {
+    super(`${functionName}: ${errorType}: ${errorMessage}`);
+  }
+}
+
+/** Calls the bundle function through Lambda's Invoke (RequestResponse). */
+export function shardInvoker(lambda: LambdaService, functionName: string): ShardInvoker {
+  return async (request) => {
+    const answer = await lambda.invoke({
+      FunctionName: functionName,
+      InvocationType: "RequestResponse",
+      Payload: Buffer.from(JSON.stringify(request), "utf8"),
+    });
+    const payload: unknown = JSON.parse(Buffer.from(answer.Payload ?? []).toString("utf8") || "null");
+    if (answer.FunctionError) throw functionFailed(functionName, payload);
+    return payload as ShardReply;
+  };
+}
+
+function functionFailed(functionName: string, payload: unknown): FunctionFailedError {
+  const { errorType, errorMessage } = (payload ?? {}) as { errorType?: string; errorMessage?: string };
+  return new FunctionFailedError(functionName, errorType ?? "Error", errorMessage ?? "the function gave no reason");
+}
+
+/** The real service; AWS_ENDPOINT_URL and the usual AWS variables decide where it is. Loaded only when it is needed. */
+export async function awsLambda(): Promise<LambdaService> {
+  const { InvokeCommand, LambdaClient } = await import("@aws-sdk/client-lambda");
+  const client = new LambdaClient({});
+  return { invoke: (input) => client.send(new InvokeCommand(input)) };
+}
+
+/** What a handler gets of Lambda's context. */
+export interface InvocationContext {
+  getRemainingTimeInMillis(): number;
+}
+
+export type Handler = (event: unknown, context: InvocationContext) => Promise<unknown>;
+
+/**
+ * Lambda's Invoke for handlers of this process: payloads travel as JSON, errors come back as FunctionError, and
+ * the remaining time counts down, as the service does it.
+ */
+export class LocalLambda implements LambdaService {
+  private readonly handlers = new Map<string, { readonly handler: Handler; readonly timeoutMs: number }>();
+
+  constructor(private readonly now: () => number) {}
+
+  /** Deploys a handler under a name; `timeoutMs` is the function's time limit. */
+  deploy(functionName: string, handler: Handler, timeoutMs: number): void {
+    this.handlers.set(functionName, { handler, timeoutMs });
+  }
+
+  async invoke(input: InvokeCommandInput): ReturnType<LambdaService["invoke"]> {
+    const deployed = this.handlers.get(input.FunctionName ?? "");
+    if (!deployed) throw new Error(`no function is deployed under the name "${input.FunctionName}"`);
+    const event: unknown = input.Payload ? JSON.parse(Buffer.from(input.Payload as Uint8Array).toString("utf8")) : {};
+    const endMs = this.now() + deployed.timeoutMs;
+    try {
+      const result = await deployed.handler(event, { getRemainingTimeInMillis: () => Math.max(0, endMs - this.now()) });
+      return { StatusCode: 200, Payload: toPayload(result) };
+    } catch (error) {
+      const { name, message } = error instanceof Error ? error : new Error(String(error));
+      return { StatusCode: 200, FunctionError: "Unhandled", Payload: toPayload({ errorType: name, errorMessage: message }) };
+    }
+  }
+}
+
+function toPayload(value: unknown): InvokeCommandOutput["Payload"] {
+  return Buffer.from(JSON.stringify(value ?? null), "utf8") as unknown as InvokeCommandOutput["Payload"];
+}

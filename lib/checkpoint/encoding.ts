@@ -1,0 +1,103 @@
+import { crc32 } from "node:zlib";
+
+/**
+ * Every znode that Beamkeeper writes for itself has this frame:
+ *
+ *   frame = magic "BK" (2 bytes), version (1 byte), kind (1 byte), crc32 of the payload (4 bytes, big-endian), payload
+ *
+ * The version belongs to the kind: a change of one record's form leaves the others readable.
+ */
+const HEADER_BYTES = 8;
+
+/** The kinds of record and the version of each that this code writes; it reads no other. */
+export const RECORD_KINDS = {
+  generation: { tag: 1, version: 1 },
+  cursor: { tag: 2, version: 1 },
+  manifest: { tag: 3, version: 1 },
+  head: { tag: 4, version: 1 },
+  segment: { tag: 5, version: 1 },
+  state: { tag: 6, version: 1 },
+  output: { tag: 7, version: 1 },
+} as const;
+
+export type RecordKind = keyof typeof RECORD_KINDS;
+
+/** A znode of Beamkeeper's own whose content cannot be used. Terminal: reading it again gives the same bytes. */
+export class EncodingError extends Error {
+  override readonly name = "EncodingError";
+  constructor(
+    readonly path: string,
+    problem: string,
+    remedy: string,
+  ) {
+    super(`${path}: ${problem}. ${remedy}`);
+  }
+}
+
+const RESTORE =
+  "Nothing was changed. Restore the znode from a backup, or start the pipeline under a new name or root.";
+
+/** Frames a payload. */
+export function encodeFrame(kind: RecordKind, payload: Uint8Array): Buffer {
+  const { tag, version } = RECORD_KINDS[kind];
+  const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
+  frame.write("BK", 0, "latin1");
+  frame[2] = version;
+  frame[3] = tag;
+  frame.writeUInt32BE(crc32(payload), 4);
+  frame.set(payload, HEADER_BYTES);
+  return frame;
+}
+
+/** The payload of the frame found at `path`; throws {@link EncodingError} for anything but an intact frame of this kind. */
+export function decodeFrame(kind: RecordKind, frame: Uint8Array, path: string): Buffer {
+  const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
+  const { tag, version } = RECORD_KINDS[kind];
+  if (bytes.length < HEADER_BYTES || bytes.toString("latin1", 0, 2) !== "BK") {
+    throw new EncodingError(
+      path,
+      `this is not a ${kind} record (${bytes.length} bytes without Beamkeeper's header)`,
+      RESTORE,
+    );
+  }
+  if (bytes[3] !== tag)
+    throw new EncodingError(path, `expected a ${kind} record, found kind ${bytes[3]}`, RESTORE);
+  if (bytes[2] !== version) {
+    throw new EncodingError(
+      path,
+      `the ${kind} record has version ${bytes[2]}, this code reads version ${version}`,
+      "Nothing was changed. Run the version of Beamkeeper that wrote it, or a newer one.",
+    );
+  }
+  const payload = bytes.subarray(HEADER_BYTES);
+  if (crc32(payload) !== bytes.readUInt32BE(4)) {
+    throw new EncodingError(path, `the ${kind} record is corrupt (its checksum does not match)`, RESTORE);
+  }
+  return payload;
+}
+
+export function encodeJson(kind: RecordKind, value: unknown): Buffer {
+  return encodeFrame(kind, Buffer.from(JSON.stringify(value), "utf8"));
+}
+
+export function decodeJson(kind: RecordKind, frame: Uint8Array, path: string): unknown {
+  const payload = decodeFrame(kind, frame, path);
+  try {
+    return JSON.parse(payload.toString("utf8"));
+  } catch {
+    throw new EncodingError(path, `the ${kind} record is not JSON`, RESTORE);
+  }
+}
+
+/** A time in JSON, which has no infinities. */
+export type JsonTime = number | "+inf" | "-inf";
+
+export function toJsonTime(ms: number): JsonTime {
+  if (ms === Number.POSITIVE_INFINITY) return "+inf";
+  return ms === Number.NEGATIVE_INFINITY ? "-inf" : ms;
+}
+
+export function fromJsonTime(time: JsonTime): number {
+  if (time === "+inf") return Number.POSITIVE_INFINITY;
+  return time === "-inf" ? Number.NEGATIVE_INFINITY : time;
+}

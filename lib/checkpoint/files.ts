@@ -1,0 +1,101 @@
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { dirname, isAbsolute, join, normalize, sep } from "node:path";
+
+/**
+ * Where text output goes. A file is written whole under a temporary name, listed in the commit, and given its
+ * final name afterwards; the store never decides whether something happened.
+ */
+export interface FileStore {
+  /** Throws {@link OutputNameError} where a file of that final name can't be stored here. */
+  checkName(final: string): void;
+  /** Writes the file under a temporary name, durably, before it returns. */
+  writeTemporary(name: string, data: Uint8Array): Promise<void>;
+  /** Gives the file its final name. Done before is done: it may be repeated. */
+  publish(temporary: string, final: string): Promise<void>;
+  /** Temporary names that begin with `prefix`. */
+  listTemporary(prefix: string): Promise<string[]>;
+  /** Removes a temporary file; absent is fine. */
+  removeTemporary(name: string): Promise<void>;
+}
+
+/** An output name that this store does not take. Terminal. */
+export class OutputNameError extends Error {
+  override readonly name = "OutputNameError";
+}
+
+const TEMPORARY_FOLDER = ".temporary";
+
+/** A folder as file store: final names are relative paths below it. */
+export class DirectoryFiles implements FileStore {
+  constructor(readonly folder: string) {}
+
+  checkName(final: string): void {
+    if (/^[a-z][a-z0-9+.-]*:\/\//i.test(final)) {
+      throw new OutputNameError(
+        `"${final}": this store is the folder ${this.folder}; it takes no URLs. Use a relative prefix.`,
+      );
+    }
+    const path = normalize(final);
+    if (
+      isAbsolute(path) ||
+      path === ".." ||
+      path.startsWith(`..${sep}`) ||
+      path.startsWith(TEMPORARY_FOLDER)
+    ) {
+      throw new OutputNameError(
+        `"${final}": output names are relative to the output folder (${this.folder}) and stay below it.`,
+      );
+    }
+  }
+
+  async writeTemporary(name: string, data: Uint8Array): Promise<void> {
+    const path = this.temporaryPath(name);
+    await mkdir(dirname(path), { recursive: true });
+    const file = await open(path, "w");
+    try {
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  async publish(temporary: string, final: string): Promise<void> {
+    this.checkName(final);
+    const target = join(this.folder, final);
+    await mkdir(dirname(target), { recursive: true });
+    try {
+      await rename(this.temporaryPath(temporary), target);
+    } catch (error) {
+      if (!isAbsent(error) || !(await exists(target))) throw error;
+    }
+  }
+
+  async listTemporary(prefix: string): Promise<string[]> {
+    try {
+      return (await readdir(join(this.folder, TEMPORARY_FOLDER))).filter((name) => name.startsWith(prefix));
+    } catch (error) {
+      if (isAbsent(error)) return [];
+      throw error;
+    }
+  }
+
+  async removeTemporary(name: string): Promise<void> {
+    await rm(this.temporaryPath(name), { force: true });
+  }
+
+  private temporaryPath(name: string): string {
+    return join(this.folder, TEMPORARY_FOLDER, name);
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

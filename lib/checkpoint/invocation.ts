@@ -1,0 +1,30 @@
+import type { JsonTime } from "./encoding";
+
+/** What the relay asks of the bundle function. It travels as JSON. */
+export interface ShardRequest {
+  readonly pipeline: string;
+  readonly stage: string;
+  readonly shard: number;
+  /** Hexadecimal; the function reads no server that is behind it. */
+  readonly zxid: string;
+}
+
+/** What the bundle function answers, so that no wake-up is lost. */
+export interface ShardReply {
+  /**
+   * `idle`: nothing is left to do at this watermark. `deadline`: more is waiting. `superseded`: another
+   * invocation committed for this shard, or the generation changed. `stopped`: the generation admits no commits.
+   */
+  readonly outcome: "idle" | "deadline" | "superseded" | "stopped";
+  readonly commits: number;
+  /** Shards that got segments, with the zxid of the last append. */
+  readonly fed: readonly { readonly stage: string; readonly shard: number; readonly zxid: string }[];
+  /** The inbox was listed when the server had seen this zxid. */
+  readonly listedZxid: string;
+  readonly inputWatermarkMs: JsonTime;
+  readonly holdMs: JsonTime;
+  readonly nextTimerMs: JsonTime;
+}
+
+/** Calls the bundle function and waits for its answer; rejects when the function failed. */
+export type ShardInvoker = (request: ShardRequest) => Promise<ShardReply>;

@@ -1,0 +1,115 @@
+/** The znode layout: names and paths, and nothing else. Pure. */
+
+/** A znode name for text of a user's: percent-encoded, so that it holds no slash, no dot-only name, no control character. */
+export function encodeName(text: string): string {
+  const encoded = encodeURIComponent(text);
+  return encoded === "." || encoded === ".." ? encoded.replaceAll(".", "%2E") : encoded;
+}
+
+/** The number of groups that keys are divided into, for ever: state is stored by group, and a group belongs to one shard. */
+export const KEY_GROUPS = 128;
+
+/** The shard of a key, from the 32-bit hash of the key. */
+export function shardOf(keyHash: number, shards: number): number {
+  const group = keyHash % KEY_GROUPS;
+  return Math.floor((group * shards) / KEY_GROUPS);
+}
+
+/** The paths of one pipeline. */
+export class PipelineLayout {
+  readonly path: string;
+  constructor(
+    readonly root: string,
+    readonly pipeline: string,
+  ) {
+    this.path = `${root}/${encodeName(pipeline)}`;
+  }
+  get generation(): string {
+    return `${this.path}/generation`;
+  }
+  get epochs(): string {
+    return `${this.path}/epochs`;
+  }
+  epoch(epoch: number): ScopeLayout {
+    return new ScopeLayout(`${this.epochs}/${epoch}`);
+  }
+}
+
+/** The paths of one scope: an epoch of an unbounded pipeline. */
+export class ScopeLayout {
+  constructor(readonly path: string) {}
+  get outputs(): string {
+    return `${this.path}/outputs`;
+  }
+  get sources(): string {
+    return `${this.path}/sources`;
+  }
+  get stages(): string {
+    return `${this.path}/stages`;
+  }
+  source(source: string): SourceLayout {
+    return new SourceLayout(`${this.sources}/${encodeName(source)}`);
+  }
+  stage(stage: string): string {
+    return `${this.stages}/${encodeName(stage)}`;
+  }
+  shard(stage: string, shard: number): ShardLayout {
+    return new ShardLayout(`${this.stage(stage)}/${shard}`);
+  }
+}
+
+/** The cursor is the source's own znode. */
+export class SourceLayout {
+  constructor(readonly cursor: string) {}
+  get manifest(): string {
+    return `${this.cursor}/manifest`;
+  }
+  /** A delta carries the number of the cursor commit that wrote it; the zeros make names sort. */
+  manifestDelta(commitNumber: number): string {
+    return `${this.manifest}/${String(commitNumber).padStart(16, "0")}`;
+  }
+}
+
+/** The head is the shard's own znode. */
+export class ShardLayout {
+  constructor(readonly head: string) {}
+  get inbox(): string {
+    return `${this.head}/inbox`;
+  }
+  get state(): string {
+    return `${this.head}/state`;
+  }
+}
+
+// Beam's smallest and largest times are below 10^16 ms; the bias makes every one a positive number of 17 digits.
+const TIME_BIAS = 10n ** 16n;
+const TIME_DIGITS = 17;
+const SEGMENT_NAME = /^(\d{17})-(\d{10})$/;
+
+/** What a segment is created as (sequential): the server appends ten digits. */
+export function segmentPrefix(inbox: string, minTimestampMs: number): string {
+  return `${inbox}/${(BigInt(Math.floor(minTimestampMs)) + TIME_BIAS).toString().padStart(TIME_DIGITS, "0")}-`;
+}
+
+/** A segment as its name tells it. */
+export interface SegmentName {
+  readonly name: string;
+  readonly minTimestampMs: number;
+  readonly sequence: number;
+}
+
+/** The segments among an inbox's children, oldest append first. Other names are ignored. */
+export function segmentNames(children: readonly string[]): SegmentName[] {
+  const segments: SegmentName[] = [];
+  for (const name of children) {
+    const match = SEGMENT_NAME.exec(name);
+    if (match) {
+      segments.push({
+        name,
+        minTimestampMs: Number(BigInt(match[1]!) - TIME_BIAS),
+        sequence: Number(match[2]),
+      });
+    }
+  }
+  return segments.sort((a, b) => a.sequence - b.sequence);
+}

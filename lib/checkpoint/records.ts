@@ -1,0 +1,158 @@
+import {
+  decodeJson,
+  EncodingError,
+  encodeJson,
+  fromJsonTime,
+  type JsonTime,
+  type RecordKind,
+  toJsonTime,
+} from "./encoding";
+
+/** How many commit ids a head or cursor remembers: enough for an ambiguous commit that others committed on top of. */
+export const REMEMBERED_COMMITS = 8;
+
+/** What a head and a cursor have in common: the number of the last commit and the ids of the last eight, newest first. */
+export interface CommitHistory {
+  readonly number: number;
+  readonly ids: readonly string[];
+}
+
+/** The history after one more commit. */
+export function nextCommit(history: CommitHistory, id: string): CommitHistory {
+  return { number: history.number + 1, ids: [id, ...history.ids].slice(0, REMEMBERED_COMMITS) };
+}
+
+export const NO_COMMITS: CommitHistory = { number: 0, ids: [] };
+
+/** Only `running` admits commits. */
+export type GenerationState = "running" | "paused" | "draining" | "cancelled";
+
+/** The znode whose version every multi below the root checks. */
+export interface Generation {
+  readonly state: GenerationState;
+  readonly epoch: number;
+  /** Of the compiled graph; code with another fingerprint must not run. */
+  readonly fingerprint: string;
+  /** The number of shards of each stage, fixed for the epoch. */
+  readonly shards: Readonly<Record<string, number>>;
+}
+
+/** Where one shard of one stage stands. */
+export interface Head extends CommitHistory {
+  /** The input watermark that the last commit was computed with. */
+  readonly watermarkMs: number;
+  /** The smallest output time that the shard's state holds back. */
+  readonly holdMs: number;
+  /** The smallest input watermark at which a timer fires. */
+  readonly nextTimerMs: number;
+  /** How far the oldest segment is consumed, where that is not whole. */
+  readonly position: { readonly segment: string; readonly elements: number } | null;
+  /** Totals over the life of the shard. */
+  readonly counters: ShardCounters;
+}
+
+export interface ShardCounters {
+  readonly elementsIn: number;
+  readonly elementsOut: number;
+  readonly droppedLate: number;
+}
+
+export const NEW_HEAD: Head = {
+  ...NO_COMMITS,
+  watermarkMs: Number.NEGATIVE_INFINITY,
+  holdMs: Number.POSITIVE_INFINITY,
+  nextTimerMs: Number.POSITIVE_INFINITY,
+  position: null,
+  counters: { elementsIn: 0, elementsOut: 0, droppedLate: 0 },
+};
+
+/** Where one source stands. */
+export interface Cursor extends CommitHistory {
+  /** The highest zxid that the relay had seen; a server below it is not the one that the pipeline read. */
+  readonly zxid: bigint;
+  /** The published watermark. */
+  readonly watermarkMs: number;
+  /** The zxid at which the source was first started; znodes older than that were there before. Null before the start. */
+  readonly startZxid: bigint | null;
+}
+
+export const NEW_CURSOR: Cursor = {
+  ...NO_COMMITS,
+  zxid: 0n,
+  watermarkMs: Number.NEGATIVE_INFINITY,
+  startZxid: null,
+};
+
+/** A committed file that waits to get its final name. */
+export interface OutputEntry {
+  readonly temporary: string;
+  readonly final: string;
+}
+
+export function encodeGeneration(generation: Generation): Buffer {
+  return encodeJson("generation", generation);
+}
+
+export function decodeGeneration(frame: Uint8Array, path: string): Generation {
+  return decodeJson("generation", frame, path) as Generation;
+}
+
+export function encodeHead(head: Head): Buffer {
+  return encodeJson("head", {
+    ...head,
+    watermarkMs: toJsonTime(head.watermarkMs),
+    holdMs: toJsonTime(head.holdMs),
+    nextTimerMs: toJsonTime(head.nextTimerMs),
+  });
+}
+
+export function decodeHead(frame: Uint8Array, path: string): Head {
+  const head = decodeJson("head", frame, path) as Head;
+  requireHistory("head", head, path);
+  return {
+    ...head,
+    watermarkMs: fromJsonTime(head.watermarkMs as JsonTime),
+    holdMs: fromJsonTime(head.holdMs as JsonTime),
+    nextTimerMs: fromJsonTime(head.nextTimerMs as JsonTime),
+  };
+}
+
+export function encodeCursor(cursor: Cursor): Buffer {
+  return encodeJson("cursor", {
+    ...cursor,
+    watermarkMs: toJsonTime(cursor.watermarkMs),
+    zxid: cursor.zxid.toString(),
+    startZxid: cursor.startZxid === null ? null : cursor.startZxid.toString(),
+  });
+}
+
+export function decodeCursor(frame: Uint8Array, path: string): Cursor {
+  const cursor = decodeJson("cursor", frame, path) as Record<keyof Cursor, never>;
+  requireHistory("cursor", cursor, path);
+  return {
+    number: cursor.number,
+    ids: cursor.ids,
+    watermarkMs: fromJsonTime(cursor.watermarkMs as JsonTime),
+    zxid: BigInt(cursor.zxid),
+    startZxid: cursor.startZxid === null ? null : BigInt(cursor.startZxid),
+  };
+}
+
+export function encodeOutput(entry: OutputEntry): Buffer {
+  return encodeJson("output", entry);
+}
+
+export function decodeOutput(frame: Uint8Array, path: string): OutputEntry {
+  return decodeJson("output", frame, path) as OutputEntry;
+}
+
+/** A record that passed its checksum and still lacks the history was written by something else. */
+function requireHistory(kind: RecordKind, record: Partial<CommitHistory>, path: string): void {
+  if (typeof record.number !== "number" || !Array.isArray(record.ids)) {
+    throw new EncodingError(
+      path,
+      `the ${kind} record has no commit history`,
+      "Run the version of Beamkeeper that wrote it.",
+    );
+  }
+}

@@ -1,0 +1,157 @@
+import { MultiError, NodeExistsError, NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
+import { reading } from "./commit";
+import { encodeFrame } from "./encoding";
+import { type PipelineLayout, type ScopeLayout, segmentPrefix } from "./layout";
+import {
+  decodeGeneration,
+  encodeCursor,
+  encodeGeneration,
+  encodeHead,
+  type Generation,
+  NEW_CURSOR,
+  NEW_HEAD,
+} from "./records";
+import { encodeSegment } from "./segment";
+
+/** The shape that a pipeline's znodes are created with. */
+export interface ScopePlan {
+  readonly fingerprint: string;
+  /** Ids of the sources that a relay reads. */
+  readonly sources: readonly string[];
+  /** The number of shards of each stage. */
+  readonly shards: Readonly<Record<string, number>>;
+  /** Stages that start from one element at the smallest time, instead of a source. */
+  readonly impulses: readonly string[];
+  /** The smallest time of the Beam model, in ms: that of the impulse. */
+  readonly minTimestampMs: number;
+}
+
+/** The pipeline's generation with the version that commits check. */
+export interface CurrentGeneration {
+  readonly generation: Generation;
+  readonly version: number;
+  readonly layout: PipelineLayout;
+  readonly scope: ScopeLayout;
+}
+
+/** The pipeline does not exist below this root, or what exists was made by other code. Terminal. */
+export class PipelineMismatchError extends Error {
+  override readonly name = "PipelineMismatchError";
+}
+
+/** Reads `generation`; undefined where the pipeline was never started. Throws EncodingError. */
+export async function readGeneration(
+  client: ZooKeeperClient,
+  layout: PipelineLayout,
+): Promise<CurrentGeneration | undefined> {
+  try {
+    const { data, stat } = await reading(client, () => client.getData(layout.generation));
+    const generation = decodeGeneration(data, layout.generation);
+    return { generation, version: stat.version, layout, scope: layout.epoch(generation.epoch) };
+  } catch (error) {
+    if (error instanceof NoNodeError) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The pipeline's generation, created with its first epoch where it does not exist. Creation is one multi, so
+ * that two starters make one pipeline. Throws {@link PipelineMismatchError} where it exists and was made by
+ * other code or with other numbers of shards.
+ */
+export async function openPipeline(
+  client: ZooKeeperClient,
+  layout: PipelineLayout,
+  plan: ScopePlan,
+): Promise<CurrentGeneration> {
+  for (;;) {
+    const current = await readGeneration(client, layout);
+    if (current) return requireSame(current, plan);
+    await createPath(client, layout.epochs);
+    try {
+      await client.multi(creation(layout, plan));
+    } catch (error) {
+      // Someone else created it, or our reply was lost: either way the next read tells.
+      const exists = error instanceof MultiError && error.cause instanceof NodeExistsError;
+      const lost = error instanceof Error && "outcome" in error && error.outcome === "ambiguous";
+      if (!exists && !lost) throw error;
+      await client.connected();
+    }
+  }
+}
+
+function requireSame(current: CurrentGeneration, plan: ScopePlan): CurrentGeneration {
+  const { fingerprint, shards } = current.generation;
+  const start =
+    "start the changed pipeline under another name, or delete the old one's znodes to begin again";
+  if (fingerprint !== plan.fingerprint) {
+    throw new PipelineMismatchError(
+      `${current.layout.path} was started by a pipeline with another graph (fingerprint ${fingerprint.slice(0, 12)}, ` +
+        `this code has ${plan.fingerprint.slice(0, 12)}). Nothing was changed. Run the code that started it, or ${start}.`,
+    );
+  }
+  const different = Object.keys(plan.shards).filter((stage) => shards[stage] !== plan.shards[stage]);
+  if (different.length > 0) {
+    const had = different
+      .map((stage) => `${stage} has ${shards[stage]}, not ${plan.shards[stage]}`)
+      .join("; ");
+    throw new PipelineMismatchError(
+      `${current.layout.path} was started with other numbers of shards: ${had}. Nothing was changed. Set them back, or ${start}.`,
+    );
+  }
+  return current;
+}
+
+function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
+  const epoch = 1;
+  const scope = layout.epoch(epoch);
+  const create = (path: string, data: Uint8Array = Buffer.alloc(0)): Op => ({ type: "create", path, data });
+  const generation: Generation = {
+    state: "running",
+    epoch,
+    fingerprint: plan.fingerprint,
+    shards: plan.shards,
+  };
+  return [
+    create(scope.path),
+    create(scope.outputs),
+    create(scope.sources),
+    ...plan.sources.flatMap((id) => {
+      const source = scope.source(id);
+      return [
+        create(source.cursor, encodeCursor(NEW_CURSOR)),
+        create(source.manifest, encodeFrame("manifest", Buffer.from("[]"))),
+      ];
+    }),
+    create(scope.stages),
+    ...Object.entries(plan.shards).flatMap(([stage, shards]) => [
+      create(scope.stage(stage)),
+      ...Array.from({ length: shards }, (_, shard) => scope.shard(stage, shard)).flatMap((shard) => [
+        create(shard.head, encodeHead(NEW_HEAD)),
+        create(shard.inbox),
+        create(shard.state),
+      ]),
+    ]),
+    ...plan.impulses.map((stage) => impulse(scope, stage, plan.minTimestampMs)),
+    create(layout.generation, encodeGeneration(generation)),
+  ];
+}
+
+function impulse(scope: ScopeLayout, stage: string, minTimestampMs: number): Op {
+  const path = segmentPrefix(scope.shard(stage, 0).inbox, minTimestampMs);
+  const segment = encodeSegment([{ bytes: Buffer.alloc(0), timestampMs: minTimestampMs }]);
+  return { type: "create", path, data: segment.data, mode: "persistent-sequential" };
+}
+
+/** Creates the znode and its parents, empty, where they are missing. */
+export async function createPath(client: ZooKeeperClient, path: string): Promise<void> {
+  const parts = path.split("/").slice(1);
+  for (let depth = 1; depth <= parts.length; depth++) {
+    const prefix = `/${parts.slice(0, depth).join("/")}`;
+    await reading(client, () =>
+      client.create(prefix).catch((error: unknown) => {
+        if (!(error instanceof NodeExistsError)) throw error;
+      }),
+    );
+  }
+}

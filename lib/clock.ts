@@ -1,0 +1,23 @@
+import { randomBytes } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+
+/** Time and chance, passed in wherever they matter, so that a simulator can replace them. */
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Resolves after `ms`, or at once when the signal aborts. Never rejects. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** A number in [0, 1). */
+  random(): number;
+  /** An identifier that no other call in any process returns: 16 lower-case hexadecimal digits. */
+  uniqueId(): string;
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  async sleep(ms, signal) {
+    await delay(ms, undefined, signal ? { signal } : {}).catch(() => undefined);
+  },
+  random: () => Math.random(),
+  uniqueId: () => randomBytes(8).toString("hex"),
+};

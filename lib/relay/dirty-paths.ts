@@ -1,0 +1,119 @@
+import type { WatchedEvent, WatchedEventType } from "../zookeeper";
+import type { HeardEvents } from "./comparison";
+
+interface HeardEvent {
+  readonly type: WatchedEventType;
+  readonly zxid: bigint;
+  readonly order: number;
+}
+
+interface DirtyPath {
+  /** When the path became dirty, in the order of all marks. */
+  order: number;
+  events: HeardEvent[];
+  /** Whether `events` is all that happened since the znode was last delivered. */
+  complete: boolean;
+  /** The last mark that no counted event stands for; a read that was sent before it may not have seen its cause. */
+  suspectedAt: number;
+}
+
+// A path that is written faster than it is read keeps this many events; beyond, its counts are lower bounds.
+const MAX_EVENTS_OF_A_PATH = 10_000;
+
+/**
+ * The paths whose znodes have to be read, in the order in which they became dirty, with the events heard for
+ * each. An event is done with when a read has seen its zxid: events that come between a read and its reply
+ * would otherwise be counted twice or not at all.
+ */
+export class DirtyPaths {
+  private readonly paths = new Map<string, DirtyPath>();
+  private lastOrder = 0;
+  private continuous = false;
+
+  get size(): number {
+    return this.paths.size;
+  }
+
+  /** The order number of the latest mark: whatever was marked up to now has this number or a smaller one. */
+  get latest(): number {
+    return this.lastOrder;
+  }
+
+  /** Events may have been missed: until {@link resume}, counts are lower bounds. */
+  interrupt(): void {
+    this.continuous = false;
+    for (const dirty of this.paths.values()) dirty.complete = false;
+  }
+
+  /** A walk has marked everything that differs; from here on the events tell all. */
+  resume(): void {
+    this.continuous = true;
+  }
+
+  /** Marks by a watch event. Servers before 3.9 send no zxid; then the events can't be counted. */
+  heard(event: WatchedEvent): void {
+    const order = ++this.lastOrder;
+    const dirty = this.at(event.path, order);
+    if (event.zxid < 0n || dirty.events.length >= MAX_EVENTS_OF_A_PATH) this.suspect(dirty, order);
+    else dirty.events.push({ type: event.type, zxid: event.zxid, order });
+  }
+
+  /** Marks by a walk: something happened that no event told of. */
+  suspected(path: string): void {
+    const order = ++this.lastOrder;
+    this.suspect(this.at(path, order), order);
+  }
+
+  /** The first paths, oldest mark first. */
+  first(limit: number): string[] {
+    const paths: string[] = [];
+    for (const path of this.paths.keys()) {
+      if (paths.length >= limit) break;
+      paths.push(path);
+    }
+    return paths;
+  }
+
+  /** The events of a path that a read at `zxid` has seen. */
+  heardUpTo(path: string, zxid: bigint): HeardEvents {
+    const dirty = this.paths.get(path);
+    if (!dirty) return { events: [], complete: false };
+    return { events: dirty.events.filter((event) => event.zxid <= zxid), complete: dirty.complete };
+  }
+
+  /** The path was delivered as a read at `zxid` saw it, sent when `latest` was `order`. What was heard after it stays. */
+  delivered(path: string, zxid: bigint, order: number): void {
+    const dirty = this.paths.get(path);
+    if (!dirty) return;
+    const later = dirty.events.filter((event) => event.zxid > zxid);
+    this.paths.delete(path);
+    const suspected = dirty.suspectedAt > order;
+    if (later.length === 0 && !suspected) return;
+    // To the end of the queue, so that a busy path starves no other.
+    const since = Math.min(
+      later[0]?.order ?? Number.POSITIVE_INFINITY,
+      suspected ? dirty.suspectedAt : Number.POSITIVE_INFINITY,
+    );
+    const complete = !suspected && this.continuous;
+    this.paths.set(path, { order: since, events: later, complete, suspectedAt: dirty.suspectedAt });
+  }
+
+  /** Whether a path that was marked at or before `order` is still waiting, those in `done` apart. */
+  waitsSince(order: number, done: ReadonlySet<string>): boolean {
+    for (const [path, dirty] of this.paths) if (dirty.order <= order && !done.has(path)) return true;
+    return false;
+  }
+
+  private at(path: string, order: number): DirtyPath {
+    const known = this.paths.get(path);
+    if (known) return known;
+    const dirty = { order, events: [], complete: this.continuous, suspectedAt: 0 };
+    this.paths.set(path, dirty);
+    return dirty;
+  }
+
+  private suspect(dirty: DirtyPath, order: number): void {
+    dirty.complete = false;
+    dirty.suspectedAt = order;
+  }
+}

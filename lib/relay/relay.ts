@@ -1,0 +1,135 @@
+import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
+import { PipelineLayout } from "../checkpoint/layout";
+import { type CurrentGeneration, openPipeline, type ScopePlan } from "../checkpoint/scope";
+import type { Upstream } from "../checkpoint/watermark";
+import type { ZnodeSource } from "../checkpoint/znode-source";
+import type { Clock } from "../clock";
+import type { Log } from "../log";
+import type { ZooKeeperClient } from "../zookeeper";
+import { Dispatcher } from "./dispatcher";
+import { RelayStoppedError } from "./errors";
+import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
+
+/** The pipeline as the relay needs it: its graph and its sources, and nothing of the user's code. */
+export interface RelayedPipeline {
+  readonly name: string;
+  readonly plan: ScopePlan;
+  readonly stages: readonly { readonly id: string; readonly upstream: readonly Upstream[] }[];
+  readonly sources: readonly {
+    readonly id: string;
+    readonly source: ZnodeSource;
+    readonly consumers: readonly string[];
+  }[];
+}
+
+export interface RelayOptions {
+  readonly client: ZooKeeperClient;
+  /** Beamkeeper's root znode. */
+  readonly root: string;
+  readonly pipeline: RelayedPipeline;
+  readonly invoke: ShardInvoker;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: RelayLimits;
+  readonly maxInFlight: number;
+  /** Gives up after this many failures of a shard in a row; Infinity for a relay that is always on. */
+  readonly maxFailures: number;
+  readonly onCommit?: (commit: RelayCommit) => void;
+  readonly onReply?: (stage: string, shard: number, reply: ShardReply) => void;
+}
+
+/** Why the relay ended: the signal, the end of a bounded pipeline, or because it is not the one to go on. */
+export interface RelayEnd {
+  readonly reason: "signal" | "finished" | "stopped";
+  readonly message: string;
+}
+
+const FINISHED_POLL_MS = 50;
+
+/**
+ * Watches the sources of one pipeline and calls the bundle function for what happens, until the signal aborts.
+ * Creates the pipeline's znodes where it was never started.
+ * Rejects with PipelineMismatchError, SourceError, ShardFailedError, EncodingError, or the client's error.
+ */
+export async function runRelay(options: RelayOptions, signal: AbortSignal): Promise<RelayEnd> {
+  const { client, root, pipeline, clock, log } = options;
+  const current = await openPipeline(client, new PipelineLayout(root, pipeline.name), pipeline.plan);
+  if (current.generation.state !== "running")
+    return { reason: "stopped", message: `the pipeline is ${current.generation.state}` };
+  const stop = new AbortController();
+  const abort = (): void => stop.abort();
+  signal.addEventListener("abort", abort, { once: true });
+  if (signal.aborted) stop.abort();
+  const dispatcher = newDispatcher(options, current);
+  dispatcher.wakeAll(client.lastZxid);
+  const sources = pipeline.sources.map((source) => newSource(options, current, dispatcher, source));
+  const work =
+    sources.length > 0
+      ? sources.map((source) => source.run(stop.signal))
+      : [untilQuiet(dispatcher, clock, stop.signal)];
+  log("info", "the relay is active", {
+    pipeline: pipeline.name,
+    epoch: current.generation.epoch,
+    sources: sources.length,
+  });
+  try {
+    await Promise.race([Promise.all(work), dispatcher.failure]);
+    return { reason: signal.aborted ? "signal" : "finished", message: "" };
+  } catch (error) {
+    if (!(error instanceof RelayStoppedError)) throw error;
+    log("warn", "the relay stops", { pipeline: pipeline.name, reason: error.message });
+    return { reason: "stopped", message: error.message };
+  } finally {
+    stop.abort();
+    signal.removeEventListener("abort", abort);
+    await Promise.allSettled(work);
+    await dispatcher.stop();
+  }
+}
+
+function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispatcher {
+  const { pipeline, invoke, clock, log, maxInFlight, maxFailures } = options;
+  return new Dispatcher({
+    pipeline: pipeline.name,
+    stages: pipeline.stages,
+    sources: pipeline.sources.map(({ id }) => id),
+    shards: current.generation.shards,
+    invoke,
+    clock,
+    log,
+    maxInFlight,
+    maxFailures,
+    onReply: options.onReply ?? (() => undefined),
+  });
+}
+
+function newSource(
+  options: RelayOptions,
+  current: CurrentGeneration,
+  dispatcher: Dispatcher,
+  { id, source, consumers }: RelayedPipeline["sources"][number],
+): SourceRelay {
+  const { client, root, clock, log, limits, onCommit } = options;
+  return new SourceRelay({
+    client,
+    sourceId: id,
+    source,
+    consumers,
+    root,
+    current,
+    clock,
+    log,
+    limits,
+    nextTimerMs: (watermarkMs) => dispatcher.nextTimerMs(watermarkMs),
+    onCommit: (commit) => {
+      for (const { stage, shard } of commit.fed) dispatcher.wake(stage, shard, commit.zxid);
+      dispatcher.published(id, commit.watermarkMs, commit.zxid);
+      onCommit?.(commit);
+    },
+  });
+}
+
+/** A pipeline without a watched source is finished when no shard has anything left to do. */
+async function untilQuiet(dispatcher: Dispatcher, clock: Clock, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && !dispatcher.quiet) await clock.sleep(FINISHED_POLL_MS, signal);
+}

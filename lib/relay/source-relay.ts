@@ -1,0 +1,484 @@
+import { CommitLostError, reading, sendFenced } from "../checkpoint/commit";
+import { type SourceLayout, segmentPrefix, shardOf } from "../checkpoint/layout";
+import { type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
+import { type CurrentGeneration, readGeneration } from "../checkpoint/scope";
+import { cutSegments, type SegmentElement } from "../checkpoint/segment";
+import { encodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
+import { matchesSource, watchRoot, type ZnodeSource } from "../checkpoint/znode-source";
+import type { Clock } from "../clock";
+import type { Log } from "../log";
+import {
+  NoAuthError,
+  NoNodeError,
+  type Op,
+  type Watch,
+  type WatchNotification,
+  type ZooKeeperClient,
+} from "../zookeeper";
+import { compareZnode, type Observed, UNCHANGED } from "./comparison";
+import { DirtyPaths } from "./dirty-paths";
+import { RelayStoppedError, SourceError } from "./errors";
+import { keyHashOf } from "./key-hash";
+import { decodeUpdates, encodeUpdates, Manifest, type ManifestUpdate } from "./manifest";
+import { walk } from "./walk";
+
+export interface SourceRelayOptions {
+  readonly client: ZooKeeperClient;
+  readonly sourceId: string;
+  readonly source: ZnodeSource;
+  /** Stages that read the source. */
+  readonly consumers: readonly string[];
+  readonly root: string;
+  readonly current: CurrentGeneration;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: RelayLimits;
+  /** Called after each commit. */
+  readonly onCommit: (commit: RelayCommit) => void;
+  /** The next watermark above `watermarkMs` that would fire something; Infinity if none is known. */
+  readonly nextTimerMs: (watermarkMs: number) => number;
+}
+
+export interface RelayLimits {
+  /** Bytes of one commit's multi (default 512 KiB). */
+  readonly commitSizeBytes: number;
+  /** Bytes of one inline segment (default 128 KiB). */
+  readonly segmentSizeBytes: number;
+  /** Znodes read for one commit (default 500). */
+  readonly maxBatchPaths: number;
+  /** How often the watermark is published when nothing waits for it, in ms (default 1,000). */
+  readonly idleIntervalMs: number;
+}
+
+/** What a commit of the relay did. */
+export interface RelayCommit {
+  readonly sourceId: string;
+  readonly zxid: bigint;
+  readonly watermarkMs: number;
+  /** Shards that got segments. */
+  readonly fed: readonly { readonly stage: string; readonly shard: number }[];
+  readonly elements: number;
+  readonly missed: number;
+}
+
+/** A commit's time, to be published once everything that was dirty when its reply came is appended. */
+interface Barrier {
+  readonly order: number;
+  readonly mtimeMs: number;
+}
+
+interface Batch {
+  readonly elements: { readonly key: string; readonly element: SegmentElement }[];
+  readonly updates: ManifestUpdate[];
+  readonly delivered: { readonly path: string; readonly zxid: bigint }[];
+  /** The latest mark when the reads were sent. */
+  readonly order: number;
+  missed: number;
+  bytes: number;
+}
+
+/** How a commit changes the stored manifest, and what is stored after it. */
+interface ManifestOps {
+  readonly ops: readonly Op[];
+  readonly deltas: { name: string; bytes: number }[];
+  readonly snapshotBytes: number;
+}
+
+interface ReadZnode {
+  readonly path: string;
+  readonly observed: Observed | "unreadable";
+  readonly zxid: bigint;
+}
+
+const EMPTY_BATCH: Batch = { elements: [], updates: [], delivered: [], order: 0, missed: 0, bytes: 0 };
+
+// Deltas are folded into the snapshot when there are this many, or when they outweigh it, so that a start reads little.
+const MAX_DELTAS = 64;
+const MIN_COMPACTION_BYTES = 64 * 1024;
+// The cursor, the check and the deletions of the deltas beside a snapshot.
+const COMPACTION_OVERHEAD_BYTES = 24 * 1024;
+// Two commits in a row publish a watermark; this keeps an empty pipeline from spinning between them.
+const MIN_HEARTBEAT_MS = 2;
+
+/** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
+export class SourceRelay {
+  private readonly dirty = new DirtyPaths();
+  private readonly layout: SourceLayout;
+  private manifest = new Manifest();
+  private deltas: { name: string; bytes: number }[] = [];
+  private snapshotBytes = 0;
+  private cursor!: Cursor;
+  private cursorVersion = 0;
+  /** The ensemble's time of the last commit, and how far it is ahead of the local clock. */
+  private cursorMtimeMs = 0;
+  private skewMs = 0;
+  private lastCommitAtMs = Number.NEGATIVE_INFINITY;
+  private barrier: Barrier | undefined;
+  private watch: Watch | undefined;
+  private walkNeeded = true;
+  private current: CurrentGeneration;
+  private wake: () => void = () => undefined;
+
+  constructor(private readonly options: SourceRelayOptions) {
+    this.layout = options.current.scope.source(options.sourceId);
+    this.current = options.current;
+  }
+
+  get watermarkMs(): number {
+    return this.cursor?.watermarkMs ?? Number.NEGATIVE_INFINITY;
+  }
+
+  /** Runs until the signal aborts. Rejects with what a restart of the relay can or cannot mend, see lib/relay/errors. */
+  async run(signal: AbortSignal): Promise<void> {
+    signal.addEventListener("abort", () => this.wake(), { once: true });
+    try {
+      await this.load();
+      while (!signal.aborted) await this.step(signal);
+    } finally {
+      this.watch?.remove();
+    }
+  }
+
+  private async step(signal: AbortSignal): Promise<void> {
+    if (!this.watch) await this.arm();
+    if (this.walkNeeded) return this.walkOnce(signal);
+    if (this.compactionDue()) return this.commit(EMPTY_BATCH, this.snapshotOps());
+    const paths = this.dirty.first(this.options.limits.maxBatchPaths);
+    const waitMs = paths.length > 0 ? 0 : this.heartbeatInMs();
+    if (waitMs > 0) return this.sleep(waitMs, signal);
+    const batch = await this.collect(paths);
+    await this.commit(batch, this.deltaOps(batch.updates));
+  }
+
+  private async arm(): Promise<void> {
+    this.walkNeeded = true;
+    this.dirty.interrupt();
+    this.watch = await this.options.client.addWatch(
+      watchRoot(this.options.source),
+      "persistentRecursive",
+      (notification) => this.hear(notification),
+    );
+  }
+
+  private hear(notification: WatchNotification): void {
+    if (notification.type === "event") {
+      const { event } = notification;
+      if (event.type === "childrenChanged" || !this.isWanted(event.path)) return;
+      this.dirty.heard(event);
+    } else {
+      this.dirty.interrupt();
+      this.walkNeeded = true;
+      this.barrier = undefined;
+      if (notification.type === "ended") this.watch = undefined;
+    }
+    this.wake();
+  }
+
+  private isWanted(path: string): boolean {
+    return matchesSource(this.options.source, path) && !this.isOwn(path);
+  }
+
+  private readonly isOwn = (path: string): boolean =>
+    path === this.options.root || path.startsWith(`${this.options.root}/`);
+
+  private async walkOnce(signal: AbortSignal): Promise<void> {
+    const { client, source, log, clock, sourceId } = this.options;
+    this.walkNeeded = false;
+    const began = clock.now();
+    const result = await walk(client, source, this.manifest, this.isOwn, signal);
+    if (signal.aborted || this.walkNeeded) return;
+    for (const path of result.different) this.dirty.suspected(path);
+    this.dirty.resume();
+    const fields = {
+      source: sourceId,
+      znodes: result.znodes,
+      different: result.different.length,
+      ms: clock.now() - began,
+    };
+    log("info", "walked the source", fields);
+    if (result.unreadable.length > 0) {
+      log("warn", "no right to read some znodes; what is below them is unknown", {
+        source: sourceId,
+        paths: result.unreadable.slice(0, 10),
+      });
+    }
+  }
+
+  /** How long until the next empty commit is due; it moves the watermark on. */
+  private heartbeatInMs(): number {
+    const { clock, limits, nextTimerMs } = this.options;
+    const sinceMs = clock.now() - this.lastCommitAtMs;
+    const timerMs = nextTimerMs(this.cursor.watermarkMs);
+    if (this.barrier && this.barrier.mtimeMs >= timerMs) return Math.max(0, MIN_HEARTBEAT_MS - sinceMs);
+    const untilTimerMs = timerMs - (clock.now() + this.skewMs);
+    return Math.min(limits.idleIntervalMs - sinceMs, Math.max(untilTimerMs, MIN_HEARTBEAT_MS - sinceMs));
+  }
+
+  private async sleep(ms: number, signal: AbortSignal): Promise<void> {
+    const woken = new AbortController();
+    this.wake = () => woken.abort();
+    if (!signal.aborted) await this.options.clock.sleep(ms, woken.signal);
+    this.wake = () => undefined;
+  }
+
+  /** Reads the znodes of the paths and compares them; takes as many as fit in one commit. */
+  private async collect(paths: readonly string[]): Promise<Batch> {
+    const batch: Batch = {
+      elements: [],
+      updates: [],
+      delivered: [],
+      order: this.dirty.latest,
+      missed: 0,
+      bytes: 0,
+    };
+    const { consumers } = this.options;
+    const reads = paths.map((path) => this.read(path));
+    await Promise.allSettled(reads);
+    const start = { zxid: this.cursor.startZxid ?? 0n, mode: this.options.source.start };
+    for (const { path, observed, zxid } of await Promise.all(reads)) {
+      const heard = this.dirty.heardUpTo(path, zxid);
+      const difference =
+        observed === "unreadable"
+          ? UNCHANGED
+          : compareZnode(path, this.manifest.get(path), observed, heard, start);
+      const elements = difference.changes.map((change) => ({ key: path, element: this.encode(change) }));
+      const bytes = elements.reduce(
+        (sum, { element }) => sum + (element.bytes.length + 64) * consumers.length,
+        path.length + 96,
+      );
+      if (batch.bytes + bytes > this.roomBytes() && batch.delivered.length > 0) break;
+      if (bytes > this.roomBytes()) throw tooLarge(this.options, path, bytes, this.roomBytes());
+      batch.bytes += bytes;
+      batch.elements.push(...elements);
+      batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
+      if (difference.known !== undefined) batch.updates.push([path, difference.known]);
+      batch.delivered.push({ path, zxid });
+    }
+    return batch;
+  }
+
+  private roomBytes(): number {
+    return this.options.limits.commitSizeBytes * 0.75;
+  }
+
+  private async read(path: string): Promise<ReadZnode> {
+    const { client, log, sourceId } = this.options;
+    try {
+      const { data, stat, zxid } = await reading(client, () => client.getData(path));
+      return { path, observed: { data, stat }, zxid };
+    } catch (error) {
+      if (error instanceof NoNodeError) return { path, observed: null, zxid: error.zxid ?? client.lastZxid };
+      if (!(error instanceof NoAuthError)) throw error;
+      log("warn", "no right to read a znode that changed; its value is unknown", { source: sourceId, path });
+      return { path, observed: "unreadable", zxid: error.zxid ?? client.lastZxid };
+    }
+  }
+
+  /** Event time: never before the published watermark, so that nothing is late; a deletion takes the ensemble's latest known time. */
+  private encode(change: ZnodeChange): SegmentElement {
+    const timeMs = change.kind === "deleted" ? this.cursorMtimeMs : change.mtimeMs;
+    return encodeZnodeChange(change, Math.max(timeMs, this.cursor.watermarkMs));
+  }
+
+  /**
+   * One multi: check(generation), the cursor with its version, the manifest's delta or snapshot, segments for the
+   * shards. It takes effect once or not at all; a relay that is fenced by another one's cursor rejects with
+   * RelayStoppedError and has appended nothing.
+   */
+  private async commit(batch: Batch, manifest: ManifestOps): Promise<void> {
+    const { client, clock, sourceId } = this.options;
+    const watermarkMs = this.publishable(batch);
+    const commitId = clock.uniqueId();
+    const cursor: Cursor = {
+      ...nextCommit(this.cursor, commitId),
+      zxid: maxZxid(this.cursor.zxid, client.lastZxid),
+      watermarkMs,
+      startZxid: this.cursor.startZxid,
+    };
+    const segments = this.segments(batch);
+    const own: Op[] = [
+      { type: "check", path: this.current.layout.generation, version: this.current.version },
+      { type: "setData", path: this.layout.cursor, data: encodeCursor(cursor), version: this.cursorVersion },
+      ...manifest.ops,
+      ...segments.ops,
+    ];
+    const fence = { path: this.layout.cursor, decode: decodeCursor };
+    const outcome = await sendFenced(client, { commitId, fence, own, user: [] }).catch((error: unknown) => {
+      if (error instanceof CommitLostError)
+        throw new SourceError(error.message, "retryable", { cause: error });
+      throw error;
+    });
+    if (outcome.kind !== "committed") return this.rejected(outcome.cause);
+    if (outcome.overtaken) throw takenOver(sourceId);
+    this.cursor = cursor;
+    this.cursorVersion = outcome.version;
+    this.cursorMtimeMs = outcome.mtimeMs;
+    this.lastCommitAtMs = clock.now();
+    this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
+    this.manifest.apply(batch.updates);
+    this.deltas = manifest.deltas;
+    this.snapshotBytes = manifest.snapshotBytes;
+    for (const { path, zxid } of batch.delivered) this.dirty.delivered(path, zxid, batch.order);
+    // A walk that is still to come may find changes that are older than this commit.
+    this.barrier = this.walkNeeded ? undefined : { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
+    const { elements, missed } = batch;
+    this.options.onCommit({
+      sourceId,
+      zxid: outcome.zxid,
+      watermarkMs,
+      fed: segments.fed,
+      elements: elements.length,
+      missed,
+    });
+  }
+
+  /** The watermark that this commit may publish: the barrier's time, once all that was heard before it is appended. */
+  private publishable(batch: Batch): number {
+    const published = this.cursor.watermarkMs;
+    if (!this.barrier || this.walkNeeded) return published;
+    const done = new Set(batch.delivered.map(({ path }) => path));
+    return this.dirty.waitsSince(this.barrier.order, done)
+      ? published
+      : Math.max(published, this.barrier.mtimeMs);
+  }
+
+  private segments({ elements }: Batch): { ops: Op[]; fed: { stage: string; shard: number }[] } {
+    const { consumers, limits } = this.options;
+    const { generation, scope } = this.current;
+    const ops: Op[] = [];
+    const fed: { stage: string; shard: number }[] = [];
+    for (const stage of elements.length > 0 ? consumers : []) {
+      const byShard = new Map<number, SegmentElement[]>();
+      for (const { key, element } of elements) {
+        const shard = shardOf(keyHashOf(key), generation.shards[stage] ?? 1);
+        byShard.set(shard, [...(byShard.get(shard) ?? []), element]);
+      }
+      for (const [shard, shardElements] of byShard) {
+        fed.push({ stage, shard });
+        for (const draft of cutSegments(shardElements, limits.segmentSizeBytes)) {
+          const path = segmentPrefix(scope.shard(stage, shard).inbox, draft.minTimestampMs);
+          ops.push({ type: "create", path, data: draft.data, mode: "persistent-sequential" });
+        }
+      }
+    }
+    return { ops, fed };
+  }
+
+  private compactionDue(): boolean {
+    const bytes = this.deltas.reduce((sum, delta) => sum + delta.bytes, 0);
+    return this.deltas.length >= MAX_DELTAS || bytes > Math.max(this.snapshotBytes, MIN_COMPACTION_BYTES);
+  }
+
+  private deltaOps(updates: readonly ManifestUpdate[]): ManifestOps {
+    const { deltas, snapshotBytes } = this;
+    if (updates.length === 0) return { ops: [], deltas, snapshotBytes };
+    const data = encodeUpdates(updates);
+    const name = this.layout.manifestDelta(this.cursor.number + 1);
+    return {
+      ops: [{ type: "create", path: name, data }],
+      deltas: [...deltas, { name, bytes: data.length }],
+      snapshotBytes,
+    };
+  }
+
+  private snapshotOps(): ManifestOps {
+    const snapshot = this.manifest.encodeSnapshot();
+    this.requireRoom(snapshot.length);
+    const ops: Op[] = [
+      { type: "setData", path: this.layout.manifest, data: snapshot },
+      ...this.deltas.map(({ name }): Op => ({ type: "delete", path: name })),
+    ];
+    return { ops, deltas: [], snapshotBytes: snapshot.length };
+  }
+
+  private requireRoom(bytes: number): void {
+    const { limits, sourceId, source } = this.options;
+    const limit = limits.commitSizeBytes - COMPACTION_OVERHEAD_BYTES;
+    if (bytes <= limit) return;
+    throw new SourceError(
+      `source "${sourceId}" knows ${this.manifest.size} znodes below ${source.path}; their manifest takes ${bytes} bytes, the limit of one commit is ${limit}. ` +
+        "Nothing is lost: what changed is still to be delivered. Watch a narrower path, or raise BEAMKEEPER_COMMIT_SIZE_BYTES, below the servers' jute.maxbuffer.",
+      "terminal",
+    );
+  }
+
+  /** The commit was refused: by a generation that went on (then this relay follows it), or by another relay's cursor. */
+  private async rejected(cause: Error): Promise<void> {
+    const { client, sourceId } = this.options;
+    const generation = await readGeneration(client, this.current.layout);
+    if (!generation)
+      throw new RelayStoppedError(`${this.current.layout.generation} is gone; the pipeline was deleted`);
+    if (generation.generation.state !== "running")
+      throw new RelayStoppedError(`the pipeline is ${generation.generation.state}`);
+    const { stat } = await reading(client, () => client.getData(this.layout.cursor));
+    if (stat.version !== this.cursorVersion) throw takenOver(sourceId);
+    if (generation.version === this.current.version)
+      throw new SourceError(`source "${sourceId}": a commit was refused`, "retryable", { cause });
+    this.current = generation;
+  }
+
+  /** Reads cursor and manifest as one consistent cut, and starts the source where it never was started. */
+  private async load(): Promise<void> {
+    const { client, sourceId } = this.options;
+    const { cursor: path } = this.layout;
+    await reading(client, () => client.sync(path));
+    for (;;) {
+      const { data, stat } = await reading(client, () => client.getData(path));
+      this.cursor = decodeCursor(data, path);
+      this.cursorVersion = stat.version;
+      this.cursorMtimeMs = stat.mtime;
+      await this.loadManifest();
+      const again = await reading(client, () => client.exists(path));
+      if (again?.version === stat.version) break;
+    }
+    if (client.lastZxid < this.cursor.zxid) throw behind(sourceId, path, this.cursor.zxid, client.lastZxid);
+    if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: client.lastZxid };
+  }
+
+  private async loadManifest(): Promise<void> {
+    const { client } = this.options;
+    this.manifest = new Manifest();
+    this.deltas = [];
+    const { children } = await reading(client, () => client.getChildren(this.layout.manifest));
+    const snapshot = await reading(client, () => client.getData(this.layout.manifest));
+    this.snapshotBytes = snapshot.data.length;
+    this.manifest.apply(decodeUpdates(snapshot.data, this.layout.manifest));
+    for (const name of children.sort()) {
+      const path = `${this.layout.manifest}/${name}`;
+      const delta = await reading(client, () => client.getData(path)).catch((error: unknown) => {
+        if (error instanceof NoNodeError) return undefined;
+        throw error;
+      });
+      if (!delta) continue;
+      this.manifest.apply(decodeUpdates(delta.data, path));
+      this.deltas.push({ name: path, bytes: delta.data.length });
+    }
+  }
+}
+
+function maxZxid(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
+function takenOver(sourceId: string): RelayStoppedError {
+  return new RelayStoppedError(
+    `source "${sourceId}": another relay has committed since; this one stops and has appended nothing`,
+  );
+}
+
+function behind(sourceId: string, path: string, cursor: bigint, server: bigint): SourceError {
+  return new SourceError(
+    `source "${sourceId}": the cursor ${path} is at zxid 0x${cursor.toString(16)}, the ensemble at 0x${server.toString(16)}. ` +
+      "It was restored from an older backup, or is another ensemble. Nothing was read. Connect to the right ensemble, or start " +
+      "the pipeline under another name or root, which begins with a snapshot.",
+    "terminal",
+  );
+}
+
+function tooLarge({ sourceId }: SourceRelayOptions, path: string, bytes: number, limit: number): SourceError {
+  return new SourceError(
+    `source "${sourceId}": ${path} holds a value that takes ${bytes} bytes in a segment, the limit is ${limit}. Nothing is lost: the source ` +
+      "stands still before this value. Raise BEAMKEEPER_COMMIT_SIZE_BYTES (below the servers' jute.maxbuffer), exclude the path, or make the value smaller.",
+    "terminal",
+  );
+}

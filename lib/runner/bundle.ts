@@ -1,0 +1,309 @@
+import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
+import type { BundleResult, StageShard, TentativeBundle } from "../beam/api";
+import {
+  CommitLostError,
+  type CommitOutcome,
+  operationsBytes,
+  reading,
+  sendFenced,
+} from "../checkpoint/commit";
+import { encodeFrame } from "../checkpoint/encoding";
+import { type SegmentName, segmentPrefix, shardOf } from "../checkpoint/layout";
+import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/records";
+import { cutSegments, decodeSegment, type SegmentElement } from "../checkpoint/segment";
+import type { ShardInput } from "../checkpoint/watermark";
+import { decodeZnodeChange } from "../checkpoint/znode-change";
+import { NoNodeError, type Op } from "../zookeeper";
+import { type CurrentHead, generationCheck, type ShardContext } from "./shard-runner";
+import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
+import { isStalePlan, ZnodeConflictError } from "./znode-writes";
+
+/** The sizes that bundles are cut to. */
+export interface BundleLimits {
+  /** Elements and timers in one bundle. */
+  readonly maxUnits: number;
+  /** Bytes of one commit's multi; below the servers' jute.maxbuffer. */
+  readonly commitSizeBytes: number;
+  /** Bytes of one inline segment. */
+  readonly segmentSizeBytes: number;
+}
+
+/** What does not fit in one commit even alone. Terminal: it will not fit the next time either. */
+export class CommitTooLargeError extends Error {
+  override readonly name = "CommitTooLargeError";
+  readonly outcome = "terminal";
+}
+
+/** What became of a bundle. `too-large`: nothing was committed, and `units` has to be less. */
+export type BundleOutcome =
+  | {
+      readonly kind: "committed";
+      readonly commitId: string;
+      readonly zxid: bigint;
+      readonly overtaken: boolean;
+      readonly shard: StageShard;
+      readonly fed: readonly { readonly stage: string; readonly shard: number }[];
+    }
+  | { readonly kind: "rejected"; readonly cause: Error }
+  | { readonly kind: "too-large"; readonly units: number };
+
+/** How far a bundle went through the inbox. */
+interface Consumption {
+  readonly whole: readonly SegmentName[];
+  readonly position: Head["position"];
+  readonly elements: number;
+}
+
+// Re-planning against a znode that someone else keeps changing has to end some time; the relay tries again later.
+const MAX_PLANS = 8;
+const SEGMENTS_READ_AHEAD = 16;
+
+/**
+ * Runs one bundle of at most `limit` elements and timers and commits it.
+ * Rejects with the user's error, an EncodingError, {@link CommitTooLargeError}, ZnodeConflictError, or the client's.
+ */
+export async function runBundle(
+  context: ShardContext,
+  current: CurrentHead,
+  shard: StageShard,
+  input: ShardInput,
+  watermarkMs: number,
+  limit: number,
+): Promise<BundleOutcome> {
+  const bundle = shard.beginBundle(current.head.watermarkMs);
+  const consumed = await consume(context, bundle, current.head, input.segments, limit);
+  if (consumed === undefined)
+    return { kind: "rejected", cause: new Error("another invocation consumed a segment") };
+  const all = consumed.whole.length === input.segments.length;
+  const timers = all ? limit - consumed.elements : 0;
+  if (timers > 0) bundle.advanceWatermark(watermarkMs, timers);
+  const result = bundle.finish();
+  const units = timers > 0 ? limit : consumed.elements;
+  return commitBundle(
+    context,
+    current,
+    consumed,
+    result,
+    timers > 0 ? watermarkMs : current.head.watermarkMs,
+    units,
+    limit,
+  );
+}
+
+/** Feeds elements from the inbox, oldest first, until the limit or half a commit is reached; undefined if a segment is gone. */
+async function consume(
+  context: ShardContext,
+  bundle: TentativeBundle,
+  head: Head,
+  segments: readonly SegmentName[],
+  limit: number,
+): Promise<Consumption | undefined> {
+  const whole: SegmentName[] = [];
+  let elements = 0;
+  const full = (): boolean => elements >= limit || bundle.pendingBytes >= context.limits.commitSizeBytes / 2;
+  for (let next = 0; next < segments.length && !full(); next += SEGMENTS_READ_AHEAD) {
+    const ahead = segments.slice(next, next + SEGMENTS_READ_AHEAD);
+    const contents = await readSegments(context, ahead);
+    if (!contents) return undefined;
+    for (const [index, segment] of ahead.entries()) {
+      const skipped = head.position?.segment === segment.name ? head.position.elements : 0;
+      let done = skipped;
+      for (const element of contents[index]!.slice(skipped)) {
+        if (full()) return { whole, position: { segment: segment.name, elements: done }, elements };
+        process(context, bundle, element);
+        done += 1;
+        elements += 1;
+      }
+      whole.push(segment);
+    }
+  }
+  return { whole, position: null, elements };
+}
+
+async function readSegments(
+  { client, layout }: ShardContext,
+  segments: readonly SegmentName[],
+): Promise<Buffer[][] | undefined> {
+  try {
+    const read = (name: string): Promise<Buffer[]> =>
+      reading(client, async () => {
+        const path = `${layout.inbox}/${name}`;
+        return decodeSegment((await client.getData(path)).data, path);
+      });
+    return await Promise.all(segments.map(({ name }) => read(name)));
+  } catch (error) {
+    if (error instanceof NoNodeError) return undefined;
+    throw error;
+  }
+}
+
+function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, element: Buffer): void {
+  const from = stage.upstream[0];
+  if (from?.type !== "source") {
+    bundle.processElement(element);
+    return;
+  }
+  if (pipeline.sources.find(({ id }) => id === from.id)?.kind === "impulse") {
+    bundle.processSourceElement(new Uint8Array(0), MIN_TIMESTAMP_MS);
+    return;
+  }
+  const { change, timestampMs } = decodeZnodeChange(element);
+  bundle.processSourceElement(change, timestampMs);
+}
+
+async function commitBundle(
+  context: ShardContext,
+  current: CurrentHead,
+  consumed: Consumption,
+  result: BundleResult,
+  watermarkMs: number,
+  units: number,
+  limit: number,
+): Promise<BundleOutcome> {
+  const { client, clock, current: generation, files, layout, stage, shard } = context;
+  const commitId = clock.uniqueId();
+  const head = nextHead(current.head, commitId, watermarkMs, consumed, result);
+  const segments = downstreamSegments(context, result);
+  const state = result.encodeState();
+  const own: Op[] = [
+    generationCheck(generation),
+    { type: "setData", path: layout.head, data: encodeHead(head), version: current.version },
+    { type: "setData", path: layout.state, data: state ? encodeFrame("state", state) : Buffer.alloc(0) },
+    ...consumed.whole.map(({ name }): Op => ({ type: "delete", path: `${layout.inbox}/${name}` })),
+    ...segments.ops,
+  ];
+  const texts = result.effects.filter(({ sink }) => sink === "text-files");
+  const pending = await writeFiles(
+    files,
+    generation.scope,
+    { stage: stage.id, shard, number: head.number, id: commitId },
+    texts,
+  );
+  own.push(...pending.ops);
+  const outcome = await commitPlanned(context, commitId, own, result, units, limit);
+  if (outcome.kind !== "committed") {
+    await discardFiles(context, pending);
+    return outcome;
+  }
+  await publishFiles(client, files, generation.scope, generationCheck(generation), pending.entries);
+  return {
+    kind: "committed",
+    commitId,
+    zxid: outcome.zxid,
+    overtaken: outcome.overtaken,
+    shard: result.shard,
+    fed: segments.fed,
+  };
+}
+
+/** Plans the user's writes and sends; plans again while the user's znodes change under it. */
+async function commitPlanned(
+  context: ShardContext,
+  commitId: string,
+  own: readonly Op[],
+  result: BundleResult,
+  units: number,
+  limit: number,
+): Promise<Exclude<CommitOutcome, { kind: "conflict" }> | { kind: "too-large"; units: number }> {
+  const { client, layout, limits, writes } = context;
+  const znodes = result.effects.filter(({ sink }) => sink === "znodes");
+  for (let plans = 0; plans < MAX_PLANS; plans++) {
+    const user = await writes.plan(znodes);
+    const bytes = operationsBytes(own) + operationsBytes(user);
+    if (bytes > limits.commitSizeBytes) {
+      if (limit > 1) return { kind: "too-large", units };
+      throw tooLarge(context, own, user, bytes);
+    }
+    try {
+      const outcome = await sendFenced(client, {
+        commitId,
+        fence: { path: layout.head, decode: decodeHead },
+        own,
+        user,
+      });
+      if (outcome.kind !== "conflict") return outcome;
+      if (!isStalePlan(outcome.cause.cause)) throw outcome.cause;
+      writes.forget();
+    } catch (error) {
+      if (error instanceof CommitLostError && limit > 1) return { kind: "too-large", units };
+      throw error;
+    }
+  }
+  throw new ZnodeConflictError(
+    layout.head,
+    context.stage.id,
+    `could not commit: the znodes it writes changed ${MAX_PLANS} times in a row`,
+  );
+}
+
+function tooLarge(
+  { layout, stage, shard, limits }: ShardContext,
+  own: readonly Op[],
+  user: readonly Op[],
+  bytes: number,
+): CommitTooLargeError {
+  const state = own.find((op) => op.path === layout.state);
+  const stateBytes = state ? operationsBytes([state]) : 0;
+  return new CommitTooLargeError(
+    `shard ${shard} of stage "${stage.id}" (${layout.head}): a commit of a single element or timer takes ${bytes} bytes, the limit is ` +
+      `${limits.commitSizeBytes} (state ${stateBytes}, znode writes ${operationsBytes(user)}). Nothing was consumed. Use more shards or ` +
+      "smaller windows and values, or raise BEAMKEEPER_COMMIT_SIZE_BYTES, below the servers' jute.maxbuffer.",
+  );
+}
+
+function nextHead(
+  head: Head,
+  commitId: string,
+  watermarkMs: number,
+  consumed: Consumption,
+  result: BundleResult,
+): Head {
+  const { counters } = result;
+  return {
+    ...nextCommit(head, commitId),
+    watermarkMs: Math.max(head.watermarkMs, watermarkMs),
+    holdMs: result.holdMs,
+    nextTimerMs: result.nextTimerMs,
+    position: consumed.position,
+    counters: {
+      elementsIn: head.counters.elementsIn + counters.elementsIn,
+      elementsOut: head.counters.elementsOut + counters.elementsOut,
+      droppedLate: head.counters.droppedLate + counters.droppedLate,
+    },
+  };
+}
+
+function downstreamSegments(
+  { current, limits }: ShardContext,
+  result: BundleResult,
+): { ops: Op[]; fed: { stage: string; shard: number }[] } {
+  const ops: Op[] = [];
+  const fed: { stage: string; shard: number }[] = [];
+  for (const [stage, outputs] of result.outputs) {
+    const shards = current.generation.shards[stage] ?? 1;
+    const byShard = new Map<number, SegmentElement[]>();
+    for (const output of outputs) {
+      const shard = shardOf(output.keyHash, shards);
+      const elements = byShard.get(shard);
+      if (elements) elements.push(output);
+      else byShard.set(shard, [output]);
+    }
+    for (const [shard, elements] of byShard) {
+      const { inbox } = current.scope.shard(stage, shard);
+      fed.push({ stage, shard });
+      for (const draft of cutSegments(elements, limits.segmentSizeBytes)) {
+        ops.push({
+          type: "create",
+          path: segmentPrefix(inbox, draft.minTimestampMs),
+          data: draft.data,
+          mode: "persistent-sequential",
+        });
+      }
+    }
+  }
+  return { ops, fed };
+}
+
+async function discardFiles({ files }: ShardContext, pending: PendingFiles): Promise<void> {
+  for (const { name } of pending.entries) await files.removeTemporary(name);
+}

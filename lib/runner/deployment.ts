@@ -1,0 +1,30 @@
+import type { CompiledPipeline } from "../beam/api";
+import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
+import type { ScopePlan } from "../checkpoint/scope";
+import type { ZnodeSource } from "../checkpoint/znode-source";
+
+/** A compiled pipeline as the relay needs it: graph, shards and sources, without any code of the user's. */
+export interface PipelinePlan {
+  readonly name: string;
+  readonly plan: ScopePlan;
+  readonly stages: CompiledPipeline["stages"];
+  readonly sources: readonly { readonly id: string; readonly source: ZnodeSource; readonly consumers: readonly string[] }[];
+}
+
+/** Takes from a compiled pipeline what its znodes are made from. */
+export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
+  const watched = pipeline.sources.filter(({ kind }) => kind === "znode-changes");
+  const impulses = pipeline.sources.filter(({ kind }) => kind === "impulse").flatMap(({ consumers }) => consumers);
+  return {
+    name: pipeline.name,
+    stages: pipeline.stages,
+    sources: watched.map(({ id, config, consumers }) => ({ id, source: config as ZnodeSource, consumers })),
+    plan: {
+      fingerprint: pipeline.fingerprint,
+      sources: watched.map(({ id }) => id),
+      shards: Object.fromEntries(pipeline.shards),
+      impulses,
+      minTimestampMs: MIN_TIMESTAMP_MS,
+    },
+  };
+}

@@ -1,0 +1,261 @@
+import type { CompiledPipeline, CompiledStage, StageShard } from "../beam/api";
+import { reading } from "../checkpoint/commit";
+import { decodeFrame, toJsonTime } from "../checkpoint/encoding";
+import type { FileStore } from "../checkpoint/files";
+import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
+import { PipelineLayout, type ShardLayout } from "../checkpoint/layout";
+import { decodeHead, type Head } from "../checkpoint/records";
+import { type CurrentGeneration, PipelineMismatchError, readGeneration } from "../checkpoint/scope";
+import { readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
+import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
+import type { Clock } from "../clock";
+import type { Log } from "../log";
+import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
+import { type BundleLimits, type BundleOutcome, runBundle } from "./bundle";
+import { publishLeftOver, removeAbandoned } from "./text-files";
+import { ZnodeWrites } from "./znode-writes";
+
+export interface ShardRunnerOptions {
+  readonly client: ZooKeeperClient;
+  /** Beamkeeper's root znode. */
+  readonly root: string;
+  readonly pipelines: ReadonlyMap<string, CompiledPipeline>;
+  readonly files: FileStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: BundleLimits;
+}
+
+/** A pipeline, stage or shard that this deployment does not have. Terminal. */
+export class UnknownShardError extends Error {
+  override readonly name = "UnknownShardError";
+  readonly outcome = "terminal";
+}
+
+/** One shard of one stage in one epoch, as an invocation works on it. */
+export interface ShardContext {
+  readonly client: ZooKeeperClient;
+  readonly pipeline: CompiledPipeline;
+  readonly stage: CompiledStage;
+  readonly shard: number;
+  readonly current: CurrentGeneration;
+  readonly layout: ShardLayout;
+  readonly files: FileStore;
+  readonly writes: ZnodeWrites;
+  readonly clock: Clock;
+  readonly limits: BundleLimits;
+}
+
+/** The head of a shard with the version that the next commit checks. */
+export interface CurrentHead {
+  readonly head: Head;
+  readonly version: number;
+}
+
+interface Progress {
+  commits: number;
+  readonly fed: Map<string, { stage: string; shard: number; zxid: bigint }>;
+}
+
+/** The state of a shard after a commit, valid for as long as the head says that this commit is the last. */
+interface WarmShard {
+  readonly commitId: string;
+  readonly shard: StageShard;
+}
+
+/**
+ * Runs bundles of one shard until its inbox is empty and no timer is due, or the deadline is near. It keeps the
+ * state of shards between invocations; what it keeps is used only while the head's last commit id is its own.
+ */
+export class ShardRunner {
+  private readonly warm = new Map<string, WarmShard>();
+  private readonly writes = new Map<string, ZnodeWrites>();
+
+  constructor(private readonly options: ShardRunnerOptions) {}
+
+  /**
+   * Rejects when user code failed, a znode could not be read as what it should be, or no server answered; nothing
+   * is consumed then, and the same request can be made again.
+   */
+  async run(request: ShardRequest, deadlineMs: number): Promise<ShardReply> {
+    const { client } = this.options;
+    await this.catchUp(BigInt(`0x${request.zxid}`));
+    const context = await this.open(request);
+    if (context.current.generation.state !== "running") return stoppedReply(client);
+    await this.tidyOutputs(context);
+    return this.runBundles(context, deadlineMs);
+  }
+
+  private async runBundles(context: ShardContext, deadlineMs: number): Promise<ShardReply> {
+    const progress: Progress = { commits: 0, fed: new Map() };
+    const graph = watermarkGraph(context);
+    for (let limit = context.limits.maxUnits; ; ) {
+      const { head, version } = await readHead(context);
+      const input = await this.input(context, graph);
+      const reply = (outcome: ShardReply["outcome"]): ShardReply => toReply(outcome, progress, head, input);
+      const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
+      if (input.segments.length === 0 && head.nextTimerMs > watermarkMs) return reply("idle");
+      if (this.options.clock.now() >= deadlineMs) return reply("deadline");
+      const shard = await this.load(context, head);
+      const outcome = await runBundle(context, { head, version }, shard, input, watermarkMs, limit);
+      if (outcome.kind === "too-large") {
+        limit = Math.max(1, Math.floor(outcome.units / 2));
+        continue;
+      }
+      if (!this.settle(context, outcome, progress)) return reply("superseded");
+      limit = Math.min(context.limits.maxUnits, limit * 2);
+    }
+  }
+
+  /** Takes note of what became of a bundle; false when this invocation has to end. */
+  private settle(context: ShardContext, outcome: BundleOutcome, progress: Progress): boolean {
+    const key = context.layout.head;
+    if (outcome.kind !== "committed") {
+      this.warm.delete(key);
+      this.options.log("info", "bundle rejected", {
+        ...names(context),
+        cause: outcome.kind === "rejected" ? outcome.cause.message : "",
+      });
+      return false;
+    }
+    progress.commits += 1;
+    for (const fed of outcome.fed)
+      progress.fed.set(`${fed.stage}/${fed.shard}`, { ...fed, zxid: outcome.zxid });
+    if (outcome.overtaken) this.warm.delete(key);
+    else this.warm.set(key, { commitId: outcome.commitId, shard: outcome.shard });
+    return !outcome.overtaken;
+  }
+
+  /** Waits until the server has seen the append that this invocation was called for. */
+  private async catchUp(zxid: bigint): Promise<void> {
+    const { client, root } = this.options;
+    if (client.lastZxid < zxid) await reading(client, () => client.sync(root));
+  }
+
+  private async open({ pipeline: name, stage: stageId, shard }: ShardRequest): Promise<ShardContext> {
+    const { client, root, files, clock, limits, pipelines } = this.options;
+    const pipeline = pipelines.get(name);
+    if (!pipeline)
+      throw new UnknownShardError(
+        `there is no pipeline "${name}" here; this function has ${[...pipelines.keys()].join(", ")}`,
+      );
+    const current = await readGeneration(client, new PipelineLayout(root, name));
+    if (!current) throw new UnknownShardError(`${root} holds no pipeline "${name}"; start its relay first`);
+    if (current.generation.fingerprint !== pipeline.fingerprint) {
+      throw new PipelineMismatchError(
+        `${current.layout.path} belongs to code with another graph than this function's; deploy both from one build`,
+      );
+    }
+    const stage = pipeline.stages.find(({ id }) => id === stageId);
+    const shards = current.generation.shards[stageId];
+    if (!stage || shards === undefined || shard >= shards) {
+      throw new UnknownShardError(`pipeline "${name}" has no shard ${shard} of a stage "${stageId}"`);
+    }
+    const layout = current.scope.shard(stageId, shard);
+    return {
+      client,
+      pipeline,
+      stage,
+      shard,
+      current,
+      layout,
+      files,
+      writes: this.writesOf(pipeline),
+      clock,
+      limits,
+    };
+  }
+
+  private writesOf(pipeline: CompiledPipeline): ZnodeWrites {
+    const known = this.writes.get(pipeline.name);
+    if (known) return known;
+    const watched = pipeline.sources
+      .filter(({ kind }) => kind === "znode-changes")
+      .map(({ config }) => config as ZnodeSource);
+    const isWatched = (path: string): boolean =>
+      watched.some((source) => !source.allowFeedback && matchesSource(source, path));
+    const writes = new ZnodeWrites(this.options.client, { root: this.options.root, isWatched });
+    this.writes.set(pipeline.name, writes);
+    return writes;
+  }
+
+  /**
+   * Only a cold start can find files that an earlier invocation left; a warm one published its own. The head is
+   * read before the entries: what was committed up to then is either among the entries or published.
+   */
+  private async tidyOutputs(context: ShardContext): Promise<void> {
+    if (this.warm.has(context.layout.head)) return;
+    const { client, files, current, shard } = context;
+    const owner = { stage: context.stage.id, shard };
+    const { head } = await readHead(context);
+    await publishLeftOver(client, files, current.scope, generationCheck(current), owner);
+    await removeAbandoned(files, owner, head.number);
+  }
+
+  private input(context: ShardContext, graph: WatermarkGraph): Promise<ShardInput> {
+    const { client, current, stage, shard } = context;
+    return reading(client, () => readShardInput(client, current.scope, graph, stage.id, shard));
+  }
+
+  private async load(context: ShardContext, head: Head): Promise<StageShard> {
+    const warm = this.warm.get(context.layout.head);
+    if (warm && warm.commitId === head.ids[0]) return warm.shard;
+    const path = context.layout.state;
+    const { data } = await reading(context.client, () => context.client.getData(path));
+    const encoded = data.length === 0 ? undefined : decodeFrame("state", data, path);
+    return context.pipeline.openShard(context.stage.id, encoded);
+  }
+}
+
+export function generationCheck(current: CurrentGeneration): Op {
+  return { type: "check", path: current.layout.generation, version: current.version };
+}
+
+async function readHead({ client, layout, stage, shard }: ShardContext): Promise<CurrentHead> {
+  try {
+    const { data, stat } = await reading(client, () => client.getData(layout.head));
+    return { head: decodeHead(data, layout.head), version: stat.version };
+  } catch (error) {
+    if (error instanceof NoNodeError)
+      throw new UnknownShardError(`the head of shard ${shard} of "${stage.id}" is gone: ${layout.head}`);
+    throw error;
+  }
+}
+
+function watermarkGraph({ pipeline, current }: ShardContext): WatermarkGraph {
+  const cursors = new Set(pipeline.sources.filter(({ kind }) => kind !== "impulse").map(({ id }) => id));
+  return { stages: pipeline.stages, cursors, shards: current.generation.shards };
+}
+
+function names({ pipeline, stage, shard }: ShardContext): Record<string, unknown> {
+  return { pipeline: pipeline.name, stage: stage.id, shard };
+}
+
+function toReply(
+  outcome: ShardReply["outcome"],
+  progress: Progress,
+  head: Head,
+  input: ShardInput,
+): ShardReply {
+  return {
+    outcome,
+    commits: progress.commits,
+    fed: [...progress.fed.values()].map((fed) => ({ ...fed, zxid: fed.zxid.toString(16) })),
+    listedZxid: input.listedZxid.toString(16),
+    inputWatermarkMs: toJsonTime(input.inputWatermarkMs),
+    holdMs: toJsonTime(head.holdMs),
+    nextTimerMs: toJsonTime(head.nextTimerMs),
+  };
+}
+
+function stoppedReply(client: ZooKeeperClient): ShardReply {
+  return {
+    outcome: "stopped",
+    commits: 0,
+    fed: [],
+    listedZxid: client.lastZxid.toString(16),
+    inputWatermarkMs: "-inf",
+    holdMs: "+inf",
+    nextTimerMs: "+inf",
+  };
+}

@@ -1,0 +1,158 @@
+import type { SinkEffect } from "../beam/api";
+import { reading } from "../checkpoint/commit";
+import type { ZnodeWritePayload } from "../io/write-to-znodes";
+import type { Op, Stat, ZooKeeperClient } from "../zookeeper";
+
+/** A write of the user's that cannot take effect as asked; the znode says something else than was expected. */
+export class ZnodeConflictError extends Error {
+  override readonly name = "ZnodeConflictError";
+  readonly outcome = "retryable";
+  constructor(
+    readonly path: string,
+    readonly transform: string,
+    problem: string,
+  ) {
+    super(
+      `${transform}: ${path} ${problem}. Nothing of this bundle was committed. Mend the znode, or choose onConflict: "skip".`,
+    );
+  }
+}
+
+/** A write to a path that a pipeline must not write to. Terminal. */
+export class ForbiddenWriteError extends Error {
+  override readonly name = "ForbiddenWriteError";
+  readonly outcome = "terminal";
+}
+
+/** What the writes of a bundle must stay away from. */
+export interface WriteLimits {
+  /** Beamkeeper's own root. */
+  readonly root: string;
+  /** Whether a path is watched by a source that has not allowed feedback. */
+  readonly isWatched: (path: string) => boolean;
+}
+
+/**
+ * Turns the pipeline's znode writes into operations for the commit, from what the znodes look like now. When the
+ * commit answers that a znode changed in between, the plan is made again; the bundle is not run again.
+ */
+export class ZnodeWrites {
+  /** Parents that are known to exist; a refused commit clears it. */
+  private readonly parents = new Set<string>(["/"]);
+
+  constructor(
+    private readonly client: ZooKeeperClient,
+    private readonly limits: WriteLimits,
+  ) {}
+
+  /** Forgets what it knows of the tree, because a commit found it otherwise. */
+  forget(): void {
+    this.parents.clear();
+    this.parents.add("/");
+  }
+
+  /** The operations for these effects, in order; of several upserts of one path the last one stays. */
+  async plan(effects: readonly SinkEffect[]): Promise<Op[]> {
+    const writes = lastUpserts(effects);
+    for (const { payload, transform } of writes) this.requireAllowed(payload.path, transform);
+    const paths = [...new Set(writes.map(({ payload }) => payload.path))];
+    const stats = await Promise.all(
+      paths.map((path) => reading(this.client, () => this.client.exists(path))),
+    );
+    const tree = new Map<string, Stat | null>(paths.map((path, index) => [path, stats[index]!]));
+    const ops: Op[] = [];
+    for (const write of writes) ops.push(...(await this.planOne(write, tree)));
+    return ops;
+  }
+
+  private async planOne(write: ZnodeWrite, tree: Map<string, Stat | null>): Promise<Op[]> {
+    const { path, mode, data, version } = write.payload;
+    const stat = tree.get(path) ?? null;
+    const problem = conflict(write.payload, stat);
+    if (problem) {
+      if (write.payload.onConflict === "skip") return [];
+      throw new ZnodeConflictError(path, write.transform, problem);
+    }
+    if (mode === "delete") {
+      tree.set(path, null);
+      return stat
+        ? [version === undefined ? { type: "delete", path } : { type: "delete", path, version }]
+        : [];
+    }
+    if (stat)
+      return [
+        version === undefined ? { type: "setData", path, data } : { type: "setData", path, data, version },
+      ];
+    const parents = await this.missingParents(path, tree);
+    tree.set(path, CREATED_HERE);
+    return [
+      ...parents.map((parent): Op => ({ type: "create", path: parent, data: Buffer.alloc(0) })),
+      { type: "create", path, data },
+    ];
+  }
+
+  private async missingParents(path: string, tree: Map<string, Stat | null>): Promise<string[]> {
+    const missing: string[] = [];
+    for (let parent = parentOf(path); !this.parents.has(parent); parent = parentOf(parent)) {
+      const stat = tree.get(parent) ?? (await reading(this.client, () => this.client.exists(parent)));
+      if (stat) {
+        if (stat !== CREATED_HERE) this.parents.add(parent);
+        break;
+      }
+      missing.unshift(parent);
+      tree.set(parent, CREATED_HERE);
+    }
+    return missing;
+  }
+
+  private requireAllowed(path: string, transform: string): void {
+    if (path === this.limits.root || path.startsWith(`${this.limits.root}/`)) {
+      throw new ForbiddenWriteError(
+        `${transform}: ${path} lies below Beamkeeper's own root ${this.limits.root}; choose another path.`,
+      );
+    }
+    if (this.limits.isWatched(path)) {
+      throw new ForbiddenWriteError(
+        `${transform}: ${path} lies below a path that this pipeline watches, so its results would trigger it again. ` +
+          "Write elsewhere, or say that it is meant with allowFeedback: true in readZnodeChanges.",
+      );
+    }
+  }
+}
+
+interface ZnodeWrite {
+  readonly transform: string;
+  readonly payload: ZnodeWritePayload;
+}
+
+// Stands in the plan's view of the tree for a znode that an earlier operation of the same multi creates.
+const CREATED_HERE = { version: 0 } as Stat;
+
+function lastUpserts(effects: readonly SinkEffect[]): ZnodeWrite[] {
+  const writes = effects.map(({ transform, payload }) => ({
+    transform,
+    payload: payload as ZnodeWritePayload,
+  }));
+  const last = new Map(writes.map((write, index) => [write.payload.path, index]));
+  return writes.filter(({ payload }, index) => payload.mode !== "upsert" || last.get(payload.path) === index);
+}
+
+function conflict({ mode, version }: ZnodeWritePayload, stat: Stat | null): string | undefined {
+  if (mode === "create") return stat ? "exists already" : undefined;
+  if (mode === "update" && !stat) return "does not exist";
+  if (version === undefined) return undefined;
+  if (!stat) return `does not exist, and version ${version} was expected`;
+  return stat.version === version
+    ? undefined
+    : `has version ${stat.version}, and version ${version} was expected`;
+}
+
+function parentOf(path: string): string {
+  const slash = path.lastIndexOf("/");
+  return slash <= 0 ? "/" : path.slice(0, slash);
+}
+
+/** Whether the error of a user's operation means that the plan is out of date, so that it can be made again. */
+export function isStalePlan(cause: unknown): boolean {
+  return cause instanceof Error && ["NodeExistsError", "NoNodeError", "BadVersionError"].includes(cause.name);
+}

@@ -1,0 +1,94 @@
+import * as z from "zod";
+
+const integer = (name: string, min: number, max: number, fallback: number) =>
+  z.coerce
+    .number({ error: `${name} must be a whole number` })
+    .int(`${name} must be a whole number`)
+    .min(min, `${name} must be at least ${min}`)
+    .max(max, `${name} must be at most ${max}`)
+    .default(fallback);
+
+const MIB = 1024 * 1024;
+
+/** Every setting, by the environment variable that sets it. This is the only place that reads the environment. */
+const schema = z.object({
+  ZOOKEEPER_CONNECT: z
+    .string({ error: "ZOOKEEPER_CONNECT is missing: set it to host:port[,host:port...][/chroot] of the ensemble" })
+    .min(1, "ZOOKEEPER_CONNECT is empty: set it to host:port[,host:port...][/chroot] of the ensemble"),
+  BEAMKEEPER_ROOT: z
+    .string()
+    .regex(/^(\/[^/]+)+$/, "BEAMKEEPER_ROOT must be an absolute znode path, for example /beamkeeper")
+    .default("/beamkeeper"),
+  /** The folder that text output goes to. */
+  BEAMKEEPER_OUTPUT: z.string().min(1).default("output"),
+  /** Session time-out in ms that is asked of the ensemble. */
+  BEAMKEEPER_SESSION_TIMEOUT_MS: integer("BEAMKEEPER_SESSION_TIMEOUT_MS", 1_000, 600_000, 15_000),
+  /** How long to look for a server, in ms. */
+  BEAMKEEPER_CONNECT_TIMEOUT_MS: integer("BEAMKEEPER_CONNECT_TIMEOUT_MS", 100, 600_000, 15_000),
+  /** Bytes of one commit's multi; keep it below jute.maxbuffer of every server. */
+  BEAMKEEPER_COMMIT_SIZE_BYTES: integer("BEAMKEEPER_COMMIT_SIZE_BYTES", 65_536, 64 * MIB, 512 * 1024),
+  /** Bytes of one segment in an inbox. */
+  BEAMKEEPER_SEGMENT_SIZE_BYTES: integer("BEAMKEEPER_SEGMENT_SIZE_BYTES", 4_096, 16 * MIB, 128 * 1024),
+  /** Elements and timers in one bundle. */
+  BEAMKEEPER_BUNDLE_UNITS: integer("BEAMKEEPER_BUNDLE_UNITS", 1, 10_000_000, 10_000),
+  /** Invocations of the bundle function under way at once, over all shards of a pipeline. */
+  BEAMKEEPER_MAX_IN_FLIGHT: integer("BEAMKEEPER_MAX_IN_FLIGHT", 1, 1_000, 16),
+  /** How often an idle source publishes its watermark, in ms. */
+  BEAMKEEPER_IDLE_INTERVAL_MS: integer("BEAMKEEPER_IDLE_INTERVAL_MS", 10, 600_000, 1_000),
+  /** How long before the end of an invocation nothing new is begun, in ms. */
+  BEAMKEEPER_DEADLINE_MARGIN_MS: integer("BEAMKEEPER_DEADLINE_MARGIN_MS", 100, 600_000, 5_000),
+  /** How long one invocation of the relay works, in ms; never longer than its remaining time less the margin. */
+  BEAMKEEPER_RELAY_RUN_MS: integer("BEAMKEEPER_RELAY_RUN_MS", 1_000, 900_000, 880_000),
+  /** The name or ARN of the bundle function, which the relay invokes. */
+  BEAMKEEPER_BUNDLE_FUNCTION: z.string().min(1).optional(),
+});
+
+export interface Settings {
+  readonly connectString: string;
+  readonly root: string;
+  readonly outputFolder: string;
+  readonly sessionTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  readonly commitSizeBytes: number;
+  readonly segmentSizeBytes: number;
+  readonly bundleUnits: number;
+  readonly maxInFlight: number;
+  readonly idleIntervalMs: number;
+  readonly deadlineMarginMs: number;
+  readonly relayRunMs: number;
+  readonly bundleFunction: string | undefined;
+}
+
+/** The settings cannot be used; the message lists every problem. Terminal. */
+export class SettingsError extends Error {
+  override readonly name = "SettingsError";
+  readonly outcome = "terminal";
+}
+
+/** Validates the environment; throws {@link SettingsError} with all problems at once. Values are not repeated in it. */
+export function readSettings(environment: Readonly<Record<string, string | undefined>>): Settings {
+  const parsed = schema.safeParse(environment);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `  - ${issue.message}`);
+    throw new SettingsError(`the settings cannot be used:\n${problems.join("\n")}`);
+  }
+  const { data } = parsed;
+  if (data.BEAMKEEPER_SEGMENT_SIZE_BYTES * 2 > data.BEAMKEEPER_COMMIT_SIZE_BYTES) {
+    throw new SettingsError("BEAMKEEPER_SEGMENT_SIZE_BYTES must be at most half of BEAMKEEPER_COMMIT_SIZE_BYTES, so that a commit holds a segment and its effects");
+  }
+  return {
+    connectString: data.ZOOKEEPER_CONNECT,
+    root: data.BEAMKEEPER_ROOT,
+    outputFolder: data.BEAMKEEPER_OUTPUT,
+    sessionTimeoutMs: data.BEAMKEEPER_SESSION_TIMEOUT_MS,
+    connectTimeoutMs: data.BEAMKEEPER_CONNECT_TIMEOUT_MS,
+    commitSizeBytes: data.BEAMKEEPER_COMMIT_SIZE_BYTES,
+    segmentSizeBytes: data.BEAMKEEPER_SEGMENT_SIZE_BYTES,
+    bundleUnits: data.BEAMKEEPER_BUNDLE_UNITS,
+    maxInFlight: data.BEAMKEEPER_MAX_IN_FLIGHT,
+    idleIntervalMs: data.BEAMKEEPER_IDLE_INTERVAL_MS,
+    deadlineMarginMs: data.BEAMKEEPER_DEADLINE_MARGIN_MS,
+    relayRunMs: data.BEAMKEEPER_RELAY_RUN_MS,
+    bundleFunction: data.BEAMKEEPER_BUNDLE_FUNCTION,
+  };
+}
