@@ -25,6 +25,7 @@ import {
   type SessionInput,
   type SessionState,
   step,
+  type Traffic,
 } from "./session";
 import { WatchRegistry } from "./watches";
 
@@ -47,6 +48,8 @@ export class SessionDriver {
   #timer: unknown;
   #lastSentMs = 0;
   #lastReceivedMs = 0;
+  /** When the first bytes were sent that nothing has been received after. */
+  #unansweredSinceMs: number | undefined;
   #suspendedAtMs: number;
   /** Events that came while watches were being armed: they are told after the gap. */
   #buffered: BufferedEvent[] = [];
@@ -125,6 +128,14 @@ export class SessionDriver {
     );
   }
 
+  get #traffic(): Traffic {
+    return {
+      lastSentMs: this.#lastSentMs,
+      lastReceivedMs: this.#lastReceivedMs,
+      unansweredSinceMs: this.#unansweredSinceMs,
+    };
+  }
+
   // The state machine's loop
 
   /** An input that comes up while effects are carried out, say from a listener that closes, waits until they are. */
@@ -189,7 +200,7 @@ export class SessionDriver {
     const { clock } = this.options;
     clock.clearTimeout(this.#timer);
     const dueMs = Math.min(
-      nextTickMs(this.#state, this.#lastSentMs, this.#lastReceivedMs) ?? Number.POSITIVE_INFINITY,
+      nextTickMs(this.#state, this.#traffic) ?? Number.POSITIVE_INFINITY,
       this.#waitingDeadlineMs() ?? Number.POSITIVE_INFINITY,
     );
     if (dueMs === Number.POSITIVE_INFINITY) return;
@@ -205,7 +216,7 @@ export class SessionDriver {
     if (this.#state.phase === "closed") return;
     const deadlineMs = this.#waitingDeadlineMs();
     if (deadlineMs !== undefined && this.options.clock.now() >= deadlineMs) this.#failWaiting();
-    this.#apply({ type: "tick", lastSentMs: this.#lastSentMs, lastReceivedMs: this.#lastReceivedMs });
+    this.#apply({ type: "tick", traffic: this.#traffic });
   };
 
   /** When the oldest request has waited long enough for a connection; undefined while there is one. */
@@ -226,10 +237,12 @@ export class SessionDriver {
 
   #connect(server: ServerAddress): void {
     this.#lastSentMs = this.#lastReceivedMs = this.options.clock.now();
+    this.#unansweredSinceMs = undefined;
     this.#connection = new Connection(server, {
       opened: () => this.#apply({ type: "opened" }),
       received: () => {
         this.#lastReceivedMs = this.options.clock.now();
+        this.#unansweredSinceMs = undefined;
       },
       frame: (buffer, offset, end) => this.#onFrame(this.#reader.reset(buffer, offset, end)),
       lost: (reason) => this.#apply({ type: "connectionLost", reason: this.#explain(reason) }),
@@ -238,6 +251,7 @@ export class SessionDriver {
 
   #send(bytes: Buffer): boolean {
     this.#lastSentMs = this.options.clock.now();
+    this.#unansweredSinceMs ??= this.#lastSentMs;
     return this.#connection?.write(bytes) ?? true;
   }
 

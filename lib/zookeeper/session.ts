@@ -41,6 +41,14 @@ export interface SessionState {
   readonly readySinceMs: number;
 }
 
+/** When bytes last went over the connection. */
+export interface Traffic {
+  readonly lastSentMs: number;
+  readonly lastReceivedMs: number;
+  /** When the first bytes were sent that nothing has been received after; undefined when there are none. */
+  readonly unansweredSinceMs: number | undefined;
+}
+
 export type SessionInput =
   | { readonly type: "start" }
   | { readonly type: "opened" }
@@ -49,7 +57,7 @@ export type SessionInput =
   | { readonly type: "prepared" }
   /** A reply that says that the session is gone, on a connection that is still there. */
   | { readonly type: "expired" }
-  | { readonly type: "tick"; readonly lastSentMs: number; readonly lastReceivedMs: number }
+  | { readonly type: "tick"; readonly traffic: Traffic }
   | { readonly type: "close" }
   /** The server has confirmed the end of the session. */
   | { readonly type: "closeConfirmed" };
@@ -128,7 +136,7 @@ export function step(state: SessionState, input: SessionInput, nowMs: number, ji
     case "expired":
       return expire(state, nowMs);
     case "tick":
-      return onTick(state, input.lastSentMs, input.lastReceivedMs, nowMs, jitter);
+      return onTick(state, input.traffic, nowMs, jitter);
     case "close":
       return onClose(state, nowMs);
     case "closeConfirmed":
@@ -137,16 +145,21 @@ export function step(state: SessionState, input: SessionInput, nowMs: number, ji
 }
 
 /** When `tick` is due next; undefined once the session is closed. */
-export function nextTickMs(
-  state: SessionState,
-  lastSentMs: number,
-  lastReceivedMs: number,
-): number | undefined {
+export function nextTickMs(state: SessionState, traffic: Traffic): number | undefined {
   if (state.phase === "closed") return undefined;
-  if (state.phase === "ready") {
-    return Math.min(lastSentMs + pingIntervalMs(state), lastReceivedMs + readTimeoutMs(state));
-  }
-  return state.phase === "preparing" ? lastReceivedMs + readTimeoutMs(state) : state.deadlineMs;
+  if (state.phase !== "ready" && state.phase !== "preparing") return state.deadlineMs;
+  const silenceEndsMs = silenceDeadlineMs(state, traffic) ?? Number.POSITIVE_INFINITY;
+  return Math.min(traffic.lastSentMs + pingIntervalMs(state), silenceEndsMs);
+}
+
+/**
+ * When silence means that the connection is dead. Only a server that was asked something can be silent: a process
+ * that was busy for long finds no bytes either, since it sent no ping, and must not blame the server.
+ */
+function silenceDeadlineMs(state: SessionState, traffic: Traffic): number | undefined {
+  if (traffic.unansweredSinceMs === undefined) return undefined;
+  const patienceMs = readTimeoutMs(state);
+  return Math.max(traffic.lastReceivedMs + patienceMs, traffic.unansweredSinceMs + patienceMs / 2);
 }
 
 function announce(state: SessionState, visible: ConnectionState): Step {
@@ -239,45 +252,30 @@ function expire(state: SessionState, nowMs: number): Step {
   return { state: lost.state, effects: [{ type: "destroySocket" }, ...lost.effects, { type: "expire" }] };
 }
 
-function onTick(
-  state: SessionState,
-  lastSentMs: number,
-  lastReceivedMs: number,
-  nowMs: number,
-  jitter: number,
-): Step {
+function onTick(state: SessionState, traffic: Traffic, nowMs: number, jitter: number): Step {
+  if (state.phase === "preparing" || state.phase === "ready") return keepAlive(state, traffic, nowMs, jitter);
+  if (nowMs < state.deadlineMs) return { state, effects: [] };
   switch (state.phase) {
     case "waiting":
-      return nowMs >= state.deadlineMs ? startConnecting(state, nowMs) : { state, effects: [] };
+      return startConnecting(state, nowMs);
     case "connecting":
     case "handshake": {
-      if (nowMs < state.deadlineMs) return { state, effects: [] };
       const what =
         state.phase === "connecting" ? "did not accept the connection" : "did not answer the handshake";
       return onConnectionLost(state, `${what} within ${state.options.attemptTimeoutMs} ms`, nowMs, jitter);
     }
-    case "preparing":
-    case "ready":
-      return keepAlive(state, lastSentMs, lastReceivedMs, nowMs, jitter);
     default:
-      return nowMs >= state.deadlineMs
-        ? onConnectionLost(state, "did not confirm the close", nowMs, jitter)
-        : { state, effects: [] };
+      return onConnectionLost(state, "did not confirm the close", nowMs, jitter);
   }
 }
 
-function keepAlive(
-  state: SessionState,
-  lastSentMs: number,
-  lastReceivedMs: number,
-  nowMs: number,
-  jitter: number,
-): Step {
-  const silentMs = nowMs - lastReceivedMs;
-  if (silentMs >= readTimeoutMs(state)) {
-    return onConnectionLost(state, `was silent for ${Math.round(silentMs)} ms`, nowMs, jitter);
+function keepAlive(state: SessionState, traffic: Traffic, nowMs: number, jitter: number): Step {
+  const deadlineMs = silenceDeadlineMs(state, traffic);
+  if (deadlineMs !== undefined && nowMs >= deadlineMs) {
+    const silentMs = Math.round(nowMs - traffic.lastReceivedMs);
+    return onConnectionLost(state, `was silent for ${silentMs} ms`, nowMs, jitter);
   }
-  const isPingDue = state.phase === "ready" && nowMs - lastSentMs >= pingIntervalMs(state);
+  const isPingDue = nowMs - traffic.lastSentMs >= pingIntervalMs(state);
   return { state, effects: isPingDue ? [{ type: "sendPing" }] : [] };
 }
 

@@ -12,11 +12,13 @@ import {
   type SessionState,
   STABLE_AFTER_MS,
   step,
+  type Traffic,
 } from "../../lib/zookeeper/session";
 
 const OPTIONS = { serverCount: 3, sessionTimeoutMs: 9_000, attemptTimeoutMs: 1_000 };
 const IDENTITY = { id: 7n, password: new Uint8Array(16).fill(1) };
 const NO_JITTER = 0;
+const QUIET: Traffic = { lastSentMs: 0, lastReceivedMs: 0, unansweredSinceMs: undefined };
 
 /** Runs inputs at their times and collects what the machine wants done. */
 class Machine {
@@ -31,8 +33,8 @@ class Machine {
     return effects.map((effect) => (effect.type === "announce" ? `announce ${effect.state}` : effect.type));
   }
 
-  tick(lastSentMs = 0, lastReceivedMs = 0): string[] {
-    return this.input({ type: "tick", lastSentMs, lastReceivedMs });
+  tick(traffic: Traffic = QUIET): string[] {
+    return this.input({ type: "tick", traffic });
   }
 
   lose(): string[] {
@@ -67,20 +69,22 @@ describe("the session's state machine", () => {
     const machine = new Machine().becomeReady();
     expect(readTimeoutMs(machine.state)).toBe(4_000);
     expect(pingIntervalMs(machine.state)).toBe(2_000);
-    expect(nextTickMs(machine.state, 100, 500)).toBe(2_100);
-    expect(nextTickMs(machine.state, 3_000, 500)).toBe(4_500);
+    expect(nextTickMs(machine.state, { ...QUIET, lastSentMs: 100 })).toBe(2_100);
+    const unanswered = { lastSentMs: 3_000, lastReceivedMs: 500, unansweredSinceMs: 600 };
+    expect(nextTickMs(machine.state, unanswered)).toBe(4_500);
   });
 
   test("pings when idle, and gives a silent server up at two thirds of the timeout", () => {
     const machine = new Machine().becomeReady();
     machine.nowMs = 1_999;
-    expect(machine.tick(0, 0)).toEqual([]);
+    expect(machine.tick()).toEqual([]);
     machine.nowMs = 2_000;
-    expect(machine.tick(0, 0)).toEqual(["sendPing"]);
+    expect(machine.tick()).toEqual(["sendPing"]);
+    const pinged = { lastSentMs: 2_000, lastReceivedMs: 0, unansweredSinceMs: 2_000 };
     machine.nowMs = 3_999;
-    expect(machine.tick(2_000, 0)).toEqual([]);
+    expect(machine.tick(pinged)).toEqual([]);
     machine.nowMs = 4_000;
-    expect(machine.tick(2_000, 0)).toEqual([
+    expect(machine.tick(pinged)).toEqual([
       "destroySocket",
       "noteFailure",
       "announce suspended",
@@ -93,9 +97,19 @@ describe("the session's state machine", () => {
     const machine = new Machine();
     machine.input({ type: "start" });
     machine.establish();
-    expect(nextTickMs(machine.state, 0, 0)).toBe(4_000);
     machine.nowMs = 4_000;
-    expect(machine.tick()).toContain("failInFlight");
+    expect(machine.tick({ ...QUIET, unansweredSinceMs: 0 })).toContain("failInFlight");
+  });
+
+  test("a process that was busy for long asks before it blames the server", () => {
+    const machine = new Machine().becomeReady();
+    machine.nowMs = 60_000;
+    expect(machine.tick()).toEqual(["sendPing"]);
+    const pinged = { lastSentMs: 60_000, lastReceivedMs: 0, unansweredSinceMs: 60_000 };
+    machine.nowMs = 61_999;
+    expect(machine.tick(pinged)).toEqual([]);
+    machine.nowMs = 62_000;
+    expect(machine.tick(pinged)).toContain("failInFlight");
   });
 
   test("goes to the next server with the same session", () => {
@@ -173,7 +187,7 @@ describe("the session's state machine", () => {
     expect(machine.tick()).toEqual([]);
     machine.nowMs = CLOSE_TIMEOUT_MS;
     expect(machine.tick()).toEqual(["destroySocket", "failInFlight", "announce closed", "finish"]);
-    expect(nextTickMs(machine.state, 0, 0)).toBeUndefined();
+    expect(nextTickMs(machine.state, QUIET)).toBeUndefined();
   });
 
   test("a confirmed close is final, whatever comes after it", () => {
