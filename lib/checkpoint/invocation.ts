@@ -12,10 +12,11 @@ export interface ShardRequest {
 /** What the bundle function answers, so that no wake-up is lost. */
 export interface ShardReply {
   /**
-   * `idle`: nothing is left to do at this watermark. `deadline`: more is waiting. `superseded`: another
+   * `idle`: nothing is left to do at this watermark. `more`: work is waiting, and the time is over or
+   * other shards should hear of their segments. `superseded`: another
    * invocation committed for this shard, or the generation changed. `stopped`: the generation admits no commits.
    */
-  readonly outcome: "idle" | "deadline" | "superseded" | "stopped";
+  readonly outcome: "idle" | "more" | "superseded" | "stopped";
   readonly commits: number;
   /** Shards that got segments, with the zxid of the last append. */
   readonly fed: readonly { readonly stage: string; readonly shard: number; readonly zxid: string }[];

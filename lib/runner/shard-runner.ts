@@ -52,6 +52,9 @@ export interface CurrentHead {
   readonly version: number;
 }
 
+// A busy shard that has fed others answers after this long, so that they need not wait until it is idle.
+const REPLY_AFTER_MS = 20;
+
 interface Progress {
   commits: number;
   readonly fed: Map<string, { stage: string; shard: number; zxid: bigint }>;
@@ -89,13 +92,15 @@ export class ShardRunner {
   private async runBundles(context: ShardContext, deadlineMs: number): Promise<ShardReply> {
     const progress: Progress = { commits: 0, fed: new Map() };
     const graph = watermarkGraph(context);
+    const { clock } = this.options;
+    const replyAtMs = clock.now() + REPLY_AFTER_MS;
     for (let limit = context.limits.maxUnits; ; ) {
       const { head, version } = await readHead(context);
       const input = await this.input(context, graph);
       const reply = (outcome: ShardReply["outcome"]): ShardReply => toReply(outcome, progress, head, input);
       const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
       if (input.segments.length === 0 && head.nextTimerMs > watermarkMs) return reply("idle");
-      if (this.options.clock.now() >= deadlineMs) return reply("deadline");
+      if (clock.now() >= deadlineMs || (progress.fed.size > 0 && clock.now() >= replyAtMs)) return reply("more");
       const shard = await this.load(context, head);
       const outcome = await runBundle(context, { head, version }, shard, input, watermarkMs, limit);
       if (outcome.kind === "too-large") {

@@ -1,0 +1,85 @@
+import { createBundleHandler } from "../../functions/bundle";
+import { createRelayHandler } from "../../functions/relay";
+import { LocalLambda, shardInvoker } from "../aws/lambda";
+import type { PipelineDefinition } from "../beam/pipeline";
+import { DirectoryFiles } from "../checkpoint/files";
+import { systemClock } from "../clock";
+import type { Log } from "../log";
+import type { RelayOptions } from "../relay/relay";
+import type { Settings } from "../settings";
+import { connect, type ZooKeeperClient } from "../zookeeper";
+
+/** A pipeline deployed to this process: the handlers that Lambda runs, called as Lambda calls them. */
+export interface LocalDeployment {
+  /** Rejects when the relay fails in a way that a new invocation does not mend. Resolves after `stop`. */
+  readonly running: Promise<void>;
+  stop(): Promise<void>;
+}
+
+export interface LocalDeploymentOptions {
+  readonly settings: Settings;
+  readonly definition: PipelineDefinition;
+  readonly log: Log;
+  /** Failures of a shard in a row after which the deployment gives up. */
+  readonly maxFailures: number;
+  readonly onCommit: NonNullable<RelayOptions["onCommit"]>;
+}
+
+const LAMBDA_TIMEOUT_MS = 900_000;
+
+export function deployLocally({ settings, definition, log, maxFailures, onCommit }: LocalDeploymentOptions): LocalDeployment {
+  const stop = new AbortController();
+  const clients: ZooKeeperClient[] = [];
+  const lambda = new LocalLambda(systemClock.now);
+  const shared = { settings, pipelines: [definition], clock: systemClock, log };
+  const connectBundles = async (): Promise<ZooKeeperClient> => {
+    const client = await connect({ ...settings });
+    clients.push(client);
+    return client;
+  };
+  const files = new DirectoryFiles(settings.outputFolder);
+  lambda.deploy("bundle", createBundleHandler({ ...shared, connect: connectBundles, files }), LAMBDA_TIMEOUT_MS);
+  const relay = createRelayHandler({
+    ...shared,
+    connect: () => connect({ ...settings }),
+    invoke: shardInvoker(lambda, "bundle"),
+    signal: stop.signal,
+    maxFailures,
+    onCommit,
+  });
+  lambda.deploy("relay", relay, LAMBDA_TIMEOUT_MS);
+  const running = keepRelaying(lambda, stop.signal);
+  running.catch(() => undefined);
+  return {
+    running,
+    async stop() {
+      stop.abort();
+      await Promise.allSettled([running]);
+      await Promise.all(clients.map((client) => client.close()));
+    },
+  };
+}
+
+/** Invokes the relay again when its time is over, as the schedule does on Lambda. */
+async function keepRelaying(lambda: LocalLambda, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const answer = await lambda.invoke({ FunctionName: "relay", InvocationType: "RequestResponse" });
+    const payload = JSON.parse(Buffer.from(answer.Payload as unknown as Uint8Array).toString("utf8"));
+    if (answer.FunctionError) throw new RelayFailedError(payload.errorType, payload.errorMessage);
+    for (const end of Object.values(payload as Record<string, { reason: string; message: string }>)) {
+      if (end.reason === "stopped") throw new RelayFailedError("stopped", end.message);
+      if (end.reason === "finished") return;
+    }
+  }
+}
+
+/** The relay function answered with an error, or another relay took its place. */
+export class RelayFailedError extends Error {
+  override readonly name = "RelayFailedError";
+  constructor(
+    readonly errorType: string,
+    errorMessage: string,
+  ) {
+    super(`the relay ended: ${errorMessage}`);
+  }
+}
