@@ -46,6 +46,8 @@ export interface LocalServer {
   readonly port: number;
   /** host:port */
   readonly address: string;
+  /** Its data, configuration and log. */
+  readonly directory: string;
   /** The JVM's process id, undefined while it isn't running. */
   readonly pid: number | undefined;
   /** What the server has logged. */
@@ -131,7 +133,7 @@ class Server implements LocalServer {
   constructor(
     readonly id: number,
     private readonly ports: Ports,
-    private readonly directory: string,
+    readonly directory: string,
     private readonly distribution: Distribution,
     private readonly properties: Readonly<Record<string, string>>,
   ) {}

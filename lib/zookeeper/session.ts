@@ -92,6 +92,8 @@ export const FIRST_PAUSE_MS = 50;
 export const LONGEST_PAUSE_MS = 5_000;
 /** A connection that held this long was a good one, so the next loss begins with a short pause again. */
 export const STABLE_AFTER_MS = 1_000;
+/** In rounds: a connection that was accepted and broke at once is tried again after 100 ms at the latest. */
+const MAX_FAILURES_WHILE_ACCEPTED = 2;
 /** How long a close waits for the server's word. */
 export const CLOSE_TIMEOUT_MS = 2_000;
 const LONGEST_PING_INTERVAL_MS = 10_000;
@@ -210,11 +212,17 @@ function pauseMs(state: SessionState, failures: number, jitter: number): number 
   return longest / 2 + (longest / 2) * jitter;
 }
 
+/** Where servers do take us, pauses stay short: they only keep a connection that always breaks from spinning. */
+function failuresAfterLoss(state: SessionState, nowMs: number): number {
+  if (state.phase !== "ready") return state.failures + 1;
+  if (nowMs - state.readySinceMs >= STABLE_AFTER_MS) return 0;
+  return Math.min(state.failures + 1, MAX_FAILURES_WHILE_ACCEPTED * state.options.serverCount);
+}
+
 function onConnectionLost(state: SessionState, reason: string, nowMs: number, jitter: number): Step {
   if (state.phase === "waiting") return { state, effects: [] };
   if (state.phase === "closing") return finish(state, [{ type: "failInFlight", reason }]);
-  const wasStable = state.phase === "ready" && nowMs - state.readySinceMs >= STABLE_AFTER_MS;
-  const failures = wasStable ? 0 : state.failures + 1;
+  const failures = failuresAfterLoss(state, nowMs);
   const lost = announce(
     {
       ...state,
