@@ -41,9 +41,9 @@ export type Op =
   | { readonly type: "setData"; readonly path: string; readonly data: Uint8Array; readonly version?: number }
   | { readonly type: "check"; readonly path: string; readonly version: number };
 
-/** The result of the operation at the same place in the multi. */
+/** The result of the operation at the same place in the multi. 3.8 sends no stat for a create inside a multi. */
 export type OpResult =
-  | { readonly type: "create"; readonly path: string; readonly stat: Stat }
+  | { readonly type: "create"; readonly path: string; readonly stat: Stat | undefined }
   | { readonly type: "delete" }
   | { readonly type: "setData"; readonly stat: Stat }
   | { readonly type: "check" };

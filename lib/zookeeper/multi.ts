@@ -74,7 +74,7 @@ function writeOp(writer: JuteWriter, path: string, op: Op): void {
 
 /**
  *   MultiResponse = (MultiHeader, result)*, MultiHeader{type -1, done}
- *   result        = Create2Response | SetDataResponse | nothing | ErrorResponse (type -1) = int err
+ *   result        = Create2Response | CreateResponse | SetDataResponse | nothing | ErrorResponse (type -1) = int err
  *
  * When the multi failed, every operation has an ErrorResponse: 0 before the one that failed, its code, and -2
  * (RuntimeInconsistency) behind it.
@@ -112,6 +112,9 @@ function failureOf(code: number, index: number, op: Op): MultiError | undefined 
 
 function readResult(reader: JuteReader, type: number, chroot: string): OpResult {
   switch (type) {
+    // What 3.8 answers to a create2 inside a multi.
+    case OpCode.create:
+      return { type: "create", path: withoutChroot(chroot, reader.ustring()), stat: undefined };
     case OpCode.create2: {
       const { path, stat } = readCreate2Response(reader);
       return { type: "create", path: withoutChroot(chroot, path), stat };

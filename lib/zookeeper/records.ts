@@ -9,6 +9,7 @@ import { MalformedFrameError } from "./codec/jute";
 /** ZooDefs.OpCode */
 export const OpCode = {
   error: -1,
+  create: 1,
   delete: 2,
   exists: 3,
   getData: 4,

@@ -66,13 +66,17 @@ describe("one server", () => {
 
   (existsSync(DEBIAN_JAR) ? test : test.skip)("of the system's older version serves, too", async () => {
     const server = await startZooKeeper({ version: "system" });
+    const client = await connect({ connectString: server.connectString });
     try {
-      const client = await connect({ connectString: server.connectString });
       const recorder = new WatchRecorder();
       await client.addWatch("/", "persistentRecursive", recorder.listener);
-      await client.multi([
+      const { results } = await client.multi([
         { type: "create", path: "/a" },
         { type: "setData", path: "/a", data: bytes("x"), version: 0 },
+      ]);
+      expect(results).toMatchObject([
+        { type: "create", path: "/a", stat: undefined },
+        { type: "setData", stat: { version: 1 } },
       ]);
       await recorder.untilHeard(2);
       expect(recorder.heard).toMatchObject([{ event: { zxid: -1n } }, { event: { zxid: -1n } }]);
