@@ -49,13 +49,21 @@ function isInstalledByHand() {
   return record !== undefined && record.mtimeMs >= statSync(LOCK_FILE).mtimeMs;
 }
 
-/** The stamp is written last, so packages whose installation was interrupted are installed again. */
+/**
+ * `npm install --no-save` takes every version that the lock file has from it and leaves it alone, as `npm ci` does,
+ * but it also bears a lock file that lacks optional packages of other platforms, which `npm ci` refuses. Such a lock
+ * file comes out of registries that don't carry those packages.
+ *
+ * The stamp is written last, so packages whose installation was interrupted are installed again.
+ */
 function ensurePackages() {
   const hash = createHash("sha256").update(readFileSync(LOCK_FILE)).digest("hex");
   if (existsSync(STAMP) && readFileSync(STAMP, "utf8") === hash) return;
   if (!isInstalledByHand()) {
     say("Installing the npm packages of package-lock.json ...");
-    run("npm", ["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: PROJECT });
+    run("npm", ["install", "--no-save", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"], {
+      cwd: PROJECT,
+    });
   }
   writeFileSync(STAMP, hash);
 }

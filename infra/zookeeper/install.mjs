@@ -23,7 +23,16 @@ export function isOnPath(command) {
     .some((directory) => directory && existsSync(join(directory, command)));
 }
 
-/** Runs a command quietly; a failure throws with the last lines of its output. */
+const SHOWN_LINES = 12;
+
+/** A tool says what is wrong in its first lines or in its last. */
+function endsOf(output) {
+  const lines = output.trim().split("\n");
+  if (lines.length <= 2 * SHOWN_LINES) return lines.join("\n");
+  return [...lines.slice(0, SHOWN_LINES), "...", ...lines.slice(-SHOWN_LINES)].join("\n");
+}
+
+/** Runs a command quietly; a failure throws with the ends of its output. */
 export function run(command, args, options = {}) {
   const result = spawnSync(command, args, {
     encoding: "utf8",
@@ -31,7 +40,7 @@ export function run(command, args, options = {}) {
     ...options,
   });
   if (result.status === 0) return result.stdout;
-  const output = `${result.stdout ?? ""}${result.stderr ?? ""}`.trim().split("\n").slice(-12).join("\n");
+  const output = endsOf(`${result.stdout ?? ""}${result.stderr ?? ""}`);
   throw new SetupError(`${command} ${args.join(" ")} failed:\n${result.error?.message ?? output}`);
 }
 
