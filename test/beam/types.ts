@@ -52,7 +52,7 @@ export default definePipeline({
     expectType<{ large: boolean; n: number }>()(keyed, true);
 
     const lists = windowed.apply(beam.groupBy("service"));
-    lists.map((group) => group.value.map((row) => row.size)).flatMap((sizes) => sizes);
+    lists.map((group) => group.value.map((row) => row.size)).flatMap((sizes) => [...sizes, 0]);
 
     summary.map((row, { extra }) => row.total + extra, { extra: 1 });
     summary.apply(writeToZnodes((row) => ({ path: `/out/${row.service}`, data: `${row.total.toFixed(1)}` })));

@@ -51,10 +51,12 @@ export function decodeElement(bytes: Uint8Array): ShuffledElement {
 }
 
 export function writeWindow(out: ByteWriter, window: Window): void {
-  if (window.kind === "global") return out.byte(0);
-  out.byte(1);
-  out.double(window.startMs);
-  out.double(window.endMs);
+  if (window.kind === "global") out.byte(0);
+  else {
+    out.byte(1);
+    out.double(window.startMs);
+    out.double(window.endMs);
+  }
 }
 
 export function readWindow(reader: ByteReader): Window {

@@ -92,25 +92,16 @@ export function withWriter(fill: (out: ByteWriter) => void): Buffer {
 }
 
 function write(out: ByteWriter, value: unknown, path: string, depth: number, canonical: boolean): void {
-  switch (typeof value) {
-    case "string":
-      return writeString(out, value);
-    case "number":
-      return writeNumber(out, value, canonical);
-    case "boolean":
-      return out.byte(value ? Tag.true : Tag.false);
-    case "undefined":
-      return out.byte(Tag.undefined);
-    case "bigint":
-      return writeBigint(out, value);
-    case "object":
-      if (value === null) return out.byte(Tag.null);
-      return writeObject(out, value, path, depth, canonical);
-    default:
-      throw new UnencodableValueError(
-        path,
-        `is a ${typeof value}, which can't be encoded; pass plain data between transforms`,
-      );
+  if (typeof value === "string") writeString(out, value);
+  else if (typeof value === "number") writeNumber(out, value, canonical);
+  else if (typeof value === "object" && value !== null) writeObject(out, value, path, depth, canonical);
+  else if (typeof value === "boolean") out.byte(value ? Tag.true : Tag.false);
+  else if (value === undefined) out.byte(Tag.undefined);
+  else if (value === null) out.byte(Tag.null);
+  else if (typeof value === "bigint") writeBigint(out, value);
+  else {
+    const what = `is a ${typeof value}, which can't be encoded; pass plain data between transforms`;
+    throw new UnencodableValueError(path, what);
   }
 }
 

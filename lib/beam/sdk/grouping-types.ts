@@ -87,7 +87,7 @@ export interface KeyedGrouping<T, K, KeyName extends string> {
   (input: PCollection<T>): PCollection<KV<K, T[]>>;
   combining<F extends keyof T & string, N extends string>(
     field: F,
-    combiner: (a: T[F], b: T[F]) => T[F],
+    combiner: BinaryOperator,
     resultName: N,
   ): KeyedCombining<T, Record<KeyName, K> & Record<N, T[F]>>;
   combining<I, N extends string>(
@@ -106,7 +106,7 @@ export interface KeyedCombining<T, Row> {
   (input: PCollection<T>): PCollection<Simplified<Row>>;
   combining<F extends keyof T & string, N extends string>(
     field: F,
-    combiner: (a: T[F], b: T[F]) => T[F],
+    combiner: BinaryOperator,
     resultName: N,
   ): KeyedCombining<T, Row & Record<N, T[F]>>;
   combining<I, N extends string>(

@@ -1,0 +1,62 @@
+/**
+ * esbuild plug-in for functions that contain the Beam SDK: leaves out what no function needs, and what would call
+ * eval, so that the bundle runs under `--disallow-code-generation-from-strings`.
+ *
+ * | Module | Instead | Why |
+ * |---|---|---|
+ * | serialize-closures | a slot that `lib/beam/sdk/function-registry.ts` fills | calls eval when it is merely loaded |
+ * | @protobufjs/inquire | knows `long` only | finds modules through eval(require), so loses Long in a bundle |
+ * | protobufjs | protobufjs/minimal | the SDK uses its Reader and Writer only |
+ * | @google-cloud/pubsub, grpc and its transport | nothing | talk to other runners and sources, which never run here |
+ */
+const SERIALIZER = `
+exports.default = () => { throw new Error("functions are not serialised in a bundle; run pipelines with Beamkeeper"); };
+Object.defineProperty(exports, "__esModule", { value: true });`;
+
+const CLOSURES = `
+const serializer = require("serialize-closures/dist/src/serialize");
+exports.serialize = (...args) => serializer.default(...args);
+exports.deserialize = () => { throw new Error("functions are not deserialised in a bundle"); };
+exports.defaultBuiltins = [];
+Object.defineProperty(exports, "__esModule", { value: true });`;
+
+const INQUIRE = `module.exports = (name) => (name === "long" ? require("long") : null);`;
+
+// Classes are extended and properties looked up while the SDK's modules load, so the stub is a class whose
+// properties are itself.
+const NOTHING = `
+class Absent { constructor() { throw new Error("this part of the Beam SDK is left out of Beamkeeper's functions"); } }
+module.exports = new Proxy(Absent, { get: (target, name) => (name in target ? target[name] : Absent) });`;
+
+const CONTENTS = new Map([
+  ["serialize-closures/dist/src/serialize", SERIALIZER],
+  ["serialize-closures", CLOSURES],
+  ["@protobufjs/inquire", INQUIRE],
+  ["@google-cloud/pubsub", NOTHING],
+  ["@grpc/grpc-js", NOTHING],
+  ["@protobuf-ts/grpc-transport", NOTHING],
+]);
+
+/** @returns {import("esbuild").Plugin} */
+function beamPlugin() {
+  return {
+    name: "beamkeeper-beam",
+    setup(build) {
+      const names = [...CONTENTS.keys()].map((name) => name.replace(/[/]/g, "\\/")).join("|");
+      build.onResolve({ filter: new RegExp(`^(${names})$`) }, ({ path }) => ({
+        path,
+        namespace: "beamkeeper",
+      }));
+      build.onLoad({ filter: /.*/, namespace: "beamkeeper" }, ({ path }) => ({
+        contents: CONTENTS.get(path),
+        loader: "js",
+        resolveDir: __dirname,
+      }));
+      build.onResolve({ filter: /^protobufjs$/ }, ({ resolveDir }) =>
+        build.resolve("protobufjs/minimal.js", { resolveDir, kind: "require-call" }),
+      );
+    },
+  };
+}
+
+module.exports = { beamPlugin };

@@ -1,0 +1,48 @@
+import type * as beam from "apache-beam";
+import type { SinkEffect } from "../../lib/beam/api";
+import { compilePipeline } from "../../lib/beam/pipeline";
+import { readPrimitive, writePrimitive } from "../../lib/beam/primitives";
+import { type BundleShape, type RunResult, runInMemory, type SourceStep } from "./memory-runner";
+
+/** A source for tests: what it gives is passed to `runCollecting` under its name. */
+export function readTest<T>(name: string, bounded = false): beam.PTransform<beam.Root, beam.PCollection<T>> {
+  return readPrimitive<T>(name, { kind: "znode-changes", config: { name }, bounded });
+}
+
+/** A sink for tests: its effects are collected under its name. */
+export function collect<T>(name: string): beam.PTransform<beam.PCollection<T>, void> {
+  return writePrimitive<T>(name, { sink: name, config: {}, toPayload: (element: T) => element });
+}
+
+export interface Collected extends RunResult {
+  of(name: string): readonly SinkEffect[];
+  /** Payloads in an order that does not depend on bundles and shards. */
+  values(name: string): unknown[];
+}
+
+export function runCollecting(
+  build: (root: beam.Root) => unknown,
+  shape: BundleShape,
+  steps: Readonly<Record<string, readonly SourceStep[]>> = {},
+  shards = 1,
+): Collected {
+  const result = runInMemory(compilePipeline({ name: "test", build, shards }), steps, { shape, shards });
+  const of = (name: string) => result.effects.filter((effect) => effect.sink === name);
+  return {
+    ...result,
+    of,
+    values: (name) =>
+      of(name)
+        .map((effect) => effect.payload)
+        .sort(byText),
+  };
+}
+
+function byText(a: unknown, b: unknown): number {
+  const [x, y] = [JSON.stringify(a), JSON.stringify(b)];
+  return x < y ? -1 : x > y ? 1 : 0;
+}
+
+export function at(timestampMs: number, value: unknown): SourceStep {
+  return { value, timestampMs };
+}
