@@ -1,5 +1,6 @@
 import { type ConnectionState, connect, SessionExpiredError, type ZooKeeper } from "../../lib/zookeeper";
 import { CLOSE_TIMEOUT_MS } from "../../lib/zookeeper/session";
+import { closeSession, overhear } from "../support/session-thief";
 import { TcpProxy } from "../support/tcp-proxy";
 import { WatchRecorder } from "../support/watch-recorder";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -208,6 +209,49 @@ describe("a session that expires", () => {
     expect(stat.ephemeralOwner).not.toBe(0n);
     expect(await client.exists(`${root}/queued`)).toBeNull();
     expect(recorder.heard).toHaveLength(2);
+  });
+});
+
+describe("a session that is closed from elsewhere", () => {
+  /** Behind length, xid and zxid. */
+  const ERROR_OFFSET = 4 + 4 + 8;
+
+  test("is said by a reply: writes that were sent are ambiguous", async () => {
+    const lost = untilState("lost");
+    proxy.rewrite((chunk) => {
+      proxy.rewrite((whole) => whole);
+      chunk.writeInt32BE(-112, ERROR_OFFSET);
+      return chunk;
+    });
+    const errors = await Promise.all([client.create(`${root}/a`), client.exists(root)].map(rejection));
+    await lost;
+    expect(errors).toMatchObject([
+      { name: "SessionExpiredError", outcome: "ambiguous", code: -112 },
+      { name: "SessionExpiredError", outcome: "retryable", code: -112 },
+    ]);
+    await client.connected();
+    expect(states).toEqual(["lost", "connected"]);
+  });
+
+  test("is lost; a write that is retryable was not applied", async () => {
+    const overheard = overhear(proxy);
+    const other = await connect({ connectString: proxy.address, sessionTimeoutMs: SESSION_TIMEOUT_MS });
+    try {
+      const recorder = new WatchRecorder();
+      await other.addWatch(root, "persistent", recorder.listener);
+      const lost = untilState("lost", other);
+      await closeSession(server.connectString, await overheard);
+      // Sent before the server hung up, or after.
+      const error = await rejection(other.create(`${root}/a`));
+      expect(["SessionExpiredError", "ConnectionLossError"]).toContain(error.name);
+      if (error.outcome === "retryable") expect(await writer.exists(`${root}/a`)).toBeNull();
+      await lost;
+      expect(recorder.summary).toEqual(["ended expired"]);
+      await other.connected();
+      expect((await other.create(`${root}/b`)).path).toBe(`${root}/b`);
+    } finally {
+      await other.close();
+    }
   });
 });
 

@@ -281,7 +281,9 @@ describe("interoperability with node-zookeeper-client", () => {
       expect(stat.mzxid.readBigInt64BE()).toBe(written.mzxid);
       expect(Number(stat.mtime.readBigInt64BE())).toBe(written.mtime);
     } finally {
+      const disconnected = new Promise<void>((done) => peer.once("disconnected", done));
       peer.close();
+      await disconnected;
     }
   });
 });
