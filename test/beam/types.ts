@@ -33,7 +33,7 @@ export default definePipeline({
         .combining("size", mean, "average")
         .combining(
           (row: { at: number }) => `${row.at}`,
-          (a, b) => (a < b ? a : b),
+          (a, b) => (a.localeCompare(b) < 0 ? a : b),
           "first",
         )
         .combining("at", count, "changes"),

@@ -36,6 +36,11 @@ export function isBuilding(): boolean {
   return active.length > 0;
 }
 
+/** Whether it is this registry's `build` that runs: one may compile another pipeline in the middle of its own. */
+export function isFilling(registry: FunctionRegistry): boolean {
+  return active.at(-1) === registry;
+}
+
 /** While `build` runs (it is synchronous), the SDK's serialisation fills this registry. */
 export function withRegistry<T>(registry: FunctionRegistry, build: () => T): T {
   active.push(registry);

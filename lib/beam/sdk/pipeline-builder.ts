@@ -3,8 +3,8 @@ import { Pipeline } from "apache-beam/internal/pipeline";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
 import { type AsyncPTransformClass, PTransformClass } from "apache-beam/transforms/transform";
 import type { PipelineProblem } from "../errors";
-import { FunctionRegistry } from "./function-registry";
-import { transformName } from "./names";
+import { FunctionRegistry, isFilling } from "./function-registry";
+import { markNamed, transformName } from "./names";
 
 const { BOUNDED, UNBOUNDED } = runnerApi.IsBounded_Enum;
 
@@ -18,10 +18,9 @@ export class PipelineBuilder extends Pipeline {
     transform: AsyncPTransformClass<I, O>,
     input: I,
   ) {
-    for (const collection of Object.values(flattenPValue(input))) {
-      if (collection.pipeline !== this) {
-        throw new Error(`${transformName(transform)} is applied to a PCollection of another pipeline`);
-      }
+    const inputs = Object.values(flattenPValue(input));
+    if (!isFilling(this.registry) || inputs.some((collection) => collection.pipeline !== this)) {
+      throw new Error(`${transformName(transform)} is applied to a PCollection of another pipeline`);
     }
     const named = new PTransformClass<I, O>(this.uniqueName(transformName(transform)));
     return super.preApplyTransform(named, input);
@@ -80,6 +79,7 @@ export class CallableTransform<I extends PValue<unknown>, O extends PValue<unkno
     name = transformName(callable),
   ) {
     super(name);
+    markNamed(this);
   }
 
   override expandInternal(input: I, pipeline: Pipeline, proto: runnerApi.PTransform): O {

@@ -1,0 +1,192 @@
+import fc from "fast-check";
+import { decodeElement, encodeElement } from "../../../lib/beam/coders/element-coder";
+import { keyHash, keyId, murmur3 } from "../../../lib/beam/coders/key";
+import { decodeState, encodeState } from "../../../lib/beam/coders/state-coder";
+import { canonicalBytes, decodeValue, encodeValue } from "../../../lib/beam/coders/value-coder";
+import { LayeredMap } from "../../../lib/beam/engine/layered-map";
+import { NO_FIRING } from "../../../lib/beam/engine/panes";
+import { CorruptEncodingError, UnencodableValueError } from "../../../lib/beam/errors";
+
+const values = fc.anything({
+  withBigInt: true,
+  withDate: true,
+  withMap: true,
+  withSet: true,
+  withSparseArray: false,
+  withNullPrototype: false,
+  key: fc.oneof(fc.string(), fc.constant("__proto__"), fc.string({ unit: "binary" })),
+  values: [
+    fc.boolean(),
+    fc.integer(),
+    fc.double(),
+    fc.maxSafeInteger(),
+    fc.bigInt(),
+    fc.string({ unit: "binary" }),
+    fc.array(fc.integer({ min: 0xd7ff, max: 0xe001 })).map((codes) => String.fromCharCode(...codes)),
+    fc.constantFrom(null, undefined, NaN, Infinity, -Infinity, -0, 0, 2 ** 31, -(2 ** 31), 2 ** 53),
+    fc.date({ noInvalidDate: false }),
+    fc.uint8Array(),
+    fc.uint8Array().map((bytes) => Buffer.from(bytes)),
+  ],
+});
+
+test("what is encoded is decoded, type and all", () => {
+  fc.assert(
+    fc.property(values, (value) => {
+      expect(decodeValue(encodeValue(value))).toStrictEqual(value);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test("-0 and the order of properties survive", () => {
+  expect(Object.is(decodeValue(encodeValue(-0)), -0)).toBe(true);
+  expect(Object.keys(decodeValue(encodeValue({ b: 1, a: 2 })) as object)).toEqual(["b", "a"]);
+});
+
+test("a key is its value: order of properties, entries and members does not count, -0 is 0, NaN is NaN", () => {
+  const same: [unknown, unknown][] = [
+    [
+      { a: 1, b: { c: 2, d: 3 } },
+      { b: { d: 3, c: 2 }, a: 1 },
+    ],
+    [0, -0],
+    [[0], [-0]],
+    [NaN, -NaN],
+    [
+      new Map([
+        ["a", 1],
+        ["b", 2],
+      ]),
+      new Map([
+        ["b", 2],
+        ["a", 1],
+      ]),
+    ],
+    [new Set([1, 2]), new Set([2, 1])],
+    [Buffer.from("x"), new Uint8Array([120])],
+    [new Date(5), new Date(5)],
+  ];
+  for (const [a, b] of same) {
+    expect(keyId(a)).toBe(keyId(b));
+    expect(keyHash(a)).toBe(keyHash(b));
+  }
+  const different: unknown[] = [
+    0,
+    0n,
+    "0",
+    false,
+    null,
+    undefined,
+    [],
+    {},
+    [0],
+    "",
+    new Date(0),
+    new Map(),
+    new Set(),
+    2 ** 32,
+    NaN,
+  ];
+  expect(new Set(different.map(keyId)).size).toBe(different.length);
+});
+
+test("equal keys have equal bytes and different ones do not", () => {
+  fc.assert(
+    fc.property(values, values, (a, b) => {
+      expect(canonicalBytes(decodeValue(encodeValue(a))).equals(canonicalBytes(a))).toBe(true);
+      expect(keyId(a) === keyId(b)).toBe(canonicalBytes(a).equals(canonicalBytes(b)));
+    }),
+  );
+});
+
+test("the hash is MurmurHash3 and spreads like keys over shards", () => {
+  // Reference values of MurmurHash3_x86_32 with seed 0.
+  expect(murmur3(Buffer.from(""))).toBe(0);
+  expect(murmur3(Buffer.from("hello"))).toBe(0x248bfa47);
+  expect(murmur3(Buffer.from("hello, world"))).toBe(0x149bbb7f);
+  expect(murmur3(Buffer.from("The quick brown fox jumps over the lazy dog"))).toBe(0x2e4ff723);
+  const counts = new Array<number>(8).fill(0);
+  for (let i = 0; i < 8000; i++) counts[keyHash(`/services/s${i}`) % 8]!++;
+  for (const count of counts) expect(Math.abs(count - 1000)).toBeLessThan(150);
+});
+
+class Point {
+  constructor(readonly x: number) {}
+}
+
+test.each<[string, unknown, string]>([
+  ["a function", { a: [1, () => 1] }, "value.a[1] is a function"],
+  ["a symbol", Symbol("x"), "value is a symbol"],
+  ["a Promise", { p: Promise.resolve(1) }, "value.p is a Promise"],
+  ["an instance of a class", [{ at: new Point(1) }], "value[0].at is an instance of Point"],
+  ["an Error", new RangeError("x"), "value is an instance of RangeError"],
+  ["another typed array", new Float64Array(1), "value is an instance of Float64Array"],
+  ["a regular expression in a Map", new Map([["k", /x/]]), "value.values[0] is an instance of RegExp"],
+])("%s is refused by type and path", (_, value, message) => {
+  expect(() => encodeValue(value)).toThrow(UnencodableValueError);
+  expect(() => encodeValue(value)).toThrow(message);
+});
+
+test("a cycle is refused", () => {
+  const cycle: { self?: unknown } = {};
+  cycle.self = cycle;
+  expect(() => encodeValue(cycle)).toThrow(/may contain itself/);
+});
+
+describe("damaged bytes give an error of their own", () => {
+  const value = {
+    s: "text",
+    n: [1, 2.5, -3n, null],
+    m: new Map([["a", new Set([new Date(1)])]]),
+    b: Buffer.from("xyz"),
+  };
+  const window = { kind: "interval" as const, startMs: 0, endMs: 1000 };
+  const cells = LayeredMap.of([["sk", { key: "k", accumulator: [1, value] }]]);
+  const state = { watermarkMs: 5, windows: new Map([["0/1000", { window, cells }]]) };
+  const cases: [string, Buffer, (bytes: Uint8Array) => unknown][] = [
+    ["value", encodeValue(value), decodeValue],
+    ["element", encodeElement({ key: "k", value, timestampMs: 1, window, pane: NO_FIRING }), decodeElement],
+    ["state", encodeState(state)!, (bytes) => decodeState(bytes, "s")],
+  ];
+
+  test.each(cases)("%s cut off at every byte, or with a byte too many", (_, bytes, decode) => {
+    decode(bytes);
+    for (let end = 0; end < bytes.length; end++)
+      expect(() => decode(bytes.subarray(0, end))).toThrow(CorruptEncodingError);
+    expect(() => decode(Buffer.concat([bytes, Buffer.of(0)]))).toThrow(CorruptEncodingError);
+  });
+
+  test.each(cases)("%s of another version", (_, bytes, decode) => {
+    expect(() => decode(Buffer.concat([Buffer.of(99), bytes.subarray(1)]))).toThrow(/version 99 is unknown/);
+  });
+
+  test.each(cases)(
+    "%s with bytes changed, or at random: a value or that error, never more memory than bytes",
+    (_, bytes, decode) => {
+      fc.assert(
+        fc.property(
+          fc.uint8Array({ maxLength: 200 }),
+          fc.nat(bytes.length - 1),
+          fc.nat(255),
+          (noise, place, byte) => {
+            const changed = Buffer.from(bytes);
+            changed[place] = byte;
+            for (const input of [
+              changed,
+              Buffer.from(noise),
+              Buffer.concat([bytes.subarray(0, place), noise]),
+            ]) {
+              try {
+                decode(input);
+              } catch (error) {
+                expect(error).toBeInstanceOf(CorruptEncodingError);
+              }
+            }
+          },
+        ),
+        { numRuns: 500 },
+      );
+    },
+  );
+});

@@ -1,0 +1,85 @@
+import * as beam from "apache-beam";
+import * as runnerApi from "apache-beam/proto/beam_runner_api";
+import { compilePipeline, UnsupportedPipelineError, writeToText } from "../../lib/index";
+import { collect, readTest } from "../support/collect";
+
+function problemsOf(build: (root: beam.Root) => unknown) {
+  try {
+    compilePipeline({ name: "test", build, shards: 1 });
+  } catch (error) {
+    if (error instanceof UnsupportedPipelineError) return error;
+    throw error;
+  }
+  throw new Error("it compiled");
+}
+
+test("everything that is not supported is reported, all at once, by transform", () => {
+  const error = problemsOf((root) => {
+    const input = root.apply(readTest<number>("in"));
+    const side = root.apply(readTest<number>("side"));
+    input.map((n, { s }) => n + [...s.lookup()].length, { s: beam.iterableSideInput(side) });
+    input.apply(beam.windowInto(beam.sessions(10)));
+    input.apply(beam.withName("slide", beam.windowInto(beam.slidingWindows(10, 5))));
+    input.apply(beam.windowInto(beam.fixedWindows(0.0001)));
+    input.apply(beam.groupBy((n: number) => n));
+    const base = runnerApi.WindowingStrategy.create({
+      allowedLateness: 5000n,
+      trigger: { trigger: { oneofKind: "always", always: {} } },
+      outputTime: runnerApi.OutputTime_Enum.EARLIEST_IN_PANE,
+    });
+    input.apply(beam.withName("late", beam.windowInto(beam.fixedWindows(1), base)));
+    beam.P([input, input.apply(beam.windowInto(beam.fixedWindows(2)))]).apply(beam.flatten());
+  });
+  const found = error.problems.map(({ transform, what }) => `${transform}: ${what}`);
+  expect(found).toEqual([
+    "map: side inputs are not supported",
+    "windowInto: windows of the kind sessions(10) are not supported",
+    "slide: windows of the kind slidingWindows(10, 5) are not supported",
+    "windowInto-2: fixed windows need a size of at least a millisecond",
+    `late: the trigger "always" is not supported`,
+    "late: an allowed lateness of 5000 ms is not supported, only 0",
+    "late: the output time EARLIEST_IN_PANE is not supported",
+    expect.stringMatching(
+      /^groupBy\/groupByKey\/groupByKey: it groups an unbounded source in the global window/,
+    ),
+    "flatten: its inputs differ in windowing (global windows, fixed windows of 2000 ms)",
+  ]);
+  for (const { remedy } of error.problems) expect(remedy).toMatch(/^[A-Z].*\.$/);
+  for (const line of found) if (typeof line === "string") expect(error.message).toContain(line);
+});
+
+test("writeToText of an unbounded source in the global window is refused by name", () => {
+  const error = problemsOf((root) => root.apply(readTest<string>("in")).apply(writeToText("out/x")));
+  expect(error.message).toContain("writeToText");
+  expect(error.message).toContain("windowInto(fixedWindows(seconds))");
+});
+
+test("transforms of other languages and unknown DoFns are refused", () => {
+  const error = problemsOf((root) => {
+    const input = root.apply(readTest<number>("in"));
+    input.apply(
+      beam.withName(
+        "foreign",
+        (_input: beam.PCollection<number>, _pipeline: unknown, proto: runnerApi.PTransform) => {
+          proto.spec = runnerApi.FunctionSpec.create({ urn: "beam:transform:sql:v1" });
+        },
+      ),
+    );
+    input.apply(beam.withName("odd", beam.parDo({} as never)));
+  });
+  expect(error.problems.map(({ transform }) => transform)).toEqual(["foreign", "odd"]);
+});
+
+test("a pipeline without transforms is refused", () => {
+  expect(problemsOf(() => {}).message).toContain("it has no transforms");
+});
+
+test("fixed windows that differ below a second are different", () => {
+  const error = problemsOf((root) => {
+    const input = root.apply(readTest<number>("in"));
+    const halves = input.apply(beam.windowInto(beam.fixedWindows(0.5)));
+    const others = input.apply(beam.windowInto(beam.fixedWindows(0.7)));
+    beam.P([halves, others]).apply(beam.flatten()).apply(collect("out"));
+  });
+  expect(error.problems).toHaveLength(1);
+});
