@@ -92,7 +92,7 @@ class Bundle implements TentativeBundle {
       outputs: this.outputs.byStage,
       effects: this.outputs.effects,
       shard: new Shard(this.plan, state),
-      encodeState: () => encodeState(state),
+      encodeState: () => this.encode(state),
       holdMs: holdOf(state),
       nextTimerMs: nextTimerOf(state),
       counters: {
@@ -102,6 +102,15 @@ class Bundle implements TentativeBundle {
       },
       metrics: this.metrics,
     };
+  }
+
+  private encode(state: AggregateState): Uint8Array | undefined {
+    try {
+      return encodeState(state);
+    } catch (error) {
+      // An accumulator that is no plain data: the user's CombineFn makes it.
+      throw new UserCode(this.plan.pipeline, this.plan.stage.root.name).failureOutsideElements(error);
+    }
   }
 
   private readonly emit: Emit = (key, value, timestampMs, window, pane) => {

@@ -187,6 +187,26 @@ describe("errors of user code", () => {
   });
 });
 
+test("an accumulator that has no encoding is refused by transform", () => {
+  const fn = {
+    createAccumulator: () => new URLSearchParams(),
+    addInput: (a: URLSearchParams) => a,
+    mergeAccumulators: () => new URLSearchParams(),
+    extractOutput: () => 0,
+  };
+  const run = () =>
+    runCollecting(
+      (root) =>
+        root
+          .apply(readTest<{ k: string }>("in", true))
+          .apply(beam.groupBy("k").combining("k", fn, "n"))
+          .apply(collect("out")),
+      "whole",
+      { in: [at(0, { k: "a" })] },
+    );
+  expect(run).toThrow(/transform "groupBy.*accumulator.*instance of URLSearchParams/);
+});
+
 test("an unknown stage, a bundle used twice, and the wrong kind of element are refused", () => {
   const pipeline = compilePipeline(example);
   expect(() => pipeline.openShard("nowhere")).toThrow(/no stage "nowhere"; it has readZnodeChanges/);

@@ -238,7 +238,11 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           return accumulator;
         },
         mergeAccumulators: (all) => ({ list: [...all].flatMap(({ list }) => list) }),
-        extractOutput: ({ list }: { list: number[] }) => list.sort((a, b) => a - b).join(),
+        extractOutput: ({ list }: { list: number[] }) =>
+          list
+            .splice(0)
+            .sort((a, b) => a - b)
+            .join(),
       };
       const build = (root: beam.Root) =>
         root

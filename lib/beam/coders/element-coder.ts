@@ -29,7 +29,7 @@ export function encodeElement(element: ShuffledElement): Buffer {
     out.double(element.timestampMs);
     writeWindow(out, element.window);
     writePane(out, element.pane);
-    writeValue(out, element.key);
+    writeValue(out, element.key, "key");
     writeValue(out, element.value);
   });
 }

@@ -25,8 +25,8 @@ export function encodeState(state: AggregateState): Buffer | undefined {
       writeWindow(out, window);
       out.varint(cells.size);
       for (const [, cell] of cells.entries()) {
-        writeValue(out, cell.key);
-        writeValue(out, cell.accumulator);
+        writeValue(out, cell.key, "key");
+        writeValue(out, cell.accumulator, "accumulator");
       }
     }
   });

@@ -69,9 +69,9 @@ export function decodeValue(bytes: Uint8Array): unknown {
   return value;
 }
 
-/** Into a longer encoding, without the version. */
-export function writeValue(out: ByteWriter, value: unknown): void {
-  write(out, value, "value", 0, false);
+/** Into a longer encoding, without the version. `path` is what errors call the value. */
+export function writeValue(out: ByteWriter, value: unknown, path = "value"): void {
+  write(out, value, path, 0, false);
 }
 
 export function withWriter(fill: (out: ByteWriter) => void): Buffer {

@@ -111,7 +111,9 @@ export class TentativeAggregation {
   }
 
   private fire(open: OpenWindow, [keyId, cell]: [string, Cell], emit: Emit): void {
-    const value = this.accumulation.extract(cell.accumulator);
+    // A committed accumulator must outlive this bundle, and extracting may change it.
+    const own = open.touched.has(keyId) ? cell.accumulator : this.accumulation.copy(cell.accumulator);
+    const value = this.accumulation.extract(own);
     open.touched.set(keyId, undefined);
     emit(cell.key, value, maxTimestamp(open.window), open.window, ON_TIME_AND_ONLY_FIRING);
   }

@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import { BeamError, UserCodeError } from "../errors";
+import { BeamError, UnencodableValueError, UserCodeError } from "../errors";
 
 const ELEMENT_TEXT_LENGTH = 200;
 
@@ -12,12 +12,12 @@ export class UserCode {
 
   /** The error for what user code threw; one of ours, from a transform further down, stays as it is. */
   failure(cause: unknown, element: unknown): BeamError {
-    if (cause instanceof BeamError) return cause;
+    if (isNamed(cause)) return cause;
     return new UserCodeError(this.pipeline, this.transform, elementText(element), messageOf(cause), cause);
   }
 
   failureOutsideElements(cause: unknown): BeamError {
-    if (cause instanceof BeamError) return cause;
+    if (isNamed(cause)) return cause;
     return new UserCodeError(this.pipeline, this.transform, undefined, messageOf(cause), cause);
   }
 
@@ -50,6 +50,12 @@ export function isThenable(value: unknown): boolean {
   );
 }
 
+/** Says already where it happened; a value without an encoding does not. */
+function isNamed(cause: unknown): cause is BeamError {
+  return cause instanceof BeamError && !(cause instanceof UnencodableValueError);
+}
+
 function messageOf(cause: unknown): string {
+  if (cause instanceof UnencodableValueError) return cause.message;
   return cause instanceof Error ? `${cause.name}: ${cause.message}` : `threw ${elementText(cause)}`;
 }

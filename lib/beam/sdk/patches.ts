@@ -1,5 +1,5 @@
 // apache-beam comes first: its modules import each other in a circle.
-import { P, PCollection, PTransformClass, parDo, Root } from "apache-beam";
+import { P, PCollection, parDo, Root } from "apache-beam";
 
 import grouping = require("apache-beam/transforms/group_and_combine");
 import creation = require("apache-beam/transforms/create");
@@ -153,5 +153,3 @@ function replace(target: object, name: string, by: (original: AnyFunction) => An
 }
 
 installPatches();
-
-export { PTransformClass };
