@@ -90,7 +90,7 @@ export class DirectoryFiles implements FileStore {
 }
 
 function isAbsent(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
+  return (error as NodeJS.ErrnoException | null)?.code === "ENOENT";
 }
 
 async function exists(path: string): Promise<boolean> {

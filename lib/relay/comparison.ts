@@ -65,7 +65,8 @@ function compareUnknown(
   const { stat } = observed;
   const known = toKnown(stat);
   if (stat.czxid <= start.zxid) {
-    if (start.mode === "snapshot") return { changes: [seen(path, "existing", observed, 0, false)], known };
+    if (start.mode === "snapshot")
+      return { changes: [seen(path, "existing", observed, 0, stat.mzxid > start.zxid)], known };
     if (stat.mzxid <= start.zxid) return { changes: [], known };
     return { changes: [seen(path, "changed", observed, 0, true)], known };
   }

@@ -29,6 +29,8 @@ interface ShardState {
   /** There is work that the function has to see at this zxid; undefined: none known. */
   wantedZxid: bigint | undefined;
   running: boolean;
+  /** An invocation ended without telling whom it fed: downstream has to be looked after. */
+  untold: boolean;
   failures: number;
   lastError: Error | undefined;
   notBeforeMs: number;
@@ -216,11 +218,28 @@ export class Dispatcher {
     if (reply.outcome === "superseded") state.notBeforeMs = this.options.clock.now() + SUPERSEDED_RETRY_MS;
     if (reply.commits > 0) this.changes += 1;
     for (const fed of reply.fed) this.wake(fed.stage, fed.shard, BigInt(`0x${fed.zxid}`));
+    this.sweepDownstream(state, reply, listed);
+  }
+
+  /**
+   * An invocation that died may have committed and fed others, and nobody heard of it; one that was superseded
+   * tells only of its own commits. The next answer of the shard comes from a server that has seen what they did.
+   */
+  private sweepDownstream(state: ShardState, reply: ShardReply, listed: bigint): void {
+    if (reply.outcome === "superseded") state.untold = true;
+    else if (state.untold) {
+      state.untold = false;
+      const fedBy = (upstream: readonly Upstream[]): boolean =>
+        upstream.some(({ type, id }) => type === "stage" && id === state.stage);
+      const downstream = this.options.stages.filter((stage) => fedBy(stage.upstream));
+      for (const { id } of downstream) for (const each of this.shardsOf(id)) this.want(each, listed);
+    }
   }
 
   private failedInvocation(state: ShardState, error: Error): void {
     const { clock, log, maxFailures, pipeline } = this.options;
     state.failures += 1;
+    state.untold = true;
     state.lastError = error;
     const backOff = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (state.failures - 1));
     // Full jitter on the upper half, so that shards that failed together do not come back together.
@@ -245,6 +264,7 @@ function newState(stage: string, shard: number): ShardState {
     shard,
     wantedZxid: undefined,
     running: false,
+    untold: false,
     failures: 0,
     lastError: undefined,
     notBeforeMs: 0,

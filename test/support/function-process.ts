@@ -1,0 +1,80 @@
+/**
+ * A function's execution environment as a process of its own, which can really be killed. It is forked with the
+ * pipeline, the settings and a place to die in its environment, and answers invocations that come as messages.
+ */
+import { createBundleHandler } from "../../functions/bundle";
+import { createRelayHandler } from "../../functions/relay";
+import { DirectoryFiles } from "../../lib/checkpoint/files";
+import type { ShardReply, ShardRequest } from "../../lib/checkpoint/invocation";
+import { systemClock } from "../../lib/clock";
+import { silent } from "../../lib/log";
+import { readSettings } from "../../lib/settings";
+import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
+import { type CommitKind, withFault } from "./faults";
+import { type SampleOptions, summaryPipeline } from "./sample-pipelines";
+
+/** Kills the process with SIGKILL at a commit. */
+export interface Death {
+  readonly kind: CommitKind;
+  readonly nth: number;
+  readonly point: "before" | "after";
+}
+
+export type ToFunction =
+  | { readonly id: number; readonly invoke: "bundle" | "relay"; readonly event: unknown }
+  /** The answer to an invocation that the relay made. */
+  | { readonly id: number; readonly reply?: ShardReply; readonly failure?: string };
+
+export type FromFunction =
+  | {
+      readonly id: number;
+      readonly result?: unknown;
+      readonly error?: { readonly errorType: string; readonly errorMessage: string };
+    }
+  | { readonly id: number; readonly wanted: ShardRequest };
+
+const settings = readSettings(process.env);
+const definition = summaryPipeline(JSON.parse(process.env.TEST_PIPELINE!) as SampleOptions);
+const death = process.env.TEST_DEATH ? (JSON.parse(process.env.TEST_DEATH) as Death) : undefined;
+
+async function connectMortal(): Promise<ZooKeeperClient> {
+  const client = await connect({ ...settings });
+  if (!death) return client;
+  const die = (): Promise<void> => {
+    process.kill(process.pid, "SIGKILL");
+    return new Promise(() => undefined);
+  };
+  return withFault(client, { kind: death.kind, nth: death.nth, [death.point]: die });
+}
+
+const send = (message: FromFunction): void => void process.send!(message);
+const shared = { settings, pipelines: [definition], connect: connectMortal, clock: systemClock, log: silent };
+const bundle = createBundleHandler({ ...shared, files: new DirectoryFiles(settings.outputFolder) });
+const waiting = new Map<number, { resolve: (reply: ShardReply) => void; reject: (error: Error) => void }>();
+let lastId = 0;
+const relay = createRelayHandler({
+  ...shared,
+  invoke: (wanted) =>
+    new Promise((resolve, reject) => {
+      const id = ++lastId;
+      waiting.set(id, { resolve, reject });
+      send({ id, wanted });
+    }),
+});
+
+process.on("message", (message: ToFunction) => {
+  if ("invoke" in message) void answer(message);
+  else if (message.reply) waiting.get(message.id)?.resolve(message.reply);
+  else waiting.get(message.id)?.reject(new Error(message.failure));
+});
+process.on("disconnect", () => process.exit());
+
+async function answer({ id, invoke, event }: Extract<ToFunction, { invoke: string }>): Promise<void> {
+  const handler = invoke === "bundle" ? bundle : relay;
+  try {
+    send({ id, result: await handler(event, { getRemainingTimeInMillis: () => 900_000 }) });
+  } catch (error) {
+    const { name, message } = error as Error;
+    send({ id, error: { errorType: name, errorMessage: message } });
+  }
+}

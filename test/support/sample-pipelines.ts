@@ -1,0 +1,100 @@
+import * as beam from "apache-beam";
+import {
+  definePipeline,
+  type PipelineDefinition,
+  readZnodeChanges,
+  writeToText,
+  writeToZnodes,
+  type ZnodeChange,
+} from "beamkeeper";
+
+export interface SampleOptions {
+  readonly name?: string;
+  /** What is watched. */
+  readonly source: string;
+  /** Where result znodes go, and the prefix of the text files. */
+  readonly results: string;
+  readonly shards?: number;
+}
+
+interface Seen {
+  readonly order: string;
+  readonly kind: ZnodeChange["kind"];
+  readonly value: string | null;
+}
+
+/** A znode's changes in one window: what was seen in order, and what was missed. */
+export interface Summary {
+  readonly path: string;
+  readonly seen: readonly Seen[];
+  readonly missed: number;
+  readonly atLeast: boolean;
+}
+
+/** Changes in windows of one second, summarised for each znode, as znodes and as text: three stages. */
+export function summaryPipeline({
+  name = "summary",
+  source,
+  results,
+  shards = 1,
+}: SampleOptions): PipelineDefinition {
+  return definePipeline({
+    name,
+    shards,
+    build: (root) => {
+      const summaries = root
+        .apply(readZnodeChanges(source))
+        .map(({ path, kind, text, mzxid, missed, missedAtLeast }) => {
+          const seen: Seen[] = [{ order: mzxid.toString(16).padStart(16, "0"), kind, value: text }];
+          return { path, seen, missed, atLeast: missedAtLeast };
+        })
+        .apply(beam.windowInto(beam.fixedWindows(1)))
+        .apply(
+          beam
+            .groupBy("path")
+            .combining("seen", (a: Seen[], b: Seen[]) => [...a, ...b], "seen")
+            .combining("missed", (a: number, b: number) => a + b, "missed")
+            .combining("atLeast", (a: boolean, b: boolean) => a || b, "atLeast"),
+        )
+        .map(
+          ({ path, seen, missed, atLeast }, { window }) => {
+            const ordered = [...seen].sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
+            const start = (window.lookup() as beam.IntervalWindow).start.toNumber();
+            return { start, summary: { path, seen: ordered, missed, atLeast } };
+          },
+          { window: beam.windowParam() },
+        );
+      summaries.apply(
+        writeToZnodes(({ start, summary }) => ({
+          path: `${results}/${start}/${encodeURIComponent(summary.path)}`,
+          data: JSON.stringify(summary),
+        })),
+      );
+      summaries.apply(writeToText(`${results.slice(1)}/part`, { suffix: ".jsonl" }));
+    },
+  });
+}
+
+/** A pipeline whose function throws for one value. */
+export function failingPipeline(
+  { name = "failing", source, results }: SampleOptions,
+  poison: string,
+): PipelineDefinition {
+  return definePipeline({
+    name,
+    build: (root) => {
+      root
+        .apply(readZnodeChanges(source))
+        .map((change) => {
+          if (change.text === poison) throw new RangeError("the value is poison");
+          return change;
+        })
+        .apply(
+          writeToZnodes((change) => ({
+            path: `${results}/${encodeURIComponent(change.path)}`,
+            data: change.text ?? "",
+          })),
+        );
+    },
+  });
+}
