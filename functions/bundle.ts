@@ -1,6 +1,6 @@
 import * as z from "zod";
-import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
 import type { Handler } from "../lib/aws/lambda";
+import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
 import { DirectoryFiles, type FileStore } from "../lib/checkpoint/files";
 import type { ShardReply } from "../lib/checkpoint/invocation";
 import { type Clock, systemClock } from "../lib/clock";
@@ -41,7 +41,9 @@ export function createBundleHandler(dependencies: BundleDependencies): Handler {
   return async (event, context): Promise<ShardReply> => {
     const request = requestSchema.safeParse(event);
     if (!request.success) {
-      const problems = request.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
+      const problems = request.error.issues
+        .map(({ path, message }) => `${path.join(".")}: ${message}`)
+        .join("; ");
       throw new InvalidEventError(`the event must be {pipeline, stage, shard, zxid}: ${problems}`);
     }
     const { clock, settings } = dependencies;
@@ -75,7 +77,7 @@ async function createRunner(dependencies: BundleDependencies): Promise<ShardRunn
 let deployed: Handler | undefined;
 
 /** Lambda's entry point. The environment is read at the first invocation, so that a bad setting is answered, not lost. */
-export const handler: Handler = (event, context) => {
+export const handler: Handler = async (event, context) => {
   deployed ??= createDeployed();
   return deployed(event, context);
 };

@@ -8,6 +8,8 @@
  * | @protobufjs/inquire | knows `long` only | finds modules through eval(require), so loses Long in a bundle |
  * | protobufjs | protobufjs/minimal | the SDK uses its Reader and Writer only |
  * | @google-cloud/pubsub, grpc and its transport | nothing | talk to other runners and sources, which never run here |
+ * | bson | nothing | the SDK's coder for objects, whose place Beamkeeper's own coders take |
+ * | the SDK's runners, worker service and their APIs | nothing | Beamkeeper runs the pipeline itself |
  */
 const SERIALIZER = `
 exports.default = () => { throw new Error("functions are not serialised in a bundle; run pipelines with Beamkeeper"); };
@@ -35,7 +37,17 @@ const CONTENTS = new Map([
   ["@google-cloud/pubsub", NOTHING],
   ["@grpc/grpc-js", NOTHING],
   ["@protobuf-ts/grpc-transport", NOTHING],
+  ["bson", NOTHING],
 ]);
+
+/** The SDK's own modules that only run pipelines, or talk to what runs them. */
+const RUNNERS = [
+  "runners/(artifacts|direct_runner|portable_runner/runner)",
+  "worker/(data|external_worker_service|logging|state|worker)",
+  "utils/service",
+  "proto/beam_(artifact|expansion|job)_api(\\.client)?",
+  "proto/beam_fn_api\\.grpc-(client|server)",
+].join("|");
 
 /** @returns {import("esbuild").Plugin} */
 function beamPlugin() {
@@ -51,6 +63,10 @@ function beamPlugin() {
         contents: CONTENTS.get(path),
         loader: "js",
         resolveDir: __dirname,
+      }));
+      build.onLoad({ filter: new RegExp(`/apache-beam/dist/src/apache_beam/(${RUNNERS})\\.js$`) }, () => ({
+        contents: NOTHING,
+        loader: "js",
       }));
       build.onResolve({ filter: /^protobufjs$/ }, ({ resolveDir }) =>
         build.resolve("protobufjs/minimal.js", { resolveDir, kind: "require-call" }),
