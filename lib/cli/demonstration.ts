@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import type { PipelineLayout } from "../checkpoint/layout";
 import { isSettled, readStatus } from "../checkpoint/status";
-import { PipelineLayout } from "../checkpoint/layout";
 import type { Clock } from "../clock";
 import type { ZooKeeperClient } from "../zookeeper";
-import { grouped, table, type Terminal } from "./terminal";
+import { grouped, type Terminal, table } from "./terminal";
 
 const DEMO_FOLDER = join(__dirname, "../../infra/demo");
 const POLL_MS = 50;
@@ -37,9 +37,17 @@ class DemonstrationError extends Error {
 }
 
 /** Lets the independent writer write; resolves when it is done. */
-export async function write(connectString: string, logFile: string, options: WriterOptions, signal: AbortSignal): Promise<void> {
+export async function write(
+  connectString: string,
+  logFile: string,
+  options: WriterOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const numbers = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
-  const { code, errors } = await runNode(["writer.mjs", "--connect", connectString, "--log", logFile, ...numbers], signal);
+  const { code, errors } = await runNode(
+    ["writer.mjs", "--connect", connectString, "--log", logFile, ...numbers],
+    signal,
+  );
   if (code !== 0 && !signal.aborted) throw new DemonstrationError(`the writer failed: ${errors.trim()}`);
 }
 
@@ -55,7 +63,8 @@ export async function settle(
   while (!signal.aborted) {
     const status = await readStatus(client, layout);
     if (status && isSettled(status, timeMs)) return;
-    if (clock.now() > deadlineMs) throw new DemonstrationError(`the pipeline did not finish within ${SETTLE_DEADLINE_MS / 1000} s`);
+    if (clock.now() > deadlineMs)
+      throw new DemonstrationError(`the pipeline did not finish within ${SETTLE_DEADLINE_MS / 1000} s`);
     await clock.sleep(POLL_MS, signal);
   }
 }
@@ -68,12 +77,22 @@ export async function judge(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const args = ["oracle.mjs", "--connect", paths.connectString, "--log", paths.logFile, "--files", paths.files];
+  const args = [
+    "oracle.mjs",
+    "--connect",
+    paths.connectString,
+    "--log",
+    paths.logFile,
+    "--files",
+    paths.files,
+  ];
   const { code, output, errors } = await runNode(args, signal);
   if (code === 2 || output === "") throw new DemonstrationError(`the oracle failed: ${errors.trim()}`);
   const report = JSON.parse(output) as OracleReport;
   const status = await readStatus(client, layout);
-  const commits = status ? [...status.sources, ...status.shards].reduce((sum, part) => sum + part.commits, 0) : 0;
+  const commits = status
+    ? [...status.sources, ...status.shards].reduce((sum, part) => sum + part.commits, 0)
+    : 0;
   terminal.say(
     table([
       ["writes acknowledged", grouped(report.written)],
@@ -89,7 +108,10 @@ export async function judge(
     ]),
   );
   for (const problem of report.problems.slice(0, 20)) terminal.complain(`  WRONG ${problem}`);
-  const verdict = report.problems.length === 0 ? "Every final value arrived once; nothing was lost or counted twice." : `${report.problems.length} values are wrong.`;
+  const verdict =
+    report.problems.length === 0
+      ? "Every final value arrived once; nothing was lost or counted twice."
+      : `${report.problems.length} values are wrong.`;
   terminal.say(`\n${verdict}`);
   return report.problems.length === 0;
 }
@@ -98,9 +120,14 @@ function milliseconds(value: number | null): string {
   return value === null ? "-" : `${grouped(value)} ms`;
 }
 
-async function runNode(args: readonly string[], signal: AbortSignal): Promise<{ code: number; output: string; errors: string }> {
+async function runNode(
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<{ code: number; output: string; errors: string }> {
   const [script, ...rest] = args;
-  const child = spawn(process.execPath, [join(DEMO_FOLDER, script!), ...rest], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [join(DEMO_FOLDER, script!), ...rest], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const kill = (): void => void child.kill("SIGKILL");
   signal.addEventListener("abort", kill, { once: true });
   let output = "";

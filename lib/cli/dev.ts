@@ -52,19 +52,27 @@ export class UsageError extends Error {
 const MAX_FAILURES = 5;
 
 /** `npm start`: returns the exit code. Everything that it starts is stopped again, whatever happens. */
-export async function dev(args: readonly string[], environment: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+export async function dev(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+): Promise<number> {
   const options = parseOptions(args);
   if (options === "help") {
     terminal.say(DEV_USAGE);
     return 0;
   }
-  const definition = withShards(options.file ? await loadPipeline(options.file) : znodeSummary, options.shards);
+  const definition = withShards(
+    options.file ? await loadPipeline(options.file) : znodeSummary,
+    options.shards,
+  );
   const compiled = compilePipeline(definition);
   const cleanUp: (() => Promise<void> | void)[] = [];
   try {
-    const connectString = await provideEnsemble(options, environment, cleanUp);
+    const given = environment.ZOOKEEPER_CONNECT || (await startServer(cleanUp));
     const output = environment.BEAMKEEPER_OUTPUT ?? join("output", timeName());
-    const settings = readSettings({ ...environment, ZOOKEEPER_CONNECT: connectString, BEAMKEEPER_OUTPUT: output });
+    const outer = readSettings({ ...environment, ZOOKEEPER_CONNECT: given, BEAMKEEPER_OUTPUT: output });
+    const settings = environment.ZOOKEEPER_CONNECT ? await placeOnEnsemble(options, outer, cleanUp) : outer;
     mkdirSync(settings.outputFolder, { recursive: true });
     const stages = compiled.stages.map(({ id }) => `${id} x ${compiled.shards.get(id) ?? 1}`).join(" -> ");
     terminal.say(`Pipeline ${definition.name}: ${stages}`);
@@ -115,23 +123,42 @@ async function runPipeline(run: Run): Promise<number> {
     if (!options.keep || right !== true) return right === true ? 0 : 1;
   }
   await keepRunning(run, deployment, progress, aborted);
-  return 0;
+  await deployment.stop();
+  return complainOf(await deployment.running);
 }
 
 const INTERRUPTED = 130;
 
+/** 1 if shards were failing when the pipeline ended: what they could not process waits in their inboxes. */
+function complainOf(failing: readonly string[]): number {
+  for (const failure of failing) terminal.complain(`\nStill failing: ${failure}`);
+  if (failing.length > 0)
+    terminal.complain("Nothing is lost: it waits in the inbox, and is processed when the cause is mended.");
+  return failing.length > 0 ? 1 : 0;
+}
+
 function failureOf(deployment: LocalDeployment): Promise<never> {
+  // A pipeline that ends by itself is no failure of the demonstration.
   return deployment.running.then(() => new Promise<never>(() => undefined));
 }
 
 /** Writes, waits, compares; true if everything is right. */
-async function demonstrate({ options, settings, definition, client, cleanUp, signal }: Run): Promise<boolean> {
+async function demonstrate({
+  options,
+  settings,
+  definition,
+  client,
+  cleanUp,
+  signal,
+}: Run): Promise<boolean> {
   const { znodes, writes, seed } = options;
   const seconds = options.seconds ?? 8;
   const folder = mkdtempSync(join(tmpdir(), "beamkeeper-"));
   cleanUp.push(() => rmSync(folder, { recursive: true, force: true }));
   const logFile = join(folder, "writer.log");
-  terminal.say(`Writing ${grouped(writes)} creates, changes and deletes to ${grouped(znodes)} znodes below /app, for ${seconds} s ...`);
+  terminal.say(
+    `Writing ${grouped(writes)} creates, changes and deletes to ${grouped(znodes)} znodes below /app, for ${seconds} s ...`,
+  );
   await write(settings.connectString, logFile, { znodes, writes, seconds, seed }, signal);
   const layout = new PipelineLayout(settings.root, definition.name);
   // The ensemble's own clock says when the last write's window is over.
@@ -140,17 +167,33 @@ async function demonstrate({ options, settings, definition, client, cleanUp, sig
   if (signal.aborted) return false;
   const files = join(settings.outputFolder, "znode-summary");
   terminal.say("");
-  const right = await judge(client, layout, { connectString: settings.connectString, logFile, files }, terminal, signal);
+  const right = await judge(
+    client,
+    layout,
+    { connectString: settings.connectString, logFile, files },
+    terminal,
+    signal,
+  );
   terminal.say(`Text files: ${relative(process.cwd(), files)}/`);
   return right;
 }
 
-async function keepRunning({ options, settings, definition }: Run, deployment: LocalDeployment, progress: { elements: number; missed: number; commits: number; watermarkMs: number }, aborted: Promise<void>): Promise<void> {
+async function keepRunning(
+  { options, settings, definition }: Run,
+  deployment: LocalDeployment,
+  progress: { elements: number; missed: number; commits: number; watermarkMs: number },
+  aborted: Promise<void>,
+): Promise<void> {
   const watched = options.file === undefined ? " below /app; results come below /summaries" : "";
-  terminal.say(`\nRunning "${definition.name}" at ${settings.connectString}: write znodes with any client${watched}.`);
+  terminal.say(
+    `\nRunning "${definition.name}" at ${settings.connectString}: write znodes with any client${watched}.`,
+  );
   terminal.say(`Text files come below ${settings.outputFolder}/. Ctrl-C stops.`);
   const stop = new AbortController();
-  const end = options.file !== undefined && options.seconds !== undefined ? systemClock.sleep(options.seconds * 1000, stop.signal) : aborted;
+  const end =
+    options.file !== undefined && options.seconds !== undefined
+      ? systemClock.sleep(options.seconds * 1000, stop.signal)
+      : aborted;
   const reporting = report(progress, stop.signal);
   try {
     await Promise.race([end, aborted, deployment.running]);
@@ -161,43 +204,57 @@ async function keepRunning({ options, settings, definition }: Run, deployment: L
 }
 
 /** A line each second in which something happened. */
-async function report(progress: { elements: number; missed: number; commits: number; watermarkMs: number }, signal: AbortSignal): Promise<void> {
+async function report(
+  progress: { elements: number; missed: number; commits: number; watermarkMs: number },
+  signal: AbortSignal,
+): Promise<void> {
   for (let shown = progress.elements; !signal.aborted; ) {
     await systemClock.sleep(1000, signal);
     if (progress.elements === shown) continue;
     const { elements, missed, commits, watermarkMs } = progress;
     const watermark = Number.isFinite(watermarkMs) ? new Date(watermarkMs).toISOString().slice(11, 23) : "-";
-    terminal.say(`  ${grouped(elements)} elements (+${grouped(elements - shown)}), ${grouped(missed)} missed, ${grouped(commits)} relay commits, watermark ${watermark}`);
+    terminal.say(
+      `  ${grouped(elements)} elements (+${grouped(elements - shown)}), ${grouped(missed)} missed, ${grouped(commits)} relay commits, watermark ${watermark}`,
+    );
     shown = elements;
   }
 }
 
-/** The ensemble to use; what is started or created for it is taken away at the end. */
-async function provideEnsemble(options: DevOptions, environment: NodeJS.ProcessEnv, cleanUp: (() => Promise<void> | void)[]): Promise<string> {
-  const given = environment.ZOOKEEPER_CONNECT;
-  if (!given) {
-    const local = await startZooKeeper();
-    cleanUp.push(() => local.stop());
-    terminal.say(`ZooKeeper ${local.version} is running at ${local.connectString} (temporary data, loopback only)`);
-    return local.connectString;
-  }
+async function startServer(cleanUp: Run["cleanUp"]): Promise<string> {
+  const local = await startZooKeeper();
+  cleanUp.push(() => local.stop());
+  terminal.say(
+    `ZooKeeper ${local.version} is running at ${local.connectString} (temporary data, loopback only)`,
+  );
+  return local.connectString;
+}
+
+/** A user's pipeline works on the ensemble as it is; the example keeps to a path of its own, which is taken away at the end. */
+async function placeOnEnsemble(
+  options: DevOptions,
+  settings: Settings,
+  cleanUp: Run["cleanUp"],
+): Promise<Settings> {
+  const given = settings.connectString;
   if (options.file !== undefined) {
     terminal.say(`Using the ensemble at ${given}`);
-    return given;
+    return settings;
   }
   const [hosts, chroot = ""] = splitChroot(given);
   const path = `${chroot}/beamkeeper-demo-${timeName()}`;
-  const client = await connect({ connectString: hosts });
+  const client = await connect({ ...settings, connectString: hosts });
   cleanUp.push(() => client.close());
   await createPath(client, path);
   if (!options.keep) cleanUp.push(() => removeTree(client, path));
   terminal.say(`Using the ensemble at ${hosts}, below ${path}${options.keep ? "" : " (removed at the end)"}`);
-  return `${hosts}${path}`;
+  return { ...settings, connectString: `${hosts}${path}` };
 }
 
 function splitChroot(connectString: string): [string, string?] {
   const slash = connectString.indexOf("/");
-  return slash < 0 ? [connectString] : [connectString.slice(0, slash), connectString.slice(slash).replace(/\/$/, "")];
+  return slash < 0
+    ? [connectString]
+    : [connectString.slice(0, slash), connectString.slice(slash).replace(/\/$/, "")];
 }
 
 function timeName(): string {
@@ -209,13 +266,20 @@ async function loadPipeline(file: string): Promise<PipelineDefinition> {
   if (!existsSync(path)) throw new UsageError(`there is no file ${path}`);
   const module: unknown = await import(path);
   const definition = defaultExport(module);
-  if (!definition) throw new UsageError(`${file} has no pipeline: its default export must be a definePipeline({ name, build })`);
+  if (!definition)
+    throw new UsageError(
+      `${file} has no pipeline: its default export must be a definePipeline({ name, build })`,
+    );
   return definition;
 }
 
 /** Under CommonJS interoperation the default export may lie one level deeper. */
 function defaultExport(module: unknown): PipelineDefinition | undefined {
-  for (let candidate = module, depth = 0; depth < 3 && typeof candidate === "object" && candidate !== null; depth++) {
+  for (
+    let candidate = module, depth = 0;
+    depth < 3 && typeof candidate === "object" && candidate !== null;
+    depth++
+  ) {
     if ("build" in candidate && "name" in candidate) return candidate as PipelineDefinition;
     candidate = (candidate as { default?: unknown }).default;
   }
@@ -229,14 +293,25 @@ function withShards(definition: PipelineDefinition, shards: number | undefined):
 function parseOptions(args: readonly string[]): DevOptions | "help" {
   const number = { type: "string" } as const;
   const flag = { type: "boolean", default: false } as const;
-  const config = { keep: flag, verbose: flag, help: flag, shards: number, seconds: number, writes: number, znodes: number, seed: number };
+  const config = {
+    keep: flag,
+    verbose: flag,
+    help: flag,
+    shards: number,
+    seconds: number,
+    writes: number,
+    znodes: number,
+    seed: number,
+  };
   const { values, positionals } = parse(args, config);
   if (values.help) return "help";
-  if (positionals.length > 1) throw new UsageError(`one pipeline file at most, not ${positionals.join(" ")}\n\n${DEV_USAGE}`);
+  if (positionals.length > 1)
+    throw new UsageError(`one pipeline file at most, not ${positionals.join(" ")}\n\n${DEV_USAGE}`);
   const whole = (name: "shards" | "seconds" | "writes" | "znodes" | "seed"): number | undefined => {
     const text = values[name];
     if (text === undefined) return undefined;
-    if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`--${name} must be a whole number from 1, not "${text}"`);
+    if (!/^[1-9]\d{0,8}$/.test(text))
+      throw new UsageError(`--${name} must be a whole number from 1, not "${text}"`);
     return Number(text);
   };
   return {
@@ -251,7 +326,10 @@ function parseOptions(args: readonly string[]): DevOptions | "help" {
   };
 }
 
-function parse<T extends NonNullable<Parameters<typeof parseArgs>[0]>["options"]>(args: readonly string[], options: T) {
+function parse<T extends NonNullable<Parameters<typeof parseArgs>[0]>["options"]>(
+  args: readonly string[],
+  options: T,
+) {
   try {
     return parseArgs({ args: [...args], options, allowPositionals: true });
   } catch (error) {

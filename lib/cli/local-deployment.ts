@@ -5,14 +5,18 @@ import type { PipelineDefinition } from "../beam/pipeline";
 import { DirectoryFiles } from "../checkpoint/files";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
-import type { RelayOptions } from "../relay/relay";
+import type { RelayEnd, RelayOptions } from "../relay/relay";
 import type { Settings } from "../settings";
 import { connect, type ZooKeeperClient } from "../zookeeper";
 
 /** A pipeline deployed to this process: the handlers that Lambda runs, called as Lambda calls them. */
 export interface LocalDeployment {
-  /** Rejects when the relay fails in a way that a new invocation does not mend. Resolves after `stop`. */
-  readonly running: Promise<void>;
+  /**
+   * Resolves when the pipeline is finished or stopped, with the shards that failed last; rejects when the relay
+   * fails in a way that a new invocation does not mend.
+   */
+  readonly running: Promise<readonly string[]>;
+  /** Stops, and waits until nothing is under way. Never rejects. */
   stop(): Promise<void>;
 }
 
@@ -27,7 +31,13 @@ export interface LocalDeploymentOptions {
 
 const LAMBDA_TIMEOUT_MS = 900_000;
 
-export function deployLocally({ settings, definition, log, maxFailures, onCommit }: LocalDeploymentOptions): LocalDeployment {
+export function deployLocally({
+  settings,
+  definition,
+  log,
+  maxFailures,
+  onCommit,
+}: LocalDeploymentOptions): LocalDeployment {
   const stop = new AbortController();
   const clients: ZooKeeperClient[] = [];
   const lambda = new LocalLambda(systemClock.now);
@@ -38,7 +48,11 @@ export function deployLocally({ settings, definition, log, maxFailures, onCommit
     return client;
   };
   const files = new DirectoryFiles(settings.outputFolder);
-  lambda.deploy("bundle", createBundleHandler({ ...shared, connect: connectBundles, files }), LAMBDA_TIMEOUT_MS);
+  lambda.deploy(
+    "bundle",
+    createBundleHandler({ ...shared, connect: connectBundles, files }),
+    LAMBDA_TIMEOUT_MS,
+  );
   const relay = createRelayHandler({
     ...shared,
     connect: () => connect({ ...settings }),
@@ -61,15 +75,16 @@ export function deployLocally({ settings, definition, log, maxFailures, onCommit
 }
 
 /** Invokes the relay again when its time is over, as the schedule does on Lambda. */
-async function keepRelaying(lambda: LocalLambda, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
+async function keepRelaying(lambda: LocalLambda, signal: AbortSignal): Promise<readonly string[]> {
+  for (;;) {
     const answer = await lambda.invoke({ FunctionName: "relay", InvocationType: "RequestResponse" });
     const payload = JSON.parse(Buffer.from(answer.Payload as unknown as Uint8Array).toString("utf8"));
     if (answer.FunctionError) throw new RelayFailedError(payload.errorType, payload.errorMessage);
-    for (const end of Object.values(payload as Record<string, { reason: string; message: string }>)) {
-      if (end.reason === "stopped") throw new RelayFailedError("stopped", end.message);
-      if (end.reason === "finished") return;
-    }
+    const ends = Object.values(payload as Record<string, RelayEnd>);
+    const stopped = ends.find(({ reason }) => reason === "stopped");
+    if (stopped) throw new RelayFailedError("stopped", stopped.message);
+    if (signal.aborted || ends.every(({ reason }) => reason === "finished"))
+      return ends.flatMap(({ failing }) => failing);
   }
 }
 

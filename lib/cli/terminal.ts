@@ -24,6 +24,9 @@ export function grouped(value: number): string {
 /** An error for a person: what happened, and why, without a stack. */
 export function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const cause = error.cause instanceof Error && !error.message.includes(error.cause.message) ? `\n  because: ${error.cause.message}` : "";
+  const cause =
+    error.cause instanceof Error && !error.message.includes(error.cause.message)
+      ? `\n  because: ${error.cause.message}`
+      : "";
   return `${error.message}${cause}`;
 }

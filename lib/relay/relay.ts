@@ -42,6 +42,8 @@ export interface RelayOptions {
 export interface RelayEnd {
   readonly reason: "signal" | "finished" | "stopped";
   readonly message: string;
+  /** The shards whose last invocation failed, with the reason; their work waits in their inboxes. */
+  readonly failing: readonly string[];
 }
 
 const FINISHED_POLL_MS = 50;
@@ -55,7 +57,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   const { client, root, pipeline, clock, log } = options;
   const current = await openPipeline(client, new PipelineLayout(root, pipeline.name), pipeline.plan);
   if (current.generation.state !== "running")
-    return { reason: "stopped", message: `the pipeline is ${current.generation.state}` };
+    return { reason: "stopped", message: `the pipeline is ${current.generation.state}`, failing: [] };
   const stop = new AbortController();
   const abort = (): void => stop.abort();
   signal.addEventListener("abort", abort, { once: true });
@@ -72,19 +74,24 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     epoch: current.generation.epoch,
     sources: sources.length,
   });
+  let stopped: RelayStoppedError | undefined;
   try {
     await Promise.race([Promise.all(work), dispatcher.failure]);
-    return { reason: signal.aborted ? "signal" : "finished", message: "" };
   } catch (error) {
     if (!(error instanceof RelayStoppedError)) throw error;
+    stopped = error;
     log("warn", "the relay stops", { pipeline: pipeline.name, reason: error.message });
-    return { reason: "stopped", message: error.message };
   } finally {
     stop.abort();
     signal.removeEventListener("abort", abort);
     await Promise.allSettled(work);
     await dispatcher.stop();
   }
+  const failing = dispatcher.failures.map(
+    ({ stage, shard, error }) => `shard ${shard} of stage "${stage}": ${error.message}`,
+  );
+  if (stopped) return { reason: "stopped", message: stopped.message, failing };
+  return { reason: signal.aborted ? "signal" : "finished", message: "", failing };
 }
 
 function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispatcher {
