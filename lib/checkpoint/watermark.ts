@@ -19,7 +19,7 @@ export interface Upstream {
 export interface ShardInput {
   readonly inputWatermarkMs: number;
   readonly segments: readonly SegmentName[];
-  /** The highest zxid that the client had seen when the inbox was listed. */
+  /** A zxid that the server had applied when the inbox was listed; it may have applied more. */
   readonly listedZxid: bigint;
 }
 
@@ -43,6 +43,9 @@ export async function readShardInput(
   stage: string,
   shard: number,
 ): Promise<ShardInput> {
+  // Taken before the listing is sent: replies to others on this client may come between the listing and its use,
+  // and a zxid that the listing has not seen would settle a wake-up that it did not find.
+  const listedZxid = client.lastZxid;
   const needed = upstreamStages(graph, stage);
   const cursorIds = [...graph.cursors].filter((id) => needed.sources.has(id));
   const cursors = new Map(cursorIds.map((id) => [id, readCursorWatermark(client, scope, id)]));
@@ -61,7 +64,7 @@ export async function readShardInput(
   for (const [id, watermark] of cursors) watermarks.set(id, await watermark);
   for (const { id, upstream } of graph.stages) {
     const input = Math.min(...upstream.map((from) => upstreamWatermark(from, watermarks, outputs)));
-    if (id === stage) return { inputWatermarkMs: input, segments: await own, listedZxid: client.lastZxid };
+    if (id === stage) return { inputWatermarkMs: input, segments: await own, listedZxid };
     const reading = readings.get(id);
     if (reading) outputs.set(id, Math.min(input, ...(await heldBack(reading))));
   }
