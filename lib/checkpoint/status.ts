@@ -2,12 +2,19 @@ import type { ZooKeeperClient } from "../zookeeper";
 import { reading } from "./commit";
 import { type PipelineLayout, segmentNames } from "./layout";
 import { decodeCursor, decodeHead, type Generation } from "./records";
-import { readGeneration } from "./scope";
+import { type CurrentGeneration, readGeneration } from "./scope";
 
-/** Where a pipeline stands. Each part is as it was when it was read; the parts are read one after the other. */
+/**
+ * Where a pipeline stands. The parts are read one after the other, in the order in which data flows, so that an
+ * element that moves on meanwhile is seen at least once on its way: a pipeline that looks settled is.
+ */
 export interface PipelineStatus {
   readonly generation: Generation;
-  readonly sources: readonly { readonly id: string; readonly watermarkMs: number; readonly commits: number }[];
+  readonly sources: readonly {
+    readonly id: string;
+    readonly watermarkMs: number;
+    readonly commits: number;
+  }[];
   readonly shards: readonly ShardStatus[];
   /** Committed files that wait for their final names. */
   readonly waitingFiles: number;
@@ -27,32 +34,58 @@ export interface ShardStatus {
 }
 
 /** Reads where a pipeline stands; undefined where it was never started. Rejects with EncodingError or the client's error. */
-export async function readStatus(client: ZooKeeperClient, layout: PipelineLayout): Promise<PipelineStatus | undefined> {
+export async function readStatus(
+  client: ZooKeeperClient,
+  layout: PipelineLayout,
+): Promise<PipelineStatus | undefined> {
   const current = await readGeneration(client, layout);
   if (!current) return undefined;
+  return reading(client, () => readParts(client, current));
+}
+
+/** Sends all reads at once: a client answers in the order of sending, and no other order gives a true picture. */
+async function readParts(client: ZooKeeperClient, current: CurrentGeneration): Promise<PipelineStatus> {
   const { generation, scope } = current;
-  const ids = (await reading(client, () => client.getChildren(scope.sources))).children.sort();
-  const sources = await Promise.all(
-    ids.map(async (id) => {
-      const path = `${scope.sources}/${id}`;
-      const cursor = decodeCursor((await reading(client, () => client.getData(path))).data, path);
-      return { id: decodeURIComponent(id), watermarkMs: cursor.watermarkMs, commits: cursor.number };
-    }),
+  const ids = (await client.getChildren(scope.sources)).children.sort();
+  const sources = ids.map((id) => readSource(client, `${scope.sources}/${id}`, decodeURIComponent(id)));
+  const shards = Object.entries(generation.shards).flatMap(([stage, count]) =>
+    readStage(client, current, stage, count),
   );
-  const places = Object.entries(generation.shards).flatMap(([stage, shards]) =>
-    Array.from({ length: shards }, (_, shard) => ({ stage, shard })),
-  );
-  const shards = await Promise.all(
-    places.map(async ({ stage, shard }): Promise<ShardStatus> => {
-      const { inbox, head: path } = scope.shard(stage, shard);
-      const backlog = segmentNames((await reading(client, () => client.getChildren(inbox))).children).length;
-      const head = decodeHead((await reading(client, () => client.getData(path))).data, path);
-      const { watermarkMs, nextTimerMs, number: commits, counters } = head;
-      return { stage, shard, backlog, watermarkMs, nextTimerMs, commits, ...counters };
-    }),
-  );
-  const waitingFiles = (await reading(client, () => client.getChildren(scope.outputs))).children.length;
-  return { generation, sources, shards, waitingFiles };
+  const waiting = client.getChildren(scope.outputs);
+  await Promise.allSettled([...sources, ...shards, waiting]);
+  return {
+    generation,
+    sources: await Promise.all(sources),
+    shards: await Promise.all(shards),
+    waitingFiles: (await waiting).children.length,
+  };
+}
+
+async function readSource(
+  client: ZooKeeperClient,
+  path: string,
+  id: string,
+): Promise<PipelineStatus["sources"][number]> {
+  const cursor = decodeCursor((await client.getData(path)).data, path);
+  return { id, watermarkMs: cursor.watermarkMs, commits: cursor.number };
+}
+
+/** The stage's inboxes first and then its heads: what left an inbox is in a head, or further on. */
+function readStage(
+  client: ZooKeeperClient,
+  { scope }: CurrentGeneration,
+  stage: string,
+  count: number,
+): Promise<ShardStatus>[] {
+  const layouts = Array.from({ length: count }, (_, shard) => scope.shard(stage, shard));
+  const inboxes = layouts.map(({ inbox }) => client.getChildren(inbox));
+  const heads = layouts.map(({ head }) => client.getData(head));
+  return layouts.map(async ({ head: path }, shard) => {
+    await Promise.allSettled([inboxes[shard], heads[shard]]);
+    const backlog = segmentNames((await inboxes[shard]!).children).length;
+    const { watermarkMs, nextTimerMs, number, counters } = decodeHead((await heads[shard]!).data, path);
+    return { stage, shard, backlog, watermarkMs, nextTimerMs, commits: number, ...counters };
+  });
 }
 
 /** Whether everything up to `timeMs` has been read, processed and written. */
