@@ -64,9 +64,10 @@ export async function openPipeline(
   layout: PipelineLayout,
   plan: ScopePlan,
 ): Promise<CurrentGeneration> {
-  for (;;) {
+  for (let isPartlyThere = false; ; ) {
     const current = await readGeneration(client, layout);
     if (current) return requireSame(current, plan);
+    if (isPartlyThere) throw partlyThere(layout);
     await createPath(client, layout.epochs);
     try {
       await client.multi(creation(layout, plan));
@@ -75,9 +76,18 @@ export async function openPipeline(
       const exists = error instanceof MultiError && error.cause instanceof NodeExistsError;
       const lost = error instanceof Error && "outcome" in error && error.outcome === "ambiguous";
       if (!exists && !lost) throw error;
+      isPartlyThere = exists;
       await client.connected();
     }
   }
+}
+
+/** What a refused creation found must be a whole pipeline, since creation is one multi: else someone deleted a part. */
+function partlyThere(layout: PipelineLayout): PipelineMismatchError {
+  return new PipelineMismatchError(
+    `${layout.path} holds an epoch and no "generation": a part of the pipeline was deleted. Nothing was changed. ` +
+      `Restore ${layout.generation} from a backup, or delete ${layout.path} with everything below it to begin again.`,
+  );
 }
 
 function requireSame(current: CurrentGeneration, plan: ScopePlan): CurrentGeneration {
