@@ -14,9 +14,10 @@ export interface ShardReply {
   /**
    * `idle`: nothing is left to do at this watermark. `more`: work is waiting, and the time is over or
    * other shards should hear of their segments. `superseded`: another
-   * invocation committed for this shard, or the generation changed. `stopped`: the generation admits no commits.
+   * invocation committed for this shard, or the generation changed. `interrupted`: a bundle failed after others
+   * were committed; the failure shows when the function is asked again. `stopped`: the generation admits no commits.
    */
-  readonly outcome: "idle" | "more" | "superseded" | "stopped";
+  readonly outcome: "idle" | "more" | "superseded" | "interrupted" | "stopped";
   readonly commits: number;
   /** Shards that got segments, with the zxid of the last append. */
   readonly fed: readonly { readonly stage: string; readonly shard: number; readonly zxid: string }[];

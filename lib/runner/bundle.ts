@@ -1,5 +1,5 @@
-import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
 import type { BundleResult, StageShard, TentativeBundle } from "../beam/api";
+import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
 import {
   CommitLostError,
   type CommitOutcome,
@@ -13,10 +13,10 @@ import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/rec
 import { cutSegments, decodeSegment, type SegmentElement } from "../checkpoint/segment";
 import type { ShardInput } from "../checkpoint/watermark";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
-import { NoNodeError, type Op } from "../zookeeper";
+import { MultiError, NoNodeError, type Op } from "../zookeeper";
 import { type CurrentHead, generationCheck, type ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
-import { isStalePlan, ZnodeConflictError } from "./znode-writes";
+import { ForbiddenWriteError, isStalePlan, ZnodeConflictError } from "./znode-writes";
 
 /** The sizes that bundles are cut to. */
 export interface BundleLimits {
@@ -180,11 +180,15 @@ async function commitBundle(
     texts,
   );
   own.push(...pending.ops);
-  const outcome = await commitPlanned(context, commitId, own, result, units, limit);
-  if (outcome.kind !== "committed") {
-    await discardFiles(context, pending);
-    return outcome;
-  }
+  const outcome = await commitPlanned(context, commitId, own, result, units, limit).catch(
+    async (error: unknown) => {
+      if (isUncommitted(error)) await discardFiles(context, pending);
+      throw error;
+    },
+  );
+  // Files of a rejected commit are left to the next invocation, which first looks at what was committed.
+  if (outcome.kind === "too-large") await discardFiles(context, pending);
+  if (outcome.kind !== "committed") return outcome;
   await publishFiles(client, files, generation.scope, generationCheck(generation), pending.entries);
   return {
     kind: "committed",
@@ -302,6 +306,17 @@ function downstreamSegments(
     }
   }
   return { ops, fed };
+}
+
+/** Whether the error says for sure that nothing was committed; a lost connection does not. */
+function isUncommitted(error: unknown): boolean {
+  return (
+    error instanceof CommitTooLargeError ||
+    error instanceof CommitLostError ||
+    error instanceof ZnodeConflictError ||
+    error instanceof ForbiddenWriteError ||
+    error instanceof MultiError
+  );
 }
 
 async function discardFiles({ files }: ShardContext, pending: PendingFiles): Promise<void> {

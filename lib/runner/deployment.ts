@@ -8,13 +8,19 @@ export interface PipelinePlan {
   readonly name: string;
   readonly plan: ScopePlan;
   readonly stages: CompiledPipeline["stages"];
-  readonly sources: readonly { readonly id: string; readonly source: ZnodeSource; readonly consumers: readonly string[] }[];
+  readonly sources: readonly {
+    readonly id: string;
+    readonly source: ZnodeSource;
+    readonly consumers: readonly string[];
+  }[];
 }
 
 /** Takes from a compiled pipeline what its znodes are made from. */
 export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
   const watched = pipeline.sources.filter(({ kind }) => kind === "znode-changes");
-  const impulses = pipeline.sources.filter(({ kind }) => kind === "impulse").flatMap(({ consumers }) => consumers);
+  const impulses = pipeline.sources
+    .filter(({ kind }) => kind === "impulse")
+    .flatMap(({ consumers }) => consumers);
   return {
     name: pipeline.name,
     stages: pipeline.stages,

@@ -86,7 +86,13 @@ export class ShardRunner {
     const context = await this.open(request);
     if (context.current.generation.state !== "running") return stoppedReply(client);
     await this.tidyOutputs(context);
-    return this.runBundles(context, deadlineMs);
+    try {
+      return await this.runBundles(context, deadlineMs);
+    } catch (error) {
+      // A commit may have taken effect without our hearing of it, or without its files being published.
+      this.warm.delete(context.layout.head);
+      throw error;
+    }
   }
 
   private async runBundles(context: ShardContext, deadlineMs: number): Promise<ShardReply> {
@@ -99,10 +105,24 @@ export class ShardRunner {
       const input = await this.input(context, graph);
       const reply = (outcome: ShardReply["outcome"]): ShardReply => toReply(outcome, progress, head, input);
       const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
-      if (input.segments.length === 0 && head.nextTimerMs > watermarkMs) return reply("idle");
-      if (clock.now() >= deadlineMs || (progress.fed.size > 0 && clock.now() >= replyAtMs)) return reply("more");
-      const shard = await this.load(context, head);
-      const outcome = await runBundle(context, { head, version }, shard, input, watermarkMs, limit);
+      if (input.segments.length === 0 && head.nextTimerMs > watermarkMs) {
+        // Another invocation may have emptied the inbox since the head was read; then its timers are news to us.
+        if ((await readHead(context)).version !== version) continue;
+        return reply("idle");
+      }
+      if (clock.now() >= deadlineMs || (progress.fed.size > 0 && clock.now() >= replyAtMs))
+        return reply("more");
+      let outcome: BundleOutcome;
+      try {
+        const shard = await this.load(context, head);
+        outcome = await runBundle(context, { head, version }, shard, input, watermarkMs, limit);
+      } catch (error) {
+        if (progress.commits === 0) throw error;
+        // The shards that this invocation fed have to hear of it; the error comes again when it is called again.
+        this.warm.delete(context.layout.head);
+        this.options.log("warn", "a bundle failed after others were committed", { ...names(context), error });
+        return reply("interrupted");
+      }
       if (outcome.kind === "too-large") {
         limit = Math.max(1, Math.floor(outcome.units / 2));
         continue;
@@ -185,16 +205,17 @@ export class ShardRunner {
   }
 
   /**
-   * Only a cold start can find files that an earlier invocation left; a warm one published its own. The head is
-   * read before the entries: what was committed up to then is either among the entries or published.
+   * Where the last commit is our own, its files are published; else another invocation may have left some. The
+   * head is read before the entries: what was committed up to then is either among the entries or published.
    */
   private async tidyOutputs(context: ShardContext): Promise<void> {
-    if (this.warm.has(context.layout.head)) return;
     const { client, files, current, shard } = context;
     const owner = { stage: context.stage.id, shard };
     const { head } = await readHead(context);
+    const warm = this.warm.get(context.layout.head);
+    if (warm && warm.commitId === head.ids[0]) return;
     await publishLeftOver(client, files, current.scope, generationCheck(current), owner);
-    await removeAbandoned(files, owner, head.number);
+    await removeAbandoned(files, current.scope, owner, head.number);
   }
 
   private input(context: ShardContext, graph: WatermarkGraph): Promise<ShardInput> {

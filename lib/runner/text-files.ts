@@ -1,15 +1,19 @@
+import { createHash } from "node:crypto";
 import type { BoundedWindow, Pane, SinkEffect } from "../beam/api";
 import { reading } from "../checkpoint/commit";
 import type { FileStore } from "../checkpoint/files";
-import { encodeName, type ScopeLayout } from "../checkpoint/layout";
+import type { ScopeLayout } from "../checkpoint/layout";
 import { decodeOutput, encodeOutput, type OutputEntry } from "../checkpoint/records";
 import type { TextFilePayload } from "../io/write-to-text";
 import { MultiError, NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
 
-/** Who writes: temporary files and their entries carry the shard, the number of the commit, and its id. */
-export interface CommitName {
+export interface ShardName {
   readonly stage: string;
   readonly shard: number;
+}
+
+/** Who writes: temporary files and their entries carry the shard, the number of the commit, and its id. */
+export interface CommitName extends ShardName {
   readonly number: number;
   readonly id: string;
 }
@@ -21,8 +25,14 @@ export interface PendingFiles {
   readonly ops: readonly Op[];
 }
 
-function shardPrefix(stage: string, shard: number): string {
-  return `${encodeName(stage)}.${shard}.`;
+/**
+ * What the temporary names of one shard begin with. Pipelines, roots and epochs may share a folder, so the prefix
+ * is made from the whole path of the shard: one shard never takes another's file for its own. The hash has one
+ * length, so no prefix is the beginning of another and no name is too long for a file system.
+ */
+function shardPrefix(scope: ScopeLayout, { stage, shard }: ShardName): string {
+  const { head } = scope.shard(stage, shard);
+  return `${createHash("sha256").update(head).digest("hex").slice(0, 16)}.`;
 }
 
 /**
@@ -56,7 +66,7 @@ export async function writeFiles(
   const entries = effects.map((effect, index) => {
     const final = finalName(effect.payload as TextFilePayload, effect.window, effect.pane);
     files.checkName(final);
-    const name = `${shardPrefix(commit.stage, commit.shard)}${commit.number}.${commit.id}.${index}`;
+    const name = `${shardPrefix(scope, commit)}${commit.number}.${commit.id}.${index}`;
     return { name, entry: { temporary: name, final } };
   });
   for (const [index, effect] of effects.entries()) {
@@ -87,17 +97,35 @@ export async function publishFiles(
   generationCheck: Op,
   entries: PendingFiles["entries"],
 ): Promise<void> {
-  if (entries.length === 0) return;
   for (const { entry } of entries) await files.publish(entry.temporary, entry.final);
-  const deletes = entries.map(({ name }): Op => ({ type: "delete", path: `${scope.outputs}/${name}` }));
-  try {
-    await client.multi([generationCheck, ...deletes]);
-  } catch (error) {
-    // The entries stay for the next invocation, which finds the files in place; another may have removed them.
-    const harmless =
-      error instanceof MultiError ||
-      (error instanceof Error && "outcome" in error && error.outcome !== "terminal");
-    if (!harmless) throw error;
+  await removeEntries(
+    client,
+    generationCheck,
+    entries.map(({ name }) => `${scope.outputs}/${name}`),
+  );
+}
+
+/**
+ * One multi: check(generation), delete of the entries. A reply that is lost is asked for again; an entry that is gone
+ * was removed by our own lost multi or by another invocation. A generation that moved on leaves the entries to the
+ * next invocation.
+ */
+async function removeEntries(
+  client: ZooKeeperClient,
+  generationCheck: Op,
+  paths: readonly string[],
+): Promise<void> {
+  for (let left = paths; left.length > 0; ) {
+    const deletes = left.map((path): Op => ({ type: "delete", path }));
+    try {
+      await reading(client, () => client.multi([generationCheck, ...deletes]));
+      return;
+    } catch (error) {
+      if (!(error instanceof MultiError)) throw error;
+      if (error.index === 0) return;
+      if (!(error.cause instanceof NoNodeError)) throw error;
+      left = left.filter((_, index) => index !== error.index - 1);
+    }
   }
 }
 
@@ -107,9 +135,9 @@ export async function publishLeftOver(
   files: FileStore,
   scope: ScopeLayout,
   generationCheck: Op,
-  owner: { readonly stage: string; readonly shard: number },
+  owner: ShardName,
 ): Promise<void> {
-  const prefix = shardPrefix(owner.stage, owner.shard);
+  const prefix = shardPrefix(scope, owner);
   const { children } = await reading(client, () => client.getChildren(scope.outputs));
   const entries: { name: string; entry: OutputEntry }[] = [];
   for (const name of children.filter((child) => child.startsWith(prefix))) {
@@ -130,10 +158,11 @@ export async function publishLeftOver(
  */
 export async function removeAbandoned(
   files: FileStore,
-  owner: { stage: string; shard: number },
+  scope: ScopeLayout,
+  owner: ShardName,
   committed: number,
 ): Promise<void> {
-  const prefix = shardPrefix(owner.stage, owner.shard);
+  const prefix = shardPrefix(scope, owner);
   for (const name of await files.listTemporary(prefix)) {
     const number = Number(name.slice(prefix.length).split(".")[0]);
     if (number <= committed) await files.removeTemporary(name);
