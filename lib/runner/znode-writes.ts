@@ -51,7 +51,7 @@ export class ZnodeWrites {
     this.parents.add("/");
   }
 
-  /** The operations for these effects, in order; of several upserts of one path the last one stays. */
+  /** The operations for these effects, in order; of several upserts of one path in a row the last one stays. */
   async plan(effects: readonly SinkEffect[]): Promise<Op[]> {
     const writes = lastUpserts(effects);
     for (const { payload, transform } of writes) this.requireAllowed(payload.path, transform);
@@ -75,14 +75,18 @@ export class ZnodeWrites {
     }
     if (mode === "delete") {
       tree.set(path, null);
+      this.parents.delete(path);
       return stat
         ? [version === undefined ? { type: "delete", path } : { type: "delete", path, version }]
         : [];
     }
-    if (stat)
+    if (stat) {
+      // What the next write of this bundle to the same znode will find.
+      tree.set(path, { ...stat, version: stat.version + 1 });
       return [
         version === undefined ? { type: "setData", path, data } : { type: "setData", path, data, version },
       ];
+    }
     const parents = await this.missingParents(path, tree);
     tree.set(path, CREATED_HERE);
     return [
@@ -93,16 +97,22 @@ export class ZnodeWrites {
 
   private async missingParents(path: string, tree: Map<string, Stat | null>): Promise<string[]> {
     const missing: string[] = [];
-    for (let parent = parentOf(path); !this.parents.has(parent); parent = parentOf(parent)) {
-      const stat = tree.get(parent) ?? (await reading(this.client, () => this.client.exists(parent)));
-      if (stat) {
-        if (stat !== CREATED_HERE) this.parents.add(parent);
-        break;
-      }
+    for (let parent = parentOf(path); !(await this.isThere(parent, tree)); parent = parentOf(parent)) {
       missing.unshift(parent);
       tree.set(parent, CREATED_HERE);
     }
     return missing;
+  }
+
+  /** Whether the znode exists when the plan has come to it: what the plan does goes before what was there. */
+  private async isThere(path: string, tree: ReadonlyMap<string, Stat | null>): Promise<boolean> {
+    const planned = tree.get(path);
+    if (planned !== undefined) return planned !== null;
+    if (this.parents.has(path)) return true;
+    if ((await reading(this.client, () => this.client.exists(path))) === null) return false;
+    if (this.parents.size >= MAX_KNOWN_PARENTS) this.forget();
+    this.parents.add(path);
+    return true;
   }
 
   private requireAllowed(path: string, transform: string): void {
@@ -125,6 +135,9 @@ interface ZnodeWrite {
   readonly payload: ZnodeWritePayload;
 }
 
+// Enough for every pipeline that names its parents; one that makes them up must not fill the memory.
+const MAX_KNOWN_PARENTS = 10_000;
+
 // Stands in the plan's view of the tree for a znode that an earlier operation of the same multi creates.
 const CREATED_HERE = { version: 0 } as Stat;
 
@@ -133,8 +146,16 @@ function lastUpserts(effects: readonly SinkEffect[]): ZnodeWrite[] {
     transform,
     payload: payload as ZnodeWritePayload,
   }));
-  const last = new Map(writes.map((write, index) => [write.payload.path, index]));
-  return writes.filter(({ payload }, index) => payload.mode !== "upsert" || last.get(payload.path) === index);
+  const isPlain = ({ payload }: ZnodeWrite): boolean =>
+    payload.mode === "upsert" && payload.version === undefined;
+  const next = new Map<string, ZnodeWrite>();
+  const kept: ZnodeWrite[] = [];
+  for (const write of writes.reverse()) {
+    const later = next.get(write.payload.path);
+    next.set(write.payload.path, write);
+    if (!(isPlain(write) && later && isPlain(later))) kept.push(write);
+  }
+  return kept.reverse();
 }
 
 function conflict({ mode, version }: ZnodeWritePayload, stat: Stat | null): string | undefined {
