@@ -44,8 +44,8 @@ interface ShardState {
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 30_000;
-// Someone else is at work on the shard: look again soon, without competing.
-const SUPERSEDED_RETRY_MS = 50;
+// Someone else is at work on the shard, or there was no time for a bundle: ask again soon, without competing.
+const RETRY_SOON_MS = 50;
 
 /**
  * Calls the bundle function for each shard that has work, at most once at a time for a shard. No wake-up is lost:
@@ -164,7 +164,8 @@ export class Dispatcher {
       const input = Math.min(...inputs.map((each) => each ?? Number.POSITIVE_INFINITY));
       let output = input;
       for (const state of this.shardsOf(id)) {
-        if (state.nextTimerMs <= input && state.wantedZxid === undefined && state.checkedAt < this.changes) {
+        const isDue = state.nextTimerMs <= input && state.nextTimerMs < Number.POSITIVE_INFINITY;
+        if (isDue && state.wantedZxid === undefined && state.checkedAt < this.changes) {
           this.want(state, this.lastZxid);
         }
         const busy = state.running || state.wantedZxid !== undefined;
@@ -196,37 +197,42 @@ export class Dispatcher {
     const { stage, shard } = state;
     try {
       const reply = await invoke({ pipeline, stage, shard, zxid: (state.wantedZxid ?? 0n).toString(16) });
-      state.running = false;
-      this.settle(state, reply);
       onReply(stage, shard, reply);
+      this.settle(state, reply);
     } catch (error) {
-      state.running = false;
       this.failedInvocation(state, error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      state.running = false;
     }
   }
 
   private settle(state: ShardState, reply: ShardReply): void {
+    // First of all: an answer that is none is a failure, and changes nothing.
+    const listed = BigInt(`0x${reply.listedZxid}`);
     state.failures = 0;
     state.lastError = undefined;
     state.holdMs = fromJsonTime(reply.holdMs);
     state.nextTimerMs = fromJsonTime(reply.nextTimerMs);
-    state.outputMs = Math.min(fromJsonTime(reply.inputWatermarkMs), state.holdMs);
-    const listed = BigInt(`0x${reply.listedZxid}`);
+    const outputMs = Math.min(fromJsonTime(reply.inputWatermarkMs), state.holdMs);
+    // The output may have moved by commits of others, too: then timers downstream may be due.
+    if (reply.commits > 0 || outputMs !== state.outputMs) this.changes += 1;
+    state.outputMs = outputMs;
     this.lastZxid = listed > this.lastZxid ? listed : this.lastZxid;
     const settled = reply.outcome === "idle" || reply.outcome === "stopped";
     if (settled && state.wantedZxid !== undefined && listed >= state.wantedZxid) state.wantedZxid = undefined;
-    if (reply.outcome === "superseded") state.notBeforeMs = this.options.clock.now() + SUPERSEDED_RETRY_MS;
-    if (reply.commits > 0) this.changes += 1;
+    const isStuck = reply.outcome === "more" && reply.commits === 0;
+    if (isCutShort(reply) || isStuck) state.notBeforeMs = this.options.clock.now() + RETRY_SOON_MS;
     for (const fed of reply.fed) this.wake(fed.stage, fed.shard, BigInt(`0x${fed.zxid}`));
     this.sweepDownstream(state, reply, listed);
   }
 
   /**
-   * An invocation that died may have committed and fed others, and nobody heard of it; one that was superseded
-   * tells only of its own commits. The next answer of the shard comes from a server that has seen what they did.
+   * An invocation that died may have committed and fed others, and nobody heard of it, an earlier relay's included;
+   * one that was cut short tells only of the commits that it knows of. The next answer of the shard comes from a
+   * server that has seen what they did.
    */
   private sweepDownstream(state: ShardState, reply: ShardReply, listed: bigint): void {
-    if (reply.outcome === "superseded") state.untold = true;
+    if (isCutShort(reply)) state.untold = true;
     else if (state.untold) {
       state.untold = false;
       const fedBy = (upstream: readonly Upstream[]): boolean =>
@@ -258,13 +264,17 @@ export class Dispatcher {
   }
 }
 
+function isCutShort({ outcome }: ShardReply): boolean {
+  return outcome === "superseded" || outcome === "interrupted";
+}
+
 function newState(stage: string, shard: number): ShardState {
   return {
     stage,
     shard,
     wantedZxid: undefined,
     running: false,
-    untold: false,
+    untold: true,
     failures: 0,
     lastError: undefined,
     notBeforeMs: 0,
