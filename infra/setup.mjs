@@ -4,6 +4,7 @@
  *
  *   node infra/setup.mjs start [ARGUMENTS...]   set up, then run the command line tool's `dev`
  *   node infra/setup.mjs test                   set up, then run every check in order
+ *   node infra/setup.mjs bench [NAME] [--record] set up, then run a benchmark, or list them
  *   node infra/setup.mjs install                set up only
  */
 import { spawn } from "node:child_process";
@@ -105,22 +106,25 @@ function runQuietly(args) {
   });
 }
 
-/** The runner's own count, so that a green run shows that tests ran. */
-function summaryOf(output) {
-  const line = /^Tests: .*$/m.exec(output)?.[0];
-  return line ? `  ${line.replace(/^Tests:\s*/, "")}` : "";
+/** The test runner's own count, so that a green run shows that tests ran. */
+function testCounts(output) {
+  const line = /^Tests: .*$/m.exec(output)?.[0] ?? "";
+  const count = (word) => Number(new RegExp(`(\\d+) ${word}`).exec(line)?.[1] ?? 0);
+  return { passed: count("passed"), failed: count("failed") };
 }
 
+/** The last line is `N passed, N failed`; a stage that fails without failed tests counts as one. */
 async function test() {
   for (const [name, ...args] of STAGES) {
     const startedAt = performance.now();
     const { code, output } = await runQuietly(args);
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-    say(`${code === 0 ? "ok  " : "FAIL"}  ${name.padEnd(10)} ${seconds.padStart(6)} s${summaryOf(output)}`);
-    if (code !== 0) {
-      process.stdout.write(output);
-      return code;
-    }
+    say(`${code === 0 ? "ok  " : "FAIL"}  ${name.padEnd(10)} ${seconds.padStart(6)} s`);
+    if (code !== 0) process.stdout.write(output);
+    const { passed, failed } = testCounts(output);
+    if (code !== 0 || passed > 0)
+      say(`${passed} passed, ${code === 0 ? failed : Math.max(failed, 1)} failed`);
+    if (code !== 0) return code;
   }
   return 0;
 }
@@ -134,11 +138,14 @@ async function main([verb, ...rest]) {
     case "test":
       setUp(true);
       return test();
+    case "bench":
+      setUp(args.length > 0);
+      return hand(["--import", "tsx", join("bench", "main.ts"), ...args]);
     case "install":
       setUp(true);
       return 0;
     default:
-      throw new SetupError("Usage: node infra/setup.mjs start|test|install [ARGUMENTS...]");
+      throw new SetupError("Usage: node infra/setup.mjs start|test|bench|install [ARGUMENTS...]");
   }
 }
 

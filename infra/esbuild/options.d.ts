@@ -1,0 +1,5 @@
+import type { BuildOptions } from "esbuild";
+
+declare function functionBuildOptions(): BuildOptions;
+
+export = functionBuildOptions;
