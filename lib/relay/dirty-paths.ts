@@ -27,6 +27,7 @@ const MAX_EVENTS_OF_A_PATH = 10_000;
  */
 export class DirtyPaths {
   private readonly paths = new Map<string, DirtyPath>();
+  private readonly unreadable = new Set<string>();
   private lastOrder = 0;
   private continuous = false;
 
@@ -87,6 +88,7 @@ export class DirtyPaths {
     if (!dirty) return;
     const later = dirty.events.filter((event) => event.zxid > zxid);
     this.paths.delete(path);
+    this.unreadable.delete(path);
     const suspected = dirty.suspectedAt > order;
     if (later.length === 0 && !suspected) return;
     // To the end of the queue, so that a busy path starves no other.
@@ -98,6 +100,13 @@ export class DirtyPaths {
     this.paths.set(path, { order: since, events: later, complete, suspectedAt: dirty.suspectedAt });
   }
 
+  /** The read was refused: the events that it would have accounted for are forgotten, so the next count is a lower bound. */
+  unread(path: string): void {
+    this.unreadable.add(path);
+    const dirty = this.paths.get(path);
+    if (dirty) dirty.complete = false;
+  }
+
   /** Whether a path that was marked at or before `order` is still waiting, those in `done` apart. */
   waitsSince(order: number, done: ReadonlySet<string>): boolean {
     for (const [path, dirty] of this.paths) if (dirty.order <= order && !done.has(path)) return true;
@@ -107,7 +116,8 @@ export class DirtyPaths {
   private at(path: string, order: number): DirtyPath {
     const known = this.paths.get(path);
     if (known) return known;
-    const dirty = { order, events: [], complete: this.continuous, suspectedAt: 0 };
+    const complete = this.continuous && !this.unreadable.has(path);
+    const dirty = { order, events: [], complete, suspectedAt: 0 };
     this.paths.set(path, dirty);
     return dirty;
   }

@@ -117,6 +117,7 @@ function newSource(
   { id, source, consumers }: RelayedPipeline["sources"][number],
 ): SourceRelay {
   const { client, root, clock, log, limits, onCommit } = options;
+  let isFirst = true;
   return new SourceRelay({
     client,
     sourceId: id,
@@ -129,6 +130,9 @@ function newSource(
     limits,
     nextTimerMs: (watermarkMs) => dispatcher.nextTimerMs(watermarkMs),
     onCommit: (commit) => {
+      // From its first commit on this relay is the only one: what an earlier one appended up to now is looked after.
+      if (isFirst) dispatcher.wakeAll(commit.zxid);
+      isFirst = false;
       for (const { stage, shard } of commit.fed) dispatcher.wake(stage, shard, commit.zxid);
       dispatcher.published(id, commit.watermarkMs, commit.zxid);
       onCommit?.(commit);

@@ -70,7 +70,7 @@ interface Barrier {
 interface Batch {
   readonly elements: { readonly key: string; readonly element: SegmentElement }[];
   readonly updates: ManifestUpdate[];
-  readonly delivered: { readonly path: string; readonly zxid: bigint }[];
+  readonly delivered: { readonly path: string; readonly zxid: bigint; readonly isUnreadable: boolean }[];
   /** The latest mark when the reads were sent. */
   readonly order: number;
   missed: number;
@@ -153,11 +153,9 @@ export class SourceRelay {
   private async arm(): Promise<void> {
     this.walkNeeded = true;
     this.dirty.interrupt();
-    this.watch = await this.options.client.addWatch(
-      watchRoot(this.options.source),
-      "persistentRecursive",
-      (notification) => this.hear(notification),
-    );
+    const { client, source } = this.options;
+    const hear = (notification: WatchNotification): void => this.hear(notification);
+    this.watch = await reading(client, () => client.addWatch(watchRoot(source), "persistentRecursive", hear));
   }
 
   private hear(notification: WatchNotification): void {
@@ -211,7 +209,12 @@ export class SourceRelay {
     const timerMs = nextTimerMs(this.cursor.watermarkMs);
     if (this.barrier && this.barrier.mtimeMs >= timerMs) return Math.max(0, MIN_HEARTBEAT_MS - sinceMs);
     const untilTimerMs = timerMs - (clock.now() + this.skewMs);
-    return Math.min(limits.idleIntervalMs - sinceMs, Math.max(untilTimerMs, MIN_HEARTBEAT_MS - sinceMs));
+    const waitMs = Math.min(
+      limits.idleIntervalMs - sinceMs,
+      Math.max(untilTimerMs, MIN_HEARTBEAT_MS - sinceMs),
+    );
+    // The local clock may have gone back since the last commit.
+    return Math.min(waitMs, limits.idleIntervalMs);
   }
 
   private async sleep(ms: number, signal: AbortSignal): Promise<void> {
@@ -241,7 +244,10 @@ export class SourceRelay {
         observed === "unreadable"
           ? UNCHANGED
           : compareZnode(path, this.manifest.get(path), observed, heard, start);
-      const elements = difference.changes.map((change) => ({ key: path, element: this.encode(change) }));
+      const elements = difference.changes.map((change, index, { [index + 1]: next }) => ({
+        key: path,
+        element: this.encode(change, next),
+      }));
       const bytes = elements.reduce(
         (sum, { element }) => sum + (element.bytes.length + 64) * consumers.length,
         path.length + 96,
@@ -252,7 +258,7 @@ export class SourceRelay {
       batch.elements.push(...elements);
       batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
       if (difference.known !== undefined) batch.updates.push([path, difference.known]);
-      batch.delivered.push({ path, zxid });
+      batch.delivered.push({ path, zxid, isUnreadable: observed === "unreadable" });
     }
     return batch;
   }
@@ -274,9 +280,13 @@ export class SourceRelay {
     }
   }
 
-  /** Event time: never before the published watermark, so that nothing is late; a deletion takes the ensemble's latest known time. */
-  private encode(change: ZnodeChange): SegmentElement {
-    const timeMs = change.kind === "deleted" ? this.cursorMtimeMs : change.mtimeMs;
+  /**
+   * Event time: never before the published watermark, so that nothing is late. A deletion takes the ensemble's
+   * latest known time, but none after the creation that followed it.
+   */
+  private encode(change: ZnodeChange, next: ZnodeChange | undefined): SegmentElement {
+    const deletedMs = Math.min(this.cursorMtimeMs, next?.ctimeMs ?? Number.POSITIVE_INFINITY);
+    const timeMs = change.kind === "deleted" ? deletedMs : change.mtimeMs;
     return encodeZnodeChange(change, Math.max(timeMs, this.cursor.watermarkMs));
   }
 
@@ -318,7 +328,10 @@ export class SourceRelay {
     this.manifest.apply(batch.updates);
     this.deltas = manifest.deltas;
     this.snapshotBytes = manifest.snapshotBytes;
-    for (const { path, zxid } of batch.delivered) this.dirty.delivered(path, zxid, batch.order);
+    for (const { path, zxid, isUnreadable } of batch.delivered) {
+      this.dirty.delivered(path, zxid, batch.order);
+      if (isUnreadable) this.dirty.unread(path);
+    }
     // A walk that is still to come may find changes that are older than this commit.
     this.barrier = this.walkNeeded ? undefined : { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
     const { elements, missed } = batch;
@@ -462,7 +475,7 @@ function maxZxid(a: bigint, b: bigint): bigint {
 
 function takenOver(sourceId: string): RelayStoppedError {
   return new RelayStoppedError(
-    `source "${sourceId}": another relay has committed since; this one stops and has appended nothing`,
+    `source "${sourceId}": another relay has committed since; this one stops, and the other one goes on`,
   );
 }
 
