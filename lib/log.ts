@@ -18,7 +18,12 @@ export function jsonLines(write: (line: string) => void, now: () => number): Log
 
 function plain(value: unknown): unknown {
   if (typeof value === "bigint") return `0x${value.toString(16)}`;
-  if (value instanceof Error) return { name: value.name, message: value.message, stack: value.stack };
+  if (isError(value)) return { name: value.name, message: value.message, stack: value.stack };
   if (typeof value === "number" && !Number.isFinite(value)) return String(value);
   return value;
+}
+
+/** Not by instanceof alone: an error of Node's own may come from another realm. */
+function isError(value: unknown): value is Error {
+  return value instanceof Error || Object.prototype.toString.call(value) === "[object Error]";
 }

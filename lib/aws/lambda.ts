@@ -3,7 +3,9 @@ import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 
 /** Lambda's Invoke, as the SDK's client answers it and as a local stand-in for the service does. */
 export interface LambdaService {
-  invoke(input: InvokeCommandInput): Promise<Pick<InvokeCommandOutput, "StatusCode" | "FunctionError" | "Payload">>;
+  invoke(
+    input: InvokeCommandInput,
+  ): Promise<Pick<InvokeCommandOutput, "StatusCode" | "FunctionError" | "Payload">>;
 }
 
 /** A function that answered with an error of its own. Nothing is known of what it did; asking again is safe. */
@@ -35,13 +37,18 @@ export function shardInvoker(lambda: LambdaService, functionName: string): Shard
 
 function functionFailed(functionName: string, payload: unknown): FunctionFailedError {
   const { errorType, errorMessage } = (payload ?? {}) as { errorType?: string; errorMessage?: string };
-  return new FunctionFailedError(functionName, errorType ?? "Error", errorMessage ?? "the function gave no reason");
+  return new FunctionFailedError(
+    functionName,
+    errorType ?? "Error",
+    errorMessage ?? "the function gave no reason",
+  );
 }
 
 /** The real service; AWS_ENDPOINT_URL and the usual AWS variables decide where it is. Loaded only when it is needed. */
 export async function awsLambda(): Promise<LambdaService> {
   const { InvokeCommand, LambdaClient } = await import("@aws-sdk/client-lambda");
-  const client = new LambdaClient({});
+  // An invocation lasts 15 minutes at most; a connection that is silent for longer has died without a word.
+  const client = new LambdaClient({ requestHandler: { socketTimeout: 16 * 60_000 } });
   return { invoke: (input) => client.send(new InvokeCommand(input)) };
 }
 
@@ -69,14 +76,23 @@ export class LocalLambda implements LambdaService {
   async invoke(input: InvokeCommandInput): ReturnType<LambdaService["invoke"]> {
     const deployed = this.handlers.get(input.FunctionName ?? "");
     if (!deployed) throw new Error(`no function is deployed under the name "${input.FunctionName}"`);
-    const event: unknown = input.Payload ? JSON.parse(Buffer.from(input.Payload as Uint8Array).toString("utf8")) : {};
+    const event: unknown = input.Payload
+      ? JSON.parse(Buffer.from(input.Payload as Uint8Array).toString("utf8"))
+      : {};
     const endMs = this.now() + deployed.timeoutMs;
     try {
-      const result = await deployed.handler(event, { getRemainingTimeInMillis: () => Math.max(0, endMs - this.now()) });
+      const result = await deployed.handler(event, {
+        getRemainingTimeInMillis: () => Math.max(0, endMs - this.now()),
+      });
       return { StatusCode: 200, Payload: toPayload(result) };
     } catch (error) {
-      const { name, message } = error instanceof Error ? error : new Error(String(error));
-      return { StatusCode: 200, FunctionError: "Unhandled", Payload: toPayload({ errorType: name, errorMessage: message }) };
+      // Not by instanceof: an error may come from another realm.
+      const { name = "Error", message = String(error) } = (error ?? {}) as Partial<Error>;
+      return {
+        StatusCode: 200,
+        FunctionError: "Unhandled",
+        Payload: toPayload({ errorType: name, errorMessage: message }),
+      };
     }
   }
 }
