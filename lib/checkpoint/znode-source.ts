@@ -23,6 +23,7 @@ export function watchRoot(source: ZnodeSource): string {
 /** Whether changes of the znode at `path` belong to the source. */
 export function matchesSource(source: ZnodeSource, path: string): boolean {
   if (source.path === "/") return source.recursive || path === "/";
+  if (path === "/") return false;
   const pattern = source.path.split("/");
   const segments = path.split("/");
   if (segments.length < pattern.length) return false;
