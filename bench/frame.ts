@@ -1,0 +1,157 @@
+/**
+ * The frame of every benchmark: two contestants do the same, round by round in turn, so that what else happens on
+ * the machine meets both. A figure is the median of the rounds, with their range, and its ratio to the peer's;
+ * ratios are what is compared with the recorded baseline, since they depend on the machine the least.
+ */
+import { cpus } from "node:os";
+
+export interface Metric {
+  readonly name: string;
+  /** Which of two figures is the better one; without it there is no ratio. */
+  readonly better?: "higher" | "lower";
+}
+
+/** The figures of one round, by the metric's name. */
+export type Sample = Readonly<Record<string, number>>;
+
+export interface Case {
+  readonly name: string;
+  readonly metrics: readonly Metric[];
+  readonly ours: () => Promise<Sample>;
+  readonly peer: () => Promise<Sample>;
+}
+
+export interface Benchmark {
+  readonly name: string;
+  readonly description: string;
+  /** Who the peer is, and under what conditions both run. */
+  readonly conditions: string;
+  readonly rounds: number;
+  /** A first round that is thrown away, where code that has not run yet would distort the figures. */
+  readonly warmUp: boolean;
+  /** Prepares the cases; `end` is called whatever happens. */
+  prepare(): Promise<{ readonly cases: readonly Case[]; end(): Promise<void> }>;
+}
+
+export interface Spread {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface Figure {
+  readonly case: string;
+  readonly metric: string;
+  readonly ours: Spread;
+  readonly peer: Spread;
+  /** How many times better than the peer; null where neither direction is better. */
+  readonly ratio: number | null;
+}
+
+/** What --record keeps of a run. */
+export interface Baseline {
+  readonly recordedAt: string;
+  readonly machine: string;
+  readonly note: string;
+  readonly figures: readonly Figure[];
+}
+
+export function machine(): string {
+  const processors = cpus();
+  return `Node ${process.versions.node}, ${processors.length} x ${processors[0]?.model ?? "unknown processor"}`;
+}
+
+export function spread(values: readonly number[]): Spread {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+  return { median, min: sorted[0]!, max: sorted.at(-1)! };
+}
+
+/** The value below which the fraction of the values lies; 0 where there are none. */
+export function quantile(values: readonly number[], fraction: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))] ?? 0;
+}
+
+/** Runs all cases in interleaved rounds; `said` hears of each round's end. */
+export async function measure(benchmark: Benchmark, said: (line: string) => void): Promise<Figure[]> {
+  const { cases, end } = await benchmark.prepare();
+  try {
+    const figures: Figure[] = [];
+    for (const each of cases) {
+      figures.push(...(await measureCase(each, benchmark)));
+      said(each.name);
+    }
+    return figures;
+  } finally {
+    await end();
+  }
+}
+
+async function measureCase(
+  { name, metrics, ours, peer }: Case,
+  { rounds, warmUp }: Benchmark,
+): Promise<Figure[]> {
+  const samples = { ours: [] as Sample[], peer: [] as Sample[] };
+  for (let round = warmUp ? -1 : 0; round < rounds; round++) {
+    // Who comes first changes from round to round.
+    const order = round % 2 === 0 ? (["ours", "peer"] as const) : (["peer", "ours"] as const);
+    for (const who of order) {
+      const sample = await (who === "ours" ? ours() : peer());
+      if (round >= 0) samples[who].push(sample);
+    }
+  }
+  return metrics.map((metric) => {
+    const of = (who: "ours" | "peer"): Spread => spread(samples[who].map((sample) => sample[metric.name]!));
+    return {
+      case: name,
+      metric: metric.name,
+      ours: of("ours"),
+      peer: of("peer"),
+      ratio: ratio(metric, of("ours"), of("peer")),
+    };
+  });
+}
+
+function ratio({ better }: Metric, ours: Spread, peer: Spread): number | null {
+  if (better === undefined || ours.median === 0 || peer.median === 0) return null;
+  return better === "higher" ? ours.median / peer.median : peer.median / ours.median;
+}
+
+const HEADINGS = ["case", "figure", "ours", "(range)", "peer", "(range)", "x better", "baseline"] as const;
+
+/** The figures as lines of a table, beside the baseline's ratios where there are any. */
+export function table(figures: readonly Figure[], baseline: Baseline | undefined): string {
+  const rows = figures.map((figure) => {
+    const recorded = baseline?.figures.find(
+      (each) => each.case === figure.case && each.metric === figure.metric,
+    );
+    const { ours, peer } = figure;
+    return [
+      figure.case,
+      figure.metric,
+      ...[show(ours.median), range(ours), show(peer.median), range(peer)],
+      ...[times(figure.ratio), times(recorded?.ratio ?? null)],
+    ];
+  });
+  const all = [[...HEADINGS], ...rows];
+  const widths = HEADINGS.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));
+  const line = (row: readonly string[]): string =>
+    row
+      .map((text, column) => (column < 2 ? text.padEnd(widths[column]!) : text.padStart(widths[column]!)))
+      .join("  ");
+  return all.map(line).join("\n");
+}
+
+function times(value: number | null): string {
+  return value === null ? "-" : value.toFixed(2);
+}
+
+function range({ min, max }: Spread): string {
+  return `(${show(min)}-${show(max)})`;
+}
+
+function show(value: number): string {
+  return value.toLocaleString("en-US", { maximumFractionDigits: value < 100 ? 1 : 0 });
+}
