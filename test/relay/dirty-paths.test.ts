@@ -1,0 +1,107 @@
+import { DirtyPaths } from "../../lib/relay/dirty-paths";
+import type { WatchedEventType } from "../../lib/zookeeper";
+
+let dirty: DirtyPaths;
+
+beforeEach(() => {
+  dirty = new DirtyPaths();
+  dirty.resume();
+});
+
+function hear(path: string, zxid: bigint, type: WatchedEventType = "dataChanged"): void {
+  dirty.heard({ type, path, zxid });
+}
+
+const zxids = (path: string, zxid: bigint): bigint[] =>
+  dirty.heardUpTo(path, zxid).events.map((each) => each.zxid);
+
+test("paths come in the order in which they became dirty, each once", () => {
+  for (const path of ["/c", "/a", "/c", "/b", "/a"]) hear(path, 1n);
+  expect(dirty.first(10)).toEqual(["/c", "/a", "/b"]);
+  expect(dirty.first(2)).toEqual(["/c", "/a"]);
+  expect(dirty.size).toBe(3);
+});
+
+test("a read accounts for the events that it has seen, and for no others", () => {
+  for (const zxid of [1n, 2n, 5n]) hear("/a", zxid);
+  expect(zxids("/a", 2n)).toEqual([1n, 2n]);
+  dirty.delivered("/a", 2n, dirty.latest);
+  expect(zxids("/a", 9n)).toEqual([5n]);
+  dirty.delivered("/a", 5n, dirty.latest);
+  expect(dirty.size).toBe(0);
+  expect(dirty.heardUpTo("/a", 9n)).toEqual({ events: [], complete: false });
+});
+
+test("a path that stays dirty goes to the end, so that it starves no other", () => {
+  hear("/busy", 1n);
+  hear("/other", 2n);
+  hear("/busy", 3n);
+  dirty.delivered("/busy", 1n, dirty.latest);
+  expect(dirty.first(10)).toEqual(["/other", "/busy"]);
+});
+
+test("a path waits since the first mark that is not accounted for", () => {
+  hear("/a", 1n);
+  hear("/b", 2n);
+  const barrier = dirty.latest;
+  hear("/a", 3n);
+  expect(dirty.waitsSince(barrier, new Set())).toBe(true);
+  expect(dirty.waitsSince(barrier, new Set(["/a", "/b"]))).toBe(false);
+  dirty.delivered("/b", 2n, barrier);
+  dirty.delivered("/a", 1n, barrier);
+  expect(dirty.first(1)).toEqual(["/a"]);
+  expect(dirty.waitsSince(barrier, new Set())).toBe(false);
+  expect(dirty.waitsSince(dirty.latest, new Set())).toBe(true);
+});
+
+test("an interruption makes counts lower bounds until all is walked again", () => {
+  hear("/a", 1n);
+  expect(dirty.heardUpTo("/a", 1n).complete).toBe(true);
+  dirty.interrupt();
+  hear("/b", 2n);
+  expect(dirty.heardUpTo("/a", 1n).complete).toBe(false);
+  expect(dirty.heardUpTo("/b", 2n).complete).toBe(false);
+  dirty.resume();
+  expect(dirty.heardUpTo("/a", 1n).complete).toBe(false);
+  hear("/c", 3n);
+  expect(dirty.heardUpTo("/c", 3n).complete).toBe(true);
+  hear("/a", 4n);
+  dirty.delivered("/a", 1n, dirty.latest);
+  expect(dirty.heardUpTo("/a", 4n)).toMatchObject({ complete: true });
+});
+
+test("a suspicion that came after the read was sent keeps the path dirty", () => {
+  dirty.suspected("/a");
+  const sent = dirty.latest;
+  dirty.suspected("/a");
+  dirty.delivered("/a", 10n, sent);
+  expect(dirty.first(1)).toEqual(["/a"]);
+  expect(dirty.heardUpTo("/a", 10n).complete).toBe(false);
+  dirty.delivered("/a", 10n, dirty.latest);
+  expect(dirty.size).toBe(0);
+});
+
+test("events without a zxid are suspicions", () => {
+  hear("/a", -1n);
+  expect(dirty.heardUpTo("/a", 100n)).toEqual({ events: [], complete: false });
+});
+
+test("a path that is written faster than it is read keeps a bounded number of events", () => {
+  for (let zxid = 1n; zxid <= 20_000n; zxid += 1n) hear("/a", zxid);
+  const { events, complete } = dirty.heardUpTo("/a", 20_000n);
+  expect(events.length).toBeLessThanOrEqual(10_000);
+  expect(complete).toBe(false);
+  dirty.delivered("/a", 20_000n, dirty.latest);
+  expect(dirty.size).toBe(0);
+});
+
+test("a read that was refused makes the next count a lower bound, and one that succeeds ends that", () => {
+  hear("/a", 1n);
+  dirty.delivered("/a", 1n, dirty.latest);
+  dirty.unread("/a");
+  hear("/a", 2n);
+  expect(dirty.heardUpTo("/a", 2n).complete).toBe(false);
+  dirty.delivered("/a", 2n, dirty.latest);
+  hear("/a", 3n);
+  expect(dirty.heardUpTo("/a", 3n).complete).toBe(true);
+});
