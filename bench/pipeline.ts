@@ -69,6 +69,7 @@ const DELAY: readonly Metric[] = [
   { name: "p50 ms to result", better: "lower" },
   { name: "p99 ms to result", better: "lower" },
   { name: "elements/s", better: "higher" },
+  { name: "commits/s" },
   { name: "CPU µs a write", better: "lower" },
 ];
 
