@@ -30,3 +30,29 @@ export class ShardFailedError extends Error {
     );
   }
 }
+
+/** Another relay has committed on the cursor. */
+export function takenOver(sourceId: string): RelayStoppedError {
+  return new RelayStoppedError(
+    `source "${sourceId}": another relay has committed since; this one stops, and the other one goes on`,
+  );
+}
+
+/** The ensemble is older than what the pipeline has read of it. */
+export function cursorAhead(sourceId: string, path: string, cursor: bigint, server: bigint): SourceError {
+  return new SourceError(
+    `source "${sourceId}": the cursor ${path} is at zxid 0x${cursor.toString(16)}, the ensemble at 0x${server.toString(16)}. ` +
+      "It was restored from an older backup, or is another ensemble. Nothing was read. Connect to the right ensemble, or start " +
+      "the pipeline under another name or root, which begins with a snapshot.",
+    "terminal",
+  );
+}
+
+/** A value that does not fit into a commit. */
+export function valueTooLarge(sourceId: string, path: string, bytes: number, limit: number): SourceError {
+  return new SourceError(
+    `source "${sourceId}": ${path} holds a value that takes ${bytes} bytes in a segment, the limit is ${limit}. Nothing is lost: the source ` +
+      "stands still before this value. Raise BEAMKEEPER_COMMIT_SIZE_BYTES (below the servers' jute.maxbuffer), exclude the path, or make the value smaller.",
+    "terminal",
+  );
+}

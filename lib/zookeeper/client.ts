@@ -10,7 +10,7 @@ import type {
   ZooKeeperClient,
 } from "./api";
 import { checkOps } from "./multi";
-import { resolveOptions, type ZooKeeperOptions } from "./options";
+import { type Clock, resolveOptions, type ZooKeeperOptions } from "./options";
 import { checkPath, withChroot } from "./paths";
 import { CREATE_FLAGS, OPEN_ACL, OpCode, WATCH_MODES } from "./records";
 import { Request, type RequestArguments } from "./request";
@@ -30,11 +30,13 @@ export class ZooKeeper implements ZooKeeperClient {
   readonly #driver: SessionDriver;
   readonly #chroot: string;
   readonly #connectTimeoutMs: number;
+  readonly #clock: Clock;
   readonly #stateListeners = new Set<(state: ConnectionState) => void>();
 
   private constructor(options: ZooKeeperOptions) {
     const resolved = resolveOptions(options);
     this.#connectTimeoutMs = resolved.connectTimeoutMs;
+    this.#clock = resolved.clock;
     this.#driver = new SessionDriver(resolved, (state) => this.#announce(state));
     this.#chroot = this.#driver.chroot;
   }
@@ -120,7 +122,7 @@ export class ZooKeeper implements ZooKeeperClient {
     return new Promise((resolve, reject) => {
       if (this.state === "connected") return resolve();
       if (this.state === "closed") return reject(this.#driver.closedError());
-      const timer = setTimeout(
+      const timer = this.#clock.setTimeout(
         () => finish(() => reject(this.#driver.notConnectedError(timeoutMs))),
         timeoutMs,
       );
@@ -129,7 +131,7 @@ export class ZooKeeper implements ZooKeeperClient {
         else if (state === "closed") finish(() => reject(this.#driver.closedError()));
       });
       const finish = (settle: () => void) => {
-        clearTimeout(timer);
+        this.#clock.clearTimeout(timer);
         stop();
         settle();
       };
