@@ -1,15 +1,24 @@
 import fc from "fast-check";
 import { EncodingError, encodeFrame } from "../../lib/checkpoint/encoding";
-import { decodeUpdates, encodeUpdates, type KnownZnode, Manifest, type ManifestUpdate } from "../../lib/relay/manifest";
+import {
+  decodeUpdates,
+  encodeUpdates,
+  type KnownZnode,
+  Manifest,
+  type ManifestUpdate,
+} from "../../lib/relay/manifest";
 
 const SEED = 20260724;
 const zxid = fc.bigInt({ min: 0n, max: 2n ** 63n - 1n });
-const update: fc.Arbitrary<ManifestUpdate> = fc.tuple(
+const known: fc.Arbitrary<KnownZnode> = fc.record({
+  czxid: zxid,
+  mzxid: zxid,
+  version: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }),
+});
+const update = fc.tuple(
   fc.constantFrom("/a", "/b/ü", '/c"', "/d"),
-  fc.option(
-    fc.record({ czxid: zxid, mzxid: zxid, version: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }) }),
-  ),
-);
+  fc.option(known),
+) as fc.Arbitrary<ManifestUpdate>;
 const updates = fc.array(update, { maxLength: 20 });
 
 function contents(manifest: Manifest): Record<string, unknown> {

@@ -1,0 +1,94 @@
+import { readSettings, SettingsError } from "../lib/settings";
+
+const GOOD = { ZOOKEEPER_CONNECT: "127.0.0.1:2181" };
+
+function problem(environment: Record<string, string | undefined>): string {
+  try {
+    readSettings(environment);
+  } catch (error) {
+    expect(error).toBeInstanceOf(SettingsError);
+    return (error as Error).message;
+  }
+  throw new Error("the settings were taken");
+}
+
+test("the defaults, where only the ensemble is named", () => {
+  expect(readSettings({ ...GOOD, PATH: "/bin", UNRELATED: undefined })).toEqual({
+    connectString: "127.0.0.1:2181",
+    root: "/beamkeeper",
+    outputFolder: "output",
+    sessionTimeoutMs: 15_000,
+    connectTimeoutMs: 15_000,
+    commitSizeBytes: 512 * 1024,
+    segmentSizeBytes: 128 * 1024,
+    bundleUnits: 10_000,
+    maxInFlight: 16,
+    idleIntervalMs: 1_000,
+    deadlineMarginMs: 5_000,
+    relayRunMs: 880_000,
+    bundleFunction: undefined,
+  });
+});
+
+test("every setting is read from its variable", () => {
+  const settings = readSettings({
+    ...GOOD,
+    BEAMKEEPER_ROOT: "/a/b",
+    BEAMKEEPER_OUTPUT: "out",
+    BEAMKEEPER_SESSION_TIMEOUT_MS: "2000",
+    BEAMKEEPER_CONNECT_TIMEOUT_MS: "300",
+    BEAMKEEPER_COMMIT_SIZE_BYTES: "100000",
+    BEAMKEEPER_SEGMENT_SIZE_BYTES: "50000",
+    BEAMKEEPER_BUNDLE_UNITS: "7",
+    BEAMKEEPER_MAX_IN_FLIGHT: "2",
+    BEAMKEEPER_IDLE_INTERVAL_MS: "20",
+    BEAMKEEPER_DEADLINE_MARGIN_MS: "400",
+    BEAMKEEPER_RELAY_RUN_MS: "5000",
+    BEAMKEEPER_BUNDLE_FUNCTION: "bundle",
+  });
+  expect(Object.values(settings)).toEqual([
+    ...["127.0.0.1:2181", "/a/b", "out", 2_000, 300, 100_000, 50_000, 7, 2, 20, 400, 5_000, "bundle"],
+  ]);
+});
+
+test("all problems are told at once, by the variables' names", () => {
+  const message = problem({
+    BEAMKEEPER_ROOT: "root",
+    BEAMKEEPER_MAX_IN_FLIGHT: "0",
+    BEAMKEEPER_BUNDLE_UNITS: "many",
+  });
+  expect(message).toMatch(/ZOOKEEPER_CONNECT is missing: set it to host:port/);
+  expect(message).toMatch(/BEAMKEEPER_ROOT must be an absolute znode path/);
+  expect(message).toMatch(/BEAMKEEPER_MAX_IN_FLIGHT must be at least 1/);
+  expect(message).toMatch(/BEAMKEEPER_BUNDLE_UNITS must be a whole number/);
+});
+
+test("values are not repeated, since they may hold what is secret", () => {
+  expect(problem({ ...GOOD, BEAMKEEPER_ROOT: "hunter2", BEAMKEEPER_MAX_IN_FLIGHT: "hunter3" })).not.toMatch(
+    /hunter/,
+  );
+});
+
+test.each([
+  ["ZOOKEEPER_CONNECT", ""],
+  ["BEAMKEEPER_ROOT", "/"],
+  ["BEAMKEEPER_ROOT", "/a/"],
+  ["BEAMKEEPER_ROOT", "/a//b"],
+  ["BEAMKEEPER_SESSION_TIMEOUT_MS", ""],
+  ["BEAMKEEPER_SESSION_TIMEOUT_MS", "1.5"],
+  ["BEAMKEEPER_SESSION_TIMEOUT_MS", "1e99"],
+  ["BEAMKEEPER_COMMIT_SIZE_BYTES", "1000"],
+])("%s=%p is refused", (name, value) => {
+  expect(problem({ ...GOOD, [name]: value })).toContain(name);
+});
+
+test("a segment has to fit into a commit with its effects", () => {
+  const message = problem({
+    ...GOOD,
+    BEAMKEEPER_COMMIT_SIZE_BYTES: "65536",
+    BEAMKEEPER_SEGMENT_SIZE_BYTES: "40000",
+  });
+  expect(message).toMatch(
+    /BEAMKEEPER_SEGMENT_SIZE_BYTES must be at most half of BEAMKEEPER_COMMIT_SIZE_BYTES/,
+  );
+});
