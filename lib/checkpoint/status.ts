@@ -88,11 +88,17 @@ function readStage(
   });
 }
 
-/** Whether everything up to `timeMs` has been read, processed and written. */
+/**
+ * Whether everything that happened up to `timeMs` has been read, and all that was read is processed and written.
+ * A deletion's event time is later than the deletion, so a window that is open at `timeMs` may hold it: nothing
+ * at all may be pending. While writes go on, a pipeline is therefore never settled.
+ */
 export function isSettled(status: PipelineStatus, timeMs: number): boolean {
   return (
     status.sources.every(({ watermarkMs }) => watermarkMs > timeMs) &&
-    status.shards.every(({ backlog, nextTimerMs }) => backlog === 0 && nextTimerMs > timeMs) &&
+    status.shards.every(
+      ({ backlog, nextTimerMs }) => backlog === 0 && nextTimerMs === Number.POSITIVE_INFINITY,
+    ) &&
     status.waitingFiles === 0
   );
 }

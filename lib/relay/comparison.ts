@@ -10,6 +10,8 @@ export interface HeardEvents {
   readonly events: readonly { readonly type: WatchedEventType; readonly zxid: bigint }[];
   /** Whether that is all that happened since the znode was last delivered. */
   readonly complete: boolean;
+  /** Whether lives of a znode that is not known may have gone by before the first of these events. Default: false. */
+  readonly earlierLives?: boolean;
 }
 
 /** Where the source began, see ZnodeSource.start. */
@@ -71,7 +73,8 @@ function compareUnknown(
     return { changes: [seen(path, "changed", observed, 0, true)], known };
   }
   const missed = heard.complete ? Math.max(writesSince(undefined, heard) - 1, stat.version) : stat.version;
-  return { changes: [seen(path, "created", observed, missed, !heard.complete)], known };
+  const atLeast = !heard.complete || heard.earlierLives === true;
+  return { changes: [seen(path, "created", observed, missed, atLeast)], known };
 }
 
 function compareRecreated(
@@ -134,6 +137,6 @@ function gone(path: string, known: KnownZnode | undefined, heard: HeardEvents, m
     ctimeMs: 0,
     mtimeMs: 0,
     missed,
-    missedAtLeast: !heard.complete,
+    missedAtLeast: !heard.complete || (!known && heard.earlierLives === true),
   };
 }

@@ -17,7 +17,8 @@ import {
 } from "../zookeeper";
 import { compareZnode, type Observed, UNCHANGED } from "./comparison";
 import { DirtyPaths } from "./dirty-paths";
-import { RelayStoppedError, SourceError } from "./errors";
+import { cursorAhead, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
+import { Gaps } from "./gaps";
 import { keyHashOf } from "./key-hash";
 import { decodeUpdates, encodeUpdates, Manifest, type ManifestUpdate } from "./manifest";
 import { walk } from "./walk";
@@ -103,6 +104,7 @@ const MIN_HEARTBEAT_MS = 2;
 /** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
 export class SourceRelay {
   private readonly dirty = new DirtyPaths();
+  private readonly gaps = new Gaps();
   private readonly layout: SourceLayout;
   private manifest = new Manifest();
   private deltas: { name: string; bytes: number }[] = [];
@@ -165,6 +167,7 @@ export class SourceRelay {
       this.dirty.heard(event);
     } else {
       this.dirty.interrupt();
+      this.gaps.interrupted();
       this.walkNeeded = true;
       this.barrier = undefined;
       if (notification.type === "ended") this.watch = undefined;
@@ -239,7 +242,7 @@ export class SourceRelay {
     await Promise.allSettled(reads);
     const start = { zxid: this.cursor.startZxid ?? 0n, mode: this.options.source.start };
     for (const { path, observed, zxid } of await Promise.all(reads)) {
-      const heard = this.dirty.heardUpTo(path, zxid);
+      const heard = { ...this.dirty.heardUpTo(path, zxid), earlierLives: this.gaps.mayHideLives(path) };
       const difference =
         observed === "unreadable"
           ? UNCHANGED
@@ -253,7 +256,7 @@ export class SourceRelay {
         path.length + 96,
       );
       if (batch.bytes + bytes > this.roomBytes() && batch.delivered.length > 0) break;
-      if (bytes > this.roomBytes()) throw tooLarge(this.options, path, bytes, this.roomBytes());
+      if (bytes > this.roomBytes()) throw valueTooLarge(this.options.sourceId, path, bytes, this.roomBytes());
       batch.bytes += bytes;
       batch.elements.push(...elements);
       batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
@@ -326,6 +329,7 @@ export class SourceRelay {
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
     this.manifest.apply(batch.updates);
+    for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path);
     this.deltas = manifest.deltas;
     this.snapshotBytes = manifest.snapshotBytes;
     for (const { path, zxid, isUnreadable } of batch.delivered) {
@@ -444,8 +448,10 @@ export class SourceRelay {
       const again = await reading(client, () => client.exists(path));
       if (again?.version === stat.version) break;
     }
-    if (client.lastZxid < this.cursor.zxid) throw behind(sourceId, path, this.cursor.zxid, client.lastZxid);
+    if (client.lastZxid < this.cursor.zxid)
+      throw cursorAhead(sourceId, path, this.cursor.zxid, client.lastZxid);
     if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: client.lastZxid };
+    else this.gaps.interrupted();
   }
 
   private async loadManifest(): Promise<void> {
@@ -471,27 +477,4 @@ export class SourceRelay {
 
 function maxZxid(a: bigint, b: bigint): bigint {
   return a > b ? a : b;
-}
-
-function takenOver(sourceId: string): RelayStoppedError {
-  return new RelayStoppedError(
-    `source "${sourceId}": another relay has committed since; this one stops, and the other one goes on`,
-  );
-}
-
-function behind(sourceId: string, path: string, cursor: bigint, server: bigint): SourceError {
-  return new SourceError(
-    `source "${sourceId}": the cursor ${path} is at zxid 0x${cursor.toString(16)}, the ensemble at 0x${server.toString(16)}. ` +
-      "It was restored from an older backup, or is another ensemble. Nothing was read. Connect to the right ensemble, or start " +
-      "the pipeline under another name or root, which begins with a snapshot.",
-    "terminal",
-  );
-}
-
-function tooLarge({ sourceId }: SourceRelayOptions, path: string, bytes: number, limit: number): SourceError {
-  return new SourceError(
-    `source "${sourceId}": ${path} holds a value that takes ${bytes} bytes in a segment, the limit is ${limit}. Nothing is lost: the source ` +
-      "stands still before this value. Raise BEAMKEEPER_COMMIT_SIZE_BYTES (below the servers' jute.maxbuffer), exclude the path, or make the value smaller.",
-    "terminal",
-  );
 }
