@@ -209,10 +209,11 @@ async function commitPlanned(
   units: number,
   limit: number,
 ): Promise<Exclude<CommitOutcome, { kind: "conflict" }> | { kind: "too-large"; units: number }> {
-  const { client, layout, limits, writes } = context;
+  const { client, layout, limits } = context;
   const znodes = result.effects.filter(({ sink }) => sink === "znodes");
   for (let plans = 0; plans < MAX_PLANS; plans++) {
-    const user = await writes.plan(znodes);
+    const user = await planWrites(context, own, znodes);
+    if (!Array.isArray(user)) return user;
     const bytes = operationsBytes(own) + operationsBytes(user);
     if (bytes > limits.commitSizeBytes) {
       if (limit > 1) return { kind: "too-large", units };
@@ -227,7 +228,7 @@ async function commitPlanned(
       });
       if (outcome.kind !== "conflict") return outcome;
       if (!isStalePlan(outcome.cause.cause)) throw outcome.cause;
-      writes.forget();
+      context.writes.forget();
     } catch (error) {
       if (error instanceof CommitLostError && limit > 1) return { kind: "too-large", units };
       throw error;
@@ -238,6 +239,25 @@ async function commitPlanned(
     context.stage.id,
     `could not commit: the znodes it writes changed ${MAX_PLANS} times in a row`,
   );
+}
+
+/** The user's operations; rejected where what they conflict with is another invocation's commit of the same elements. */
+async function planWrites(
+  { client, layout, writes }: ShardContext,
+  own: readonly Op[],
+  effects: BundleResult["effects"],
+): Promise<Op[] | { readonly kind: "rejected"; readonly cause: Error }> {
+  try {
+    return await writes.plan(effects);
+  } catch (error) {
+    if (!(error instanceof ZnodeConflictError)) throw error;
+    const head = await reading(client, () => client.exists(layout.head));
+    const isCurrent = own.some(
+      (op) => op.type === "setData" && op.path === layout.head && op.version === head?.version,
+    );
+    if (isCurrent) throw error;
+    return { kind: "rejected", cause: error };
+  }
 }
 
 function tooLarge(
