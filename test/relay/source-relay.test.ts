@@ -1,0 +1,434 @@
+import { PipelineLayout, segmentNames } from "../../lib/checkpoint/layout";
+import { decodeCursor, encodeCursor, encodeGeneration, NEW_CURSOR } from "../../lib/checkpoint/records";
+import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
+import { decodeSegment } from "../../lib/checkpoint/segment";
+import { decodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
+import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
+import { systemClock } from "../../lib/clock";
+import { silent } from "../../lib/log";
+import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
+import { type RelayCommit, type RelayLimits, SourceRelay } from "../../lib/relay/source-relay";
+import { connect, type ZooKeeper } from "../../lib/zookeeper";
+import { TcpProxy } from "../support/tcp-proxy";
+import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+
+const LIMITS: RelayLimits = {
+  commitSizeBytes: 512 * 1024,
+  segmentSizeBytes: 128 * 1024,
+  maxBatchPaths: 500,
+  idleIntervalMs: 20,
+  lingerMs: 0,
+};
+const WRITE_ONLY = [{ perms: 2 | 4 | 8, scheme: "world", id: "anyone" }];
+const bytes = (text: string): Buffer => Buffer.from(text);
+
+let server: LocalZooKeeper;
+let client: ZooKeeper;
+let app: string;
+let current: CurrentGeneration;
+let relays: RunningRelay[];
+let tests = 0;
+
+beforeAll(async () => {
+  server = await startZooKeeper();
+  client = await connect({ connectString: server.connectString });
+});
+
+afterAll(async () => {
+  await client?.close();
+  await server?.stop();
+});
+
+beforeEach(async () => {
+  relays = [];
+  app = `/app-${++tests}`;
+  await client.create(app, bytes("root"));
+  current = await openPipeline(client, new PipelineLayout("/beamkeeper", `p-${tests}`), {
+    fingerprint: "f",
+    sources: ["znodes"],
+    shards: { read: 3 },
+    impulses: [],
+    minTimestampMs: 0,
+  });
+});
+
+afterEach(async () => {
+  for (const relay of relays) await relay.stop();
+});
+
+interface RelaySetup {
+  readonly source?: Partial<ZnodeSource>;
+  readonly limits?: Partial<RelayLimits>;
+  readonly through?: ZooKeeper;
+}
+
+class RunningRelay {
+  readonly commits: RelayCommit[] = [];
+  /** Resolves with undefined when it was stopped, else with the error that ended it. */
+  readonly end: Promise<unknown>;
+  private readonly signal = new AbortController();
+  private waiters: { isSo: () => boolean; done: () => void }[] = [];
+
+  constructor({ source, limits, through = client }: RelaySetup = {}) {
+    const relay = new SourceRelay({
+      client: through,
+      sourceId: "znodes",
+      source: { path: app, recursive: true, start: "snapshot", allowFeedback: false, ...source },
+      consumers: ["read"],
+      root: "/beamkeeper",
+      current,
+      clock: systemClock,
+      log: silent,
+      limits: { ...LIMITS, ...limits },
+      onCommit: (commit) => this.note(commit),
+      nextTimerMs: () => Number.POSITIVE_INFINITY,
+    });
+    this.end = relay.run(this.signal.signal).catch((error: unknown) => error);
+    relays.push(this);
+  }
+
+  private note(commit: RelayCommit): void {
+    this.commits.push(commit);
+    const ready = this.waiters.filter(({ isSo }) => isSo());
+    this.waiters = this.waiters.filter((each) => !ready.includes(each));
+    for (const { done } of ready) done();
+  }
+
+  /** After a commit that makes it so; rejects when the relay ends first. */
+  async until(isSo: () => boolean): Promise<void> {
+    if (isSo()) return;
+    const ended = this.end.then((error) => {
+      throw error ?? new Error("the relay was stopped");
+    });
+    ended.catch(() => undefined);
+    await Promise.race([new Promise<void>((done) => this.waiters.push({ isSo, done })), ended]);
+  }
+
+  get elements(): number {
+    return this.commits.reduce((sum, { elements }) => sum + elements, 0);
+  }
+
+  delivered(count: number): Promise<void> {
+    return this.until(() => this.elements >= count);
+  }
+
+  /** Everything up to now is appended: the watermark has passed the ensemble's present time. */
+  async caughtUp(): Promise<void> {
+    const { stat } = await client.create("/clock-", undefined, { mode: "ephemeral-sequential" });
+    await this.until(() => (this.commits.at(-1)?.watermarkMs ?? 0) > stat.ctime);
+  }
+
+  async stop(): Promise<void> {
+    this.signal.abort();
+    await this.end;
+  }
+}
+
+/** All that was appended, in the order of each shard's inbox. */
+async function appended(): Promise<{ change: ZnodeChange; timestampMs: number }[]> {
+  const elements: { change: ZnodeChange; timestampMs: number }[] = [];
+  for (let shard = 0; shard < 3; shard += 1) {
+    const { inbox } = current.scope.shard("read", shard);
+    for (const { name, minTimestampMs } of segmentNames((await client.getChildren(inbox)).children)) {
+      const path = `${inbox}/${name}`;
+      for (const element of decodeSegment((await client.getData(path)).data, path)) {
+        const decoded = decodeZnodeChange(element);
+        expect(decoded.timestampMs).toBeGreaterThanOrEqual(minTimestampMs);
+        elements.push(decoded);
+      }
+    }
+  }
+  return elements;
+}
+
+/** As "changed /a=text +missed" below the app's path, by path; "+n?" where it is a lower bound. */
+async function summary(): Promise<string[]> {
+  const lines = (await appended()).map(({ change }) => {
+    const missed =
+      change.missed > 0 || change.missedAtLeast ? ` +${change.missed}${change.missedAtLeast ? "?" : ""}` : "";
+    return `${change.kind} ${change.path.slice(app.length)}${change.text === null ? "" : `=${change.text}`}${missed}`;
+  });
+  return lines
+    .map((line, index) => ({ line, index, path: line.split(/[ =]/)[1]! }))
+    .sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : a.index - b.index))
+    .map(({ line }) => line);
+}
+
+const readCursor = async () => {
+  const { cursor } = current.scope.source("znodes");
+  return decodeCursor((await client.getData(cursor)).data, cursor);
+};
+
+test("a snapshot of what was there, then what happens, each once", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  const relay = new RunningRelay();
+  await relay.delivered(2);
+  await client.setData(`${app}/a`, bytes("2"));
+  await relay.delivered(3);
+  await client.create(`${app}/b`, bytes("x"));
+  await relay.delivered(4);
+  await client.delete(`${app}/b`);
+  await relay.delivered(5);
+  await relay.caughtUp();
+  expect(await summary()).toEqual([
+    "existing =root",
+    "existing /a=1",
+    "changed /a=2",
+    "created /b=x",
+    "deleted /b",
+  ]);
+});
+
+test("a source that starts now delivers only what happens after it", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  const relay = new RunningRelay({ source: { start: "now" } });
+  await relay.caughtUp();
+  await client.setData(`${app}/a`, bytes("2"));
+  await client.create(`${app}/b`, bytes("x"));
+  await relay.delivered(2);
+  expect(await summary()).toEqual(["changed /a=2", "created /b=x"]);
+});
+
+test("a wildcard takes the znodes that match, and no others", async () => {
+  const relay = new RunningRelay({ source: { path: `${app}/*/p`, recursive: false } });
+  await relay.caughtUp();
+  for (const path of ["/s", "/s/p", "/s/q", "/s/p/below", "/t", "/t/p"])
+    await client.create(app + path, bytes("x"));
+  await relay.delivered(2);
+  await relay.caughtUp();
+  expect(await summary()).toEqual(["created /s/p=x", "created /t/p=x"]);
+});
+
+test("what the relay itself writes is never delivered", async () => {
+  const relay = new RunningRelay({ source: { path: "/", start: "now" } });
+  await relay.caughtUp();
+  await client.create(`${app}/a`, bytes("x"));
+  await relay.delivered(1);
+  await relay.caughtUp();
+  const paths = (await appended()).map(({ change }) => change.path);
+  expect(paths).toContain(`${app}/a`);
+  expect(paths.filter((path) => path.startsWith("/beamkeeper"))).toEqual([]);
+});
+
+test("what happened while the relay was away is found, and counted within a life", async () => {
+  for (const name of ["changed", "gone", "again", "same"]) await client.create(`${app}/${name}`, bytes("1"));
+  const first = new RunningRelay();
+  await first.delivered(5);
+  await first.stop();
+  for (const value of ["2", "3", "4"]) await client.setData(`${app}/changed`, bytes(value));
+  await client.delete(`${app}/gone`);
+  await client.delete(`${app}/again`);
+  await client.create(`${app}/again`, bytes("5"));
+  await client.setData(`${app}/again`, bytes("6"));
+  const second = new RunningRelay();
+  await second.delivered(4);
+  await second.caughtUp();
+  expect((await summary()).filter((line) => !line.startsWith("existing"))).toEqual([
+    "deleted /again +0?",
+    "created /again=6 +1",
+    "changed /changed=4 +2",
+    "deleted /gone +0?",
+  ]);
+});
+
+test("a deletion comes before the creation that follows it, in event time as well", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  const first = new RunningRelay();
+  await first.delivered(2);
+  await first.stop();
+  await client.delete(`${app}/a`);
+  await client.create(`${app}/a`, bytes("2"));
+  // The cursor's time is now after the creation, as it is where a commit is under way meanwhile.
+  await client.setData(current.scope.source("znodes").cursor, encodeCursor(await readCursor()));
+  const second = new RunningRelay();
+  await second.delivered(2);
+  const [deleted, created] = (await appended()).filter(
+    ({ change }) => change.path === `${app}/a` && change.kind !== "existing",
+  );
+  expect([deleted!.change.kind, created!.change.kind]).toEqual(["deleted", "created"]);
+  expect(deleted!.timestampMs).toBeLessThanOrEqual(created!.timestampMs);
+});
+
+test("the manifest's deltas are folded together, and a new relay reads what they said", async () => {
+  await client.create(`${app}/gone`, bytes("x"));
+  const relay = new RunningRelay();
+  await relay.delivered(2);
+  await client.delete(`${app}/gone`);
+  await relay.delivered(3);
+  for (let value = 1; value <= 80; value += 1) {
+    await client.setData(`${app}`, bytes(`${value}`));
+    await relay.delivered(3 + value);
+  }
+  await relay.caughtUp();
+  await relay.stop();
+  const { manifest } = current.scope.source("znodes");
+  expect((await client.getChildren(manifest)).children.length).toBeLessThan(64);
+  const before = (await appended()).length;
+  const again = new RunningRelay();
+  await again.caughtUp();
+  await client.create(`${app}/gone`, bytes("y"));
+  await again.delivered(1);
+  expect(await appended()).toHaveLength(before + 1);
+});
+
+test("the watermark never goes back, and no element is before what was published", async () => {
+  const relay = new RunningRelay();
+  for (let value = 0; value < 30; value += 1) {
+    await client.setData(app, bytes(`${value}`));
+    const published = relay.commits.at(-1)?.watermarkMs ?? Number.NEGATIVE_INFINITY;
+    await relay.until(
+      () => (relay.commits.at(-1)?.elements ?? 0) > 0 || (relay.commits.at(-1)?.watermarkMs ?? 0) > published,
+    );
+  }
+  await relay.caughtUp();
+  const watermarks = relay.commits.map(({ watermarkMs }) => watermarkMs);
+  expect([...watermarks].sort((a, b) => a - b)).toEqual(watermarks);
+  const { stat } = await client.create("/clock-", undefined, { mode: "ephemeral-sequential" });
+  expect(watermarks.at(-1)).toBeLessThanOrEqual(stat.ctime);
+});
+
+test("a second relay fences the first: one goes on, the other stops, and nothing is doubled", async () => {
+  const other = await connect({ connectString: server.connectString });
+  try {
+    const first = new RunningRelay();
+    await first.delivered(1);
+    const second = new RunningRelay({ through: other });
+    const ended = await Promise.race([first.end, second.end]);
+    expect(ended).toBeInstanceOf(RelayStoppedError);
+    expect((ended as Error).message).toMatch(/another relay has committed/);
+    const isFirst = (await Promise.race([first.end, Promise.resolve("going on")])) === ended;
+    const survivor = isFirst ? second : first;
+    await client.create(`${app}/a`, bytes("x"));
+    await survivor.until(() => survivor.commits.some(({ elements }) => elements > 0));
+    await survivor.caughtUp();
+    expect(await summary()).toEqual(
+      ["existing =root", "created /a=x"].map((line) => expect.stringContaining(line)),
+    );
+  } finally {
+    for (const relay of relays) await relay.stop();
+    await other.close();
+  }
+});
+
+test("a pipeline that is paused stops the relay, and one that goes on is followed", async () => {
+  const relay = new RunningRelay();
+  await relay.delivered(1);
+  const { generation, layout } = current;
+  await client.setData(layout.generation, encodeGeneration(generation));
+  await client.create(`${app}/a`, bytes("x"));
+  await relay.delivered(2);
+  await client.setData(layout.generation, encodeGeneration({ ...generation, state: "paused" }));
+  const ended = await relay.end;
+  expect(ended).toBeInstanceOf(RelayStoppedError);
+  expect((ended as Error).message).toMatch(/paused/);
+});
+
+test("connections that break lose nothing and repeat nothing", async () => {
+  const proxy = await TcpProxy.start(server.connectString);
+  const shaky = await connect({ connectString: proxy.address });
+  try {
+    const relay = new RunningRelay({ through: shaky });
+    await relay.delivered(1);
+    for (let value = 1; value <= 10; value += 1) {
+      if (value % 3 === 0) proxy.dropReplies();
+      await client.setData(app, bytes(`${value}`));
+      await client.create(`${app}/${value}`, bytes("x"));
+      proxy.cut();
+    }
+    await relay.caughtUp();
+    const changes = (await appended()).map(({ change }) => change);
+    const ofRoot = changes.filter(({ path }) => path === app);
+    expect(ofRoot.at(-1)!.text).toBe("10");
+    expect(ofRoot.reduce((sum, { missed }) => sum + missed + 1, 0)).toBe(11);
+    for (let value = 1; value <= 10; value += 1)
+      expect(changes.filter(({ path }) => path === `${app}/${value}`)).toHaveLength(1);
+    await relay.stop();
+  } finally {
+    for (const relay of relays) await relay.stop();
+    await shaky.close();
+    await proxy.stop();
+  }
+});
+
+test("a znode that may not be read is unknown, not deleted; what happened meanwhile is marked as not all seen", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  const relay = new RunningRelay();
+  await relay.delivered(2);
+  await client.delete(`${app}/a`);
+  await relay.delivered(3);
+  await client.create(`${app}/a`, bytes("secret"), { acl: WRITE_ONLY });
+  await relay.caughtUp();
+  await client.delete(`${app}/a`);
+  await client.create(`${app}/a`, bytes("2"));
+  await relay.caughtUp();
+  const lines = (await summary()).filter((line) => line.includes(" /a"));
+  expect(lines.slice(0, 2)).toEqual(["existing /a=1", "deleted /a"]);
+  expect(lines.at(-1)).toMatch(/^created \/a=2/);
+  expect(lines.join()).not.toContain("secret");
+});
+
+test("a walk past what may not be read goes on, and deletes nothing of it", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  await client.create(`${app}/a/below`, bytes("1"));
+  const first = new RunningRelay();
+  await first.delivered(3);
+  await first.stop();
+  await client.delete(`${app}/a/below`);
+  await client.delete(`${app}/a`);
+  await client.create(`${app}/a`, bytes("secret"), { acl: WRITE_ONLY });
+  const second = new RunningRelay();
+  await second.caughtUp();
+  await client.create(`${app}/b`, bytes("x"));
+  await second.delivered(1);
+  expect((await summary()).filter((line) => line.startsWith("deleted"))).toEqual([]);
+});
+
+describe("errors", () => {
+  test("a cursor that is ahead of the ensemble: nothing is read, and both zxids are named", async () => {
+    const { cursor } = current.scope.source("znodes");
+    await client.setData(cursor, encodeCursor({ ...NEW_CURSOR, startZxid: 1n, zxid: 2n ** 50n }));
+    const error = await new RunningRelay().end;
+    expect(error).toBeInstanceOf(SourceError);
+    expect(error).toMatchObject({
+      outcome: "terminal",
+      message: expect.stringMatching(/0x4000000000000.*backup/),
+    });
+    expect(await appended()).toEqual([]);
+  });
+
+  test("more znodes than one manifest holds: their number, the limit and what to do", async () => {
+    const names = Array.from({ length: 700 }, (_, index) => `${app}/${"long-name-".repeat(8)}${index}`);
+    await Promise.all(names.map((name) => client.create(name, bytes("x"))));
+    const error = await new RunningRelay({
+      limits: { commitSizeBytes: 64 * 1024, segmentSizeBytes: 16 * 1024 },
+    }).end;
+    expect(error).toBeInstanceOf(SourceError);
+    expect(error).toMatchObject({
+      outcome: "terminal",
+      message: expect.stringMatching(/knows \d+ znodes.*limit.*narrower/),
+    });
+  });
+
+  test("a value that is too large: its path and size; what came before it is delivered, and it is not lost", async () => {
+    await client.create(`${app}/small`, bytes("x"));
+    await client.create(`${app}/too-large`, Buffer.alloc(60_000, "x"));
+    const error = await new RunningRelay({
+      limits: { commitSizeBytes: 64 * 1024, segmentSizeBytes: 16 * 1024 },
+    }).end;
+    expect(error).toBeInstanceOf(SourceError);
+    expect(error).toMatchObject({
+      outcome: "terminal",
+      message: expect.stringMatching(/\/too-large holds a value that takes 60\d+ bytes/),
+    });
+    const relay = new RunningRelay();
+    await relay.caughtUp();
+    const paths = (await appended()).map(({ change }) => change.path.slice(app.length)).sort();
+    expect(paths).toEqual(["", "/small", "/too-large"]);
+  });
+
+  test("a damaged cursor is named", async () => {
+    const { cursor } = current.scope.source("znodes");
+    await client.setData(cursor, bytes("BK"));
+    expect(await new RunningRelay().end).toMatchObject({ name: "EncodingError", path: cursor });
+  });
+});

@@ -1,0 +1,108 @@
+import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
+import { Manifest } from "../../lib/relay/manifest";
+import { walk } from "../../lib/relay/walk";
+import { connect, type ZooKeeper } from "../../lib/zookeeper";
+import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+
+let server: LocalZooKeeper;
+let client: ZooKeeper;
+let root: string;
+let tests = 0;
+
+beforeAll(async () => {
+  server = await startZooKeeper();
+  client = await connect({ connectString: server.connectString });
+});
+
+afterAll(async () => {
+  await client?.close();
+  await server?.stop();
+});
+
+beforeEach(async () => {
+  root = `/walk-${++tests}`;
+  for (const path of ["", "/a", "/a/x", "/a/y", "/b", "/b/x"]) await client.create(root + path);
+});
+
+const walked = (
+  pattern: string,
+  {
+    manifest = new Manifest(),
+    recursive = true,
+    isExcluded = (_path: string): boolean => false,
+    signal = new AbortController().signal,
+  } = {},
+) => {
+  const source: ZnodeSource = { path: root + pattern, recursive, start: "snapshot", allowFeedback: false };
+  return walk(client, source, manifest, isExcluded, signal);
+};
+
+const below = (paths: readonly string[]): string[] => paths.map((path) => path.slice(root.length)).sort();
+
+async function knowing(...paths: string[]): Promise<Manifest> {
+  const manifest = new Manifest();
+  for (const path of paths) {
+    const stat = await client.exists(root + path);
+    manifest.apply([
+      [root + path, { czxid: stat?.czxid ?? 1n, mzxid: stat?.mzxid ?? 1n, version: stat?.version ?? 0 }],
+    ]);
+  }
+  return manifest;
+}
+
+test("everything is different where nothing is known", async () => {
+  const { different, znodes, unreadable } = await walked("");
+  expect(below(different)).toEqual(["", "/a", "/a/x", "/a/y", "/b", "/b/x"]);
+  expect({ znodes, unreadable }).toEqual({ znodes: 6, unreadable: [] });
+});
+
+test("only what was written, created or deleted since is different", async () => {
+  const manifest = await knowing("", "/a", "/a/x", "/a/y", "/b", "/b/x", "/c", "/c/deep");
+  await client.setData(`${root}/a`, Buffer.from("2"));
+  await client.create(`${root}/a/new`);
+  await client.delete(`${root}/b/x`);
+  await client.create(`${root}/b/x`);
+  const { different } = await walked("", { manifest });
+  expect(below(different)).toEqual(["/a", "/a/new", "/b/x", "/c", "/c/deep"]);
+});
+
+test("a wildcard is walked only where it leads", async () => {
+  const { different, znodes } = await walked("/*/x");
+  expect(below(different)).toEqual(["/a/x", "/b/x"]);
+  expect(znodes).toBe(5);
+  expect(below((await walked("/a", { recursive: false })).different)).toEqual(["/a"]);
+});
+
+test("what is excluded is not read", async () => {
+  const { different } = await walked("", { isExcluded: (path) => path === `${root}/a` });
+  expect(below(different)).toEqual(["", "/b", "/b/x"]);
+});
+
+test("what is below a znode that may not be read is unknown, not gone", async () => {
+  await client.create(`${root}/locked`, undefined, { acl: [{ perms: 2, scheme: "world", id: "anyone" }] });
+  const manifest = await knowing("/locked-not");
+  const known = { czxid: 1n, mzxid: 1n, version: 0 };
+  for (const path of ["/locked", "/locked/below"]) manifest.apply([[root + path, known]]);
+  const { different, unreadable } = await walked("", { manifest });
+  expect(below(unreadable)).toEqual(["/locked"]);
+  expect(below(different)).toContain("/locked-not");
+  expect(below(different)).not.toContain("/locked");
+  expect(below(different)).not.toContain("/locked/below");
+});
+
+test("where the watched path does not exist, all that was known is different", async () => {
+  const manifest = await knowing("/none/a");
+  const { different, znodes } = await walked("/none", { manifest });
+  expect(below(different)).toEqual(["/none/a"]);
+  expect(znodes).toBe(0);
+});
+
+test("many children of one znode", async () => {
+  await Promise.all(Array.from({ length: 600 }, (_, index) => client.create(`${root}/b/${index}`)));
+  expect((await walked("/b")).znodes).toBe(602);
+});
+
+test("a walk that is stopped ends", async () => {
+  const { znodes } = await walked("", { signal: AbortSignal.abort() });
+  expect(znodes).toBe(0);
+});

@@ -1,0 +1,353 @@
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as beam from "apache-beam";
+import { definePipeline, readZnodeChanges, writeToText, writeToZnodes, type ZnodeChange } from "beamkeeper";
+import { compilePipeline } from "../../lib/beam/pipeline";
+import { DirectoryFiles, type FileStore } from "../../lib/checkpoint/files";
+import type { ShardReply } from "../../lib/checkpoint/invocation";
+import { PipelineLayout, segmentPrefix } from "../../lib/checkpoint/layout";
+import {
+  decodeHead,
+  encodeCursor,
+  encodeGeneration,
+  type Head,
+  NEW_CURSOR,
+} from "../../lib/checkpoint/records";
+import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
+import { encodeSegment } from "../../lib/checkpoint/segment";
+import { encodeZnodeChange } from "../../lib/checkpoint/znode-change";
+import { type Clock, systemClock } from "../../lib/clock";
+import { silent } from "../../lib/log";
+import type { BundleLimits } from "../../lib/runner/bundle";
+import { planPipeline } from "../../lib/runner/deployment";
+import { ShardRunner } from "../../lib/runner/shard-runner";
+import {
+  connect,
+  type MultiResult,
+  type Op,
+  type ZooKeeper,
+  type ZooKeeperClient,
+} from "../../lib/zookeeper";
+import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+
+const LIMITS: BundleLimits = { maxUnits: 100, commitSizeBytes: 128 * 1024, segmentSizeBytes: 32 * 1024 };
+
+let server: LocalZooKeeper;
+let client: ZooKeeper;
+let folder: string;
+let current: CurrentGeneration;
+let pipeline: ReturnType<typeof compilePipeline>;
+let results: string;
+let tests = 0;
+let written = 0;
+
+beforeAll(async () => {
+  server = await startZooKeeper();
+  client = await connect({ connectString: server.connectString });
+});
+
+afterAll(async () => {
+  await client?.close();
+  await server?.stop();
+});
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "beamkeeper-bundle-"));
+  results = `/results-${++tests}`;
+  const build = (root: beam.Root): void => {
+    const changes = root.apply(readZnodeChanges("/watched")).map((change: ZnodeChange) => {
+      if (change.text === "poison") throw new RangeError("the value is poison");
+      return change;
+    });
+    changes.apply(
+      writeToZnodes(({ path, data }) => ({ path: results + path, data: data ?? "" }), { mode: "create" }),
+    );
+    changes
+      .map(({ path }) => path)
+      .apply(beam.windowInto(beam.fixedWindows(1)))
+      .apply(writeToText("paths"));
+  };
+  pipeline = compilePipeline(definePipeline({ name: `p-${tests}`, build }));
+  current = await openPipeline(
+    client,
+    new PipelineLayout("/beamkeeper", pipeline.name),
+    planPipeline(pipeline).plan,
+  );
+});
+
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const stage = (index: number): string => pipeline.stages[index]!.id;
+const shardOfStage = (index: number) => current.scope.shard(stage(index), 0);
+
+interface RunnerSetup {
+  readonly limits?: Partial<BundleLimits>;
+  readonly files?: FileStore;
+  readonly through?: ZooKeeperClient;
+  readonly clock?: Clock;
+}
+
+function newRunner({ limits, files, through = client, clock = systemClock }: RunnerSetup = {}): ShardRunner {
+  return new ShardRunner({
+    client: through,
+    root: "/beamkeeper",
+    pipelines: new Map([[pipeline.name, pipeline]]),
+    files: files ?? new DirectoryFiles(folder),
+    clock,
+    log: silent,
+    limits: { ...LIMITS, ...limits },
+  });
+}
+
+function run(runner: ShardRunner, index = 0, deadlineMs = Number.POSITIVE_INFINITY): Promise<ShardReply> {
+  return runner.run({ pipeline: pipeline.name, stage: stage(index), shard: 0, zxid: "0" }, deadlineMs);
+}
+
+/** One segment in the first stage's inbox. */
+async function append(...values: (string | Buffer)[]): Promise<void> {
+  const elements = values.map((value) => {
+    const data = Buffer.from(value);
+    const times = { ctimeMs: 500, mtimeMs: 500, missed: 0, missedAtLeast: false };
+    const change: ZnodeChange = {
+      ...{ path: `/${++written}`, kind: "created", data, text: data.toString() },
+      ...{ version: 0, czxid: 1n, mzxid: 1n, ...times },
+    };
+    return encodeZnodeChange(change, 500);
+  });
+  const path = segmentPrefix(shardOfStage(0).inbox, 500);
+  await client.create(path, encodeSegment(elements).data, { mode: "persistent-sequential" });
+}
+
+/** Invokes as the relay does: again while there is more. */
+async function drain(runner: ShardRunner): Promise<ShardReply[]> {
+  const replies = [await run(runner)];
+  while (replies.at(-1)!.outcome === "more") replies.push(await run(runner));
+  return replies;
+}
+
+const publish = (watermarkMs: number) =>
+  client.setData(
+    current.scope.source(pipeline.sources[0]!.id).cursor,
+    encodeCursor({ ...NEW_CURSOR, watermarkMs }),
+  );
+const resultCount = async (): Promise<number> =>
+  client.getChildren(results).then(
+    ({ children }) => children.length,
+    () => 0,
+  );
+const readHead = async (index = 0): Promise<Head> => {
+  const { head } = shardOfStage(index);
+  return decodeHead((await client.getData(head)).data, head);
+};
+const backlog = async (index: number): Promise<number> =>
+  (await client.getChildren(shardOfStage(index).inbox)).children.length;
+const published = (): string[] => readdirSync(folder).filter((name) => name.startsWith("paths"));
+
+function withMulti(
+  around: (send: () => Promise<MultiResult>, ops: readonly Op[]) => Promise<MultiResult>,
+): ZooKeeperClient {
+  return new Proxy(client as ZooKeeperClient, {
+    get(target, name) {
+      if (name === "multi") return (ops: readonly Op[]) => around(() => target.multi(ops), ops);
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
+const isCommit = (ops: readonly Op[]): boolean =>
+  ops.some((op) => op.type === "setData" && /\/stages\/[^/]+\/0$/.test(op.path));
+
+test("an empty shard answers that it is idle, with a zxid that its listing has seen, and commits nothing", async () => {
+  const { stat } = await client.create(`/before-${tests}`);
+  const reply = await run(newRunner());
+  expect(reply).toMatchObject({
+    outcome: "idle",
+    commits: 0,
+    fed: [],
+    inputWatermarkMs: "-inf",
+    nextTimerMs: "+inf",
+  });
+  expect(BigInt(`0x${reply.listedZxid}`) >= stat.czxid).toBe(true);
+  expect((await readHead()).number).toBe(0);
+});
+
+test("from the inbox to results, the next stage's inbox, and at last a file", async () => {
+  await append("a", "b", "c");
+  const runner = newRunner();
+  const reply = await run(runner);
+  expect(reply).toMatchObject({ outcome: "idle", commits: 1, fed: [{ stage: stage(1), shard: 0 }] });
+  expect([await resultCount(), await backlog(0), await backlog(1)]).toEqual([3, 0, 1]);
+  expect(await run(runner, 1)).toMatchObject({ outcome: "idle", commits: 1, holdMs: 999 });
+  await publish(2_000);
+  expect(await run(runner, 1)).toMatchObject({ outcome: "idle", commits: 1, holdMs: "+inf" });
+  expect(published()).toHaveLength(1);
+  expect((await client.getChildren(current.scope.outputs)).children).toEqual([]);
+  expect((await readHead(1)).counters.elementsIn).toBe(3);
+});
+
+test("a segment larger than a bundle is consumed in parts, each element once", async () => {
+  await append("a", "b", "c", "d", "e");
+  await append("f");
+  const positions: unknown[] = [];
+  const watching = withMulti(async (send, ops) => {
+    const result = await send();
+    if (isCommit(ops)) positions.push((await readHead()).position?.elements ?? "none");
+    return result;
+  });
+  await drain(newRunner({ limits: { maxUnits: 2 }, through: watching }));
+  expect(positions).toEqual([2, 4, "none"]);
+  expect([await resultCount(), await backlog(0)]).toEqual([6, 0]);
+  expect((await readHead()).counters.elementsIn).toBe(6);
+});
+
+test("another process goes on in the middle of a segment", async () => {
+  await append("a", "b", "c", "d", "e");
+  let commits = 0;
+  const dying = withMulti(async (send, ops) => {
+    if (isCommit(ops) && ++commits === 2) throw new RangeError("died");
+    return send();
+  });
+  await run(newRunner({ limits: { maxUnits: 2 }, through: dying }));
+  expect((await readHead()).position?.elements).toBe(2);
+  await run(newRunner());
+  expect([await resultCount(), (await readHead()).counters.elementsIn]).toEqual([5, 5]);
+});
+
+test("a bundle that does not fit is halved until it does", async () => {
+  await append(...Array.from({ length: 8 }, () => Buffer.alloc(20_000, "x")));
+  await drain(newRunner({ limits: { commitSizeBytes: 70_000, segmentSizeBytes: 16_000 } }));
+  expect([await resultCount(), await backlog(0)]).toEqual([8, 0]);
+  expect((await readHead()).number).toBeGreaterThan(2);
+});
+
+test("one element that does not fit alone: shard, sizes and limit are named, and nothing is consumed", async () => {
+  await append(Buffer.alloc(80_000, "x"));
+  const ran = run(newRunner({ limits: { commitSizeBytes: 70_000, segmentSizeBytes: 16_000 } }));
+  await expect(ran).rejects.toThrow(/shard 0 of stage ".*takes 8\d+ bytes, the limit is 70000/);
+  expect([await resultCount(), await backlog(0), (await readHead()).number]).toEqual([0, 1, 0]);
+});
+
+test("an element whose function throws: what came before it is told, then the error, and nothing is lost", async () => {
+  await append("a");
+  await append("poison");
+  const runner = newRunner({ limits: { maxUnits: 1 } });
+  const reply = await run(runner);
+  expect(reply).toMatchObject({ outcome: "interrupted", commits: 1, fed: [{ stage: stage(1), shard: 0 }] });
+  await expect(run(runner)).rejects.toThrow(/poison/);
+  expect([await resultCount(), await backlog(0)]).toEqual([1, 1]);
+});
+
+test("two invocations of one shard at once: one commits, and each element has its effect once", async () => {
+  for (let segment = 0; segment < 5; segment += 1) await append("a", "b");
+  const limits = { maxUnits: 2 };
+  const outcomes = await Promise.all([run(newRunner({ limits })), run(newRunner({ limits }))]);
+  for (const { outcome } of outcomes) expect(["idle", "more", "superseded"]).toContain(outcome);
+  await drain(newRunner());
+  expect([await resultCount(), (await readHead()).counters.elementsIn]).toEqual([10, 10]);
+});
+
+test("an inbox that another invocation has emptied meanwhile: the answer tells of the timers that it set", async () => {
+  await append("a");
+  await run(newRunner());
+  let isFirst = true;
+  const meanwhile = new Proxy(client as ZooKeeperClient, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== "function") return value;
+      return async (...args: unknown[]) => {
+        // After this invocation has read the head, and before it lists the inbox.
+        if (name === "getChildren" && args[0] === shardOfStage(1).inbox && isFirst) {
+          isFirst = false;
+          await run(newRunner(), 1);
+        }
+        return value.apply(target, args);
+      };
+    },
+  });
+  expect(await run(newRunner({ through: meanwhile }), 1)).toMatchObject({
+    outcome: "idle",
+    commits: 0,
+    nextTimerMs: 1000,
+  });
+});
+
+test("files that another process committed and did not publish are published, by a warm process too", async () => {
+  await append("a");
+  const warm = newRunner();
+  await run(warm);
+  await run(warm, 1);
+  const directory = new DirectoryFiles(folder);
+  const dying = new Proxy<FileStore>(directory, {
+    get(target, name) {
+      if (name === "publish") return () => Promise.reject(new RangeError("died"));
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  await publish(2_000);
+  await expect(run(newRunner({ files: dying }), 1)).rejects.toThrow("died");
+  expect(published()).toEqual([]);
+  await run(warm, 1);
+  expect(published()).toHaveLength(1);
+  expect((await client.getChildren(current.scope.outputs)).children).toEqual([]);
+});
+
+test("a process whose own publishing failed tries again", async () => {
+  await append("a");
+  const directory = new DirectoryFiles(folder);
+  let failures = 1;
+  const failing = new Proxy<FileStore>(directory, {
+    get(target, name) {
+      if (name === "publish" && failures-- > 0)
+        return () => Promise.reject(new RangeError("the disk is full"));
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const runner = newRunner({ files: failing });
+  await run(runner);
+  await run(runner, 1);
+  await publish(2_000);
+  await expect(run(runner, 1)).rejects.toThrow("the disk is full");
+  await run(runner, 1);
+  expect(published()).toHaveLength(1);
+});
+
+test("no time is left: nothing is begun", async () => {
+  await append("a");
+  expect(await run(newRunner(), 0, 0)).toMatchObject({ outcome: "more", commits: 0 });
+  expect(await backlog(0)).toBe(1);
+});
+
+test("a pipeline that is paused admits no commit, also one that is paused in the middle of a bundle", async () => {
+  await append("a");
+  const paused = encodeGeneration({ ...current.generation, state: "paused" });
+  const pausing = withMulti(async (send, ops) => {
+    if (isCommit(ops)) await client.setData(current.layout.generation, paused);
+    return send();
+  });
+  expect(await run(newRunner({ through: pausing }))).toMatchObject({ outcome: "superseded", commits: 0 });
+  expect(await run(newRunner())).toMatchObject({ outcome: "stopped", commits: 0 });
+  expect([await resultCount(), await backlog(0)]).toEqual([0, 1]);
+});
+
+test.each([
+  ["pipeline", { pipeline: "other" }, /no pipeline "other" here; this function has p-/],
+  ["stage", { stage: "other" }, /no shard 0 of a stage "other"/],
+  ["shard", { shard: 7 }, /no shard 7/],
+])("an unknown %s is named", async (_name, part, message) => {
+  const request = { pipeline: pipeline.name, stage: stage(0), shard: 0, zxid: "0", ...part };
+  await expect(newRunner().run(request, Number.POSITIVE_INFINITY)).rejects.toThrow(message);
+});
+
+test("a pipeline that was started by another graph is refused", async () => {
+  await client.setData(
+    current.layout.generation,
+    encodeGeneration({ ...current.generation, fingerprint: "other" }),
+  );
+  await expect(run(newRunner())).rejects.toThrow(
+    /another graph than this function's; deploy both from one build/,
+  );
+});
