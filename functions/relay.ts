@@ -38,12 +38,18 @@ export function createRelayHandler(dependencies: RelayDependencies): Handler {
     const chosen = choose(dependencies.pipelines, pipeline);
     const client = await dependencies.connect();
     const stop = new AbortController();
-    dependencies.signal?.addEventListener("abort", () => stop.abort(), { once: true });
+    dependencies.signal?.addEventListener("abort", () => stop.abort(), { once: true, signal: stop.signal });
     if (dependencies.signal?.aborted) stop.abort();
-    const runMs = Math.min(settings.relayRunMs, context.getRemainingTimeInMillis() - settings.deadlineMarginMs);
+    const runMs = Math.min(
+      settings.relayRunMs,
+      context.getRemainingTimeInMillis() - settings.deadlineMarginMs,
+    );
     void clock.sleep(runMs, stop.signal).then(() => stop.abort());
     try {
-      const ends = chosen.map(async (definition) => [definition.name, await relayOne(dependencies, client, definition, stop.signal)]);
+      const ends = chosen.map(async (definition) => [
+        definition.name,
+        await relayOne(dependencies, client, definition, stop.signal),
+      ]);
       await Promise.allSettled(ends.map((end) => end.catch(() => stop.abort())));
       return Object.fromEntries(await Promise.all(ends));
     } finally {
@@ -72,6 +78,7 @@ function relayOne(
       segmentSizeBytes: settings.segmentSizeBytes,
       maxBatchPaths: MAX_BATCH_PATHS,
       idleIntervalMs: settings.idleIntervalMs,
+      lingerMs: settings.lingerMs,
     },
     maxInFlight: settings.maxInFlight,
     maxFailures: maxFailures ?? Number.POSITIVE_INFINITY,
@@ -81,11 +88,16 @@ function relayOne(
 
 const MAX_BATCH_PATHS = 500;
 
-function choose(definitions: readonly PipelineDefinition[], name: string | undefined): readonly PipelineDefinition[] {
+function choose(
+  definitions: readonly PipelineDefinition[],
+  name: string | undefined,
+): readonly PipelineDefinition[] {
   if (name === undefined) return definitions;
   const chosen = definitions.filter((definition) => definition.name === name);
   if (chosen.length > 0) return chosen;
-  throw new SettingsError(`there is no pipeline "${name}" in this deployment; it has ${definitions.map((each) => each.name).join(", ")}`);
+  throw new SettingsError(
+    `there is no pipeline "${name}" in this deployment; it has ${definitions.map((each) => each.name).join(", ")}`,
+  );
 }
 
 let deployed: Promise<Handler> | undefined;
@@ -102,7 +114,9 @@ export const handler: Handler = async (event, context) => {
 async function createDeployed(): Promise<Handler> {
   const settings = readSettings(process.env);
   if (!settings.bundleFunction) {
-    throw new SettingsError("BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which the relay invokes");
+    throw new SettingsError(
+      "BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which the relay invokes",
+    );
   }
   return createRelayHandler({
     settings,

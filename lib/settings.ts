@@ -13,7 +13,9 @@ const MIB = 1024 * 1024;
 /** Every setting, by the environment variable that sets it. This is the only place that reads the environment. */
 const schema = z.object({
   ZOOKEEPER_CONNECT: z
-    .string({ error: "ZOOKEEPER_CONNECT is missing: set it to host:port[,host:port...][/chroot] of the ensemble" })
+    .string({
+      error: "ZOOKEEPER_CONNECT is missing: set it to host:port[,host:port...][/chroot] of the ensemble",
+    })
     .min(1, "ZOOKEEPER_CONNECT is empty: set it to host:port[,host:port...][/chroot] of the ensemble"),
   BEAMKEEPER_ROOT: z
     .string()
@@ -35,6 +37,8 @@ const schema = z.object({
   BEAMKEEPER_MAX_IN_FLIGHT: integer("BEAMKEEPER_MAX_IN_FLIGHT", 1, 1_000, 16),
   /** How often an idle source publishes its watermark, in ms. */
   BEAMKEEPER_IDLE_INTERVAL_MS: integer("BEAMKEEPER_IDLE_INTERVAL_MS", 10, 600_000, 1_000),
+  /** How long the relay waits between two commits while changes come, in ms: fewer, fuller commits. */
+  BEAMKEEPER_LINGER_MS: integer("BEAMKEEPER_LINGER_MS", 0, 60_000, 10),
   /** How long before the end of an invocation nothing new is begun, in ms. */
   BEAMKEEPER_DEADLINE_MARGIN_MS: integer("BEAMKEEPER_DEADLINE_MARGIN_MS", 100, 600_000, 5_000),
   /** How long one invocation of the relay works, in ms; never longer than its remaining time less the margin. */
@@ -54,6 +58,7 @@ export interface Settings {
   readonly bundleUnits: number;
   readonly maxInFlight: number;
   readonly idleIntervalMs: number;
+  readonly lingerMs: number;
   readonly deadlineMarginMs: number;
   readonly relayRunMs: number;
   readonly bundleFunction: string | undefined;
@@ -74,7 +79,9 @@ export function readSettings(environment: Readonly<Record<string, string | undef
   }
   const { data } = parsed;
   if (data.BEAMKEEPER_SEGMENT_SIZE_BYTES * 2 > data.BEAMKEEPER_COMMIT_SIZE_BYTES) {
-    throw new SettingsError("BEAMKEEPER_SEGMENT_SIZE_BYTES must be at most half of BEAMKEEPER_COMMIT_SIZE_BYTES, so that a commit holds a segment and its effects");
+    throw new SettingsError(
+      "BEAMKEEPER_SEGMENT_SIZE_BYTES must be at most half of BEAMKEEPER_COMMIT_SIZE_BYTES, so that a commit holds a segment and its effects",
+    );
   }
   return {
     connectString: data.ZOOKEEPER_CONNECT,
@@ -87,6 +94,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     bundleUnits: data.BEAMKEEPER_BUNDLE_UNITS,
     maxInFlight: data.BEAMKEEPER_MAX_IN_FLIGHT,
     idleIntervalMs: data.BEAMKEEPER_IDLE_INTERVAL_MS,
+    lingerMs: data.BEAMKEEPER_LINGER_MS,
     deadlineMarginMs: data.BEAMKEEPER_DEADLINE_MARGIN_MS,
     relayRunMs: data.BEAMKEEPER_RELAY_RUN_MS,
     bundleFunction: data.BEAMKEEPER_BUNDLE_FUNCTION,

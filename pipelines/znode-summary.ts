@@ -32,9 +32,18 @@ export default definePipeline({
       )
       .map(
         (summary, { window }) => {
-          const values = [...summary.seen].sort((a, b) => (a.mzxid < b.mzxid ? -1 : 1)).map(({ value }) => value);
+          const values = [...summary.seen]
+            .sort((a, b) => (a.mzxid < b.mzxid ? -1 : 1))
+            .map(({ value }) => value);
           const { path, missed, atLeast } = summary;
-          return { path, window: windowStart(window.lookup()), values, last: values.at(-1) ?? null, missed, atLeast };
+          return {
+            path,
+            window: windowStart(window.lookup()),
+            values,
+            last: values.at(-1) ?? null,
+            missed,
+            atLeast,
+          };
         },
         { window: beam.windowParam() },
       );

@@ -24,6 +24,7 @@ test("the defaults, where only the ensemble is named", () => {
     bundleUnits: 10_000,
     maxInFlight: 16,
     idleIntervalMs: 1_000,
+    lingerMs: 10,
     deadlineMarginMs: 5_000,
     relayRunMs: 880_000,
     bundleFunction: undefined,
@@ -42,12 +43,13 @@ test("every setting is read from its variable", () => {
     BEAMKEEPER_BUNDLE_UNITS: "7",
     BEAMKEEPER_MAX_IN_FLIGHT: "2",
     BEAMKEEPER_IDLE_INTERVAL_MS: "20",
+    BEAMKEEPER_LINGER_MS: "30",
     BEAMKEEPER_DEADLINE_MARGIN_MS: "400",
     BEAMKEEPER_RELAY_RUN_MS: "5000",
     BEAMKEEPER_BUNDLE_FUNCTION: "bundle",
   });
   expect(Object.values(settings)).toEqual([
-    ...["127.0.0.1:2181", "/a/b", "out", 2_000, 300, 100_000, 50_000, 7, 2, 20, 400, 5_000, "bundle"],
+    ...["127.0.0.1:2181", "/a/b", "out", 2_000, 300, 100_000, 50_000, 7, 2, 20, 30, 400, 5_000, "bundle"],
   ]);
 });
 

@@ -43,7 +43,11 @@ async function readResults(client) {
   for (let from = 0; from < paths.length; from += READS_IN_FLIGHT) {
     const read = async (path) => {
       const [data, stat] = await promised((done) => client.getData(path, done));
-      return { ...JSON.parse(data.toString()), committedMs: Number(stat.ctime.readBigInt64BE()), version: stat.version };
+      return {
+        ...JSON.parse(data.toString()),
+        committedMs: Number(stat.ctime.readBigInt64BE()),
+        version: stat.version,
+      };
     };
     results.push(...(await Promise.all(paths.slice(from, from + READS_IN_FLIGHT).map(read))));
   }
@@ -53,7 +57,9 @@ async function readResults(client) {
 function readFiles() {
   if (!existsSync(options.files)) return { names: [], lines: [] };
   const names = readdirSync(options.files).filter((name) => name.endsWith(".jsonl"));
-  const lines = names.flatMap((name) => readFileSync(join(options.files, name), "utf8").split("\n").filter(Boolean));
+  const lines = names.flatMap((name) =>
+    readFileSync(join(options.files, name), "utf8").split("\n").filter(Boolean),
+  );
   return { names, lines };
 }
 
@@ -63,7 +69,9 @@ function findProblems(log, results, lines) {
   const writesOf = Map.groupBy ? Map.groupBy(log, ({ path }) => path) : group(log, ({ path }) => path);
   const resultsOf = group(results, ({ path }) => path);
   for (const [path, writes] of writesOf) checkPath(path, writes, resultsOf.get(path) ?? [], problems);
-  for (const path of resultsOf.keys()) if (!writesOf.has(path) && path !== ROOT) problems.push(`${path}: a result for a znode that nobody wrote`);
+  for (const path of resultsOf.keys())
+    if (!writesOf.has(path) && path !== ROOT)
+      problems.push(`${path}: a result for a znode that nobody wrote`);
   checkFiles(results, lines, problems);
   return problems;
 }
@@ -86,24 +94,29 @@ function checkPath(path, writes, results, problems) {
   const written = new Set(writes.map(({ value }) => value));
   const valued = delivered.filter((value) => value !== null && value !== "");
   if (new Set(valued).size !== valued.length) problems.push(`${path}: a value was delivered twice`);
-  for (const value of valued) if (!written.has(value)) problems.push(`${path}: "${value}" was never written here`);
+  for (const value of valued)
+    if (!written.has(value)) problems.push(`${path}: "${value}" was never written here`);
   if (results.length === 0) return problems.push(`${path}: nothing of its ${writes.length} writes arrived`);
   if (last.op === "parent") return undefined;
   const final = results.at(-1).last;
-  if (final !== last.value) problems.push(`${path}: the final value is ${last.value}, the last result says ${final}`);
+  if (final !== last.value)
+    problems.push(`${path}: the final value is ${last.value}, the last result says ${final}`);
   const missed = results.reduce((sum, result) => sum + result.missed, 0);
   const values = writes.filter(({ op }) => op !== "delete").length;
   const exact = results.every(({ atLeast }) => !atLeast);
   const counted = valued.length + missed;
   if (exact ? counted !== values : counted > values) {
-    problems.push(`${path}: ${values} values were written, ${valued.length} delivered and ${missed} counted as missed`);
+    problems.push(
+      `${path}: ${values} values were written, ${valued.length} delivered and ${missed} counted as missed`,
+    );
   }
   return undefined;
 }
 
 /** The text files hold the same results as the znodes, each once. */
 function checkFiles(results, lines, problems) {
-  const summary = ({ path, window, values, last, missed, atLeast }) => JSON.stringify({ path, window, values, last, missed, atLeast });
+  const summary = ({ path, window, values, last, missed, atLeast }) =>
+    JSON.stringify({ path, window, values, last, missed, atLeast });
   const fromFiles = new Map();
   for (const line of lines) {
     const text = summary(JSON.parse(line));
@@ -119,14 +132,21 @@ function checkFiles(results, lines, problems) {
 
 /** From the later of the last write of a znode in a window and the window's end to the committed result, in ms. */
 function delays(log, results) {
-  const acknowledged = new Map(log.filter(({ value }) => value !== null).map(({ value, mtimeMs, ackMs }) => [value, mtimeMs ?? ackMs]));
+  const acknowledged = new Map(
+    log.filter(({ value }) => value !== null).map(({ value, mtimeMs, ackMs }) => [value, mtimeMs ?? ackMs]),
+  );
   return results
-    .map(({ window, last, committedMs }) => committedMs - Math.max(Date.parse(window) + WINDOW_MS, acknowledged.get(last) ?? 0))
+    .map(
+      ({ window, last, committedMs }) =>
+        committedMs - Math.max(Date.parse(window) + WINDOW_MS, acknowledged.get(last) ?? 0),
+    )
     .sort((a, b) => a - b);
 }
 
 function quantile(sorted, fraction) {
-  return sorted.length === 0 ? null : sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))];
+  return sorted.length === 0
+    ? null
+    : sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))];
 }
 
 const client = zookeeper.createClient(options.connect);

@@ -60,7 +60,11 @@ async function writeOne() {
   const value = op === "delete" ? null : `value-${++count}`;
   const data = Buffer.from(value ?? "");
   const sentMs = Date.now();
-  const result = await (op === "create" ? create(path, data) : op === "change" ? setData(path, data) : remove(path));
+  const result = await (op === "create"
+    ? create(path, data)
+    : op === "change"
+      ? setData(path, data)
+      : remove(path));
   const mtimeMs = op === "change" ? Number(result.mtime.readBigInt64BE()) : null;
   if (op === "delete") alive.delete(path);
   else alive.set(path, value);
@@ -71,7 +75,9 @@ async function makeParents() {
   for (let group = 0; group < 10; group++) {
     const path = `${root}/group-${group}`;
     await promised((done) => client.mkdirp(path, done));
-    log.write(`${JSON.stringify({ op: "parent", path, value: null, sentMs: Date.now(), ackMs: Date.now(), mtimeMs: null })}\n`);
+    log.write(
+      `${JSON.stringify({ op: "parent", path, value: null, sentMs: Date.now(), ackMs: Date.now(), mtimeMs: null })}\n`,
+    );
   }
 }
 

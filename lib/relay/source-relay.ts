@@ -49,6 +49,8 @@ export interface RelayLimits {
   readonly maxBatchPaths: number;
   /** How often the watermark is published when nothing waits for it, in ms (default 1,000). */
   readonly idleIntervalMs: number;
+  /** The least time between two commits while changes come, in ms (default 10); a full batch does not wait. */
+  readonly lingerMs: number;
 }
 
 /** What a commit of the relay did. */
@@ -146,6 +148,9 @@ export class SourceRelay {
     if (this.walkNeeded) return this.walkOnce(signal);
     if (this.compactionDue()) return this.commit(EMPTY_BATCH, this.snapshotOps());
     const paths = this.dirty.first(this.options.limits.maxBatchPaths);
+    // More events do not wake a relay that lingers; they are what it waits for.
+    const lingerMs = paths.length > 0 ? this.lingerFor(paths.length) : 0;
+    if (lingerMs > 0) return this.options.clock.sleep(lingerMs, signal);
     const waitMs = paths.length > 0 ? 0 : this.heartbeatInMs();
     if (waitMs > 0) return this.sleep(waitMs, signal);
     const batch = await this.collect(paths);
@@ -203,6 +208,14 @@ export class SourceRelay {
         paths: result.unreadable.slice(0, 10),
       });
     }
+  }
+
+  /** How long a batch that is not full waits for more; the first change after a pause does not wait. */
+  private lingerFor(paths: number): number {
+    const { clock, limits } = this.options;
+    if (paths >= limits.maxBatchPaths) return 0;
+    const remainingMs = limits.lingerMs - (clock.now() - this.lastCommitAtMs);
+    return Math.min(limits.lingerMs, Math.max(0, remainingMs));
   }
 
   /** How long until the next empty commit is due; it moves the watermark on. */

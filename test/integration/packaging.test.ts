@@ -105,7 +105,7 @@ test("no role names a wildcard, and each writes its own log only", () => {
 test("the relay is always on: started each minute, two at most, never retried", () => {
   const { Properties } = template.Resources.RelayLambdaEvConf!;
   expect(Properties).toMatchObject({ MaximumEventAgeInSeconds: 60, MaximumRetryAttempts: 0 });
-  expect(functionProperties("Relay")).toMatchObject({ Timeout: 900, ReservedConcurrentExecutions: 2 });
+  expect(functionProperties("Relay")).toMatchObject({ Timeout: 900, ReservedConcurrentExecutions: 1 });
   expect(template.Resources.RelayEventsRuleSchedule1!.Properties.ScheduleExpression).toBe("rate(1 minute)");
 });
 

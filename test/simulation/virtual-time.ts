@@ -42,9 +42,13 @@ export class VirtualTime implements Clock {
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
-      signal?.addEventListener("abort", () => resolve(), { once: true });
-      if (signal?.aborted) resolve();
-      this.after(ms, resolve);
+      const wake = (): void => {
+        signal?.removeEventListener("abort", wake);
+        resolve();
+      };
+      signal?.addEventListener("abort", wake, { once: true });
+      if (signal?.aborted) wake();
+      this.after(ms, wake);
     });
   }
 

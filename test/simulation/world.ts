@@ -203,6 +203,7 @@ class World {
             segmentSizeBytes: 2_048,
             maxBatchPaths: this.time.between(1, 50),
             idleIntervalMs: 200,
+            lingerMs: this.time.between(0, 20),
           },
           maxInFlight: 8,
           maxFailures: Number.POSITIVE_INFINITY,
