@@ -108,7 +108,9 @@ const MAX_FUNCTION_LINES = 70;
 const FORBIDDEN_NAMES = /(^|-)(utils?|helpers?|common|manager|data|info)(-|\.|$)/;
 // In pieces, so that this file does not hold what it looks for.
 const PLACES = new RegExp(
-  ["/ro" + "ot/", "/ho" + "me/", "/wo" + "rk/", "/Us" + "ers/", "C:\\\\", "/var/" + "folders/"].join("|"),
+  ["/ro" + "ot/", "/ho" + "me/", "/wo" + "rk/", "/Us" + "ers/", "C:" + "\\\\", "/var/" + "folders/"].join(
+    "|",
+  ),
 );
 const HOSTS =
   /https?:\/\/(?!registry\.npmjs\.org\/)[a-z0-9.-]*(registry|artifactory|nexus|npm-proxy|proxy)[a-z0-9.-]*\.[a-z]+/i;
