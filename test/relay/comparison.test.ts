@@ -265,7 +265,7 @@ function take(world: World, { kind, path, amount }: Step): void {
 describe("a model of watching, reading and comparing", () => {
   test("uninterrupted: every value is delivered or counted, none twice, and the last one arrives", () => {
     fc.assert(
-      fc.property(fc.array(stepOf([...WRITES, ...RELAY]), { maxLength: 120 }), (steps) => {
+      fc.property(fc.array(stepOf([...WRITES, ...RELAY]), { maxLength: 120, size: "max" }), (steps) => {
         const world = new World();
         for (const step of steps) take(world, step);
         world.settle();
@@ -280,7 +280,7 @@ describe("a model of watching, reading and comparing", () => {
   test("with gaps and walks: the last value arrives, none twice, and counts are lower bounds", () => {
     fc.assert(
       fc.property(
-        fc.array(stepOf([...WRITES, ...WRITES, ...RELAY, "gap", "walk"]), { maxLength: 120 }),
+        fc.array(stepOf([...WRITES, ...WRITES, ...RELAY, "gap", "walk"]), { maxLength: 120, size: "max" }),
         (steps) => {
           const world = new World();
           for (const step of steps) take(world, step);
@@ -297,7 +297,7 @@ describe("a model of watching, reading and comparing", () => {
   test("with gaps, and no znode ever deleted: the counts are exact", () => {
     const kinds = ["create", "set", "set", "set", ...RELAY, "gap", "walk"];
     fc.assert(
-      fc.property(fc.array(stepOf(kinds), { maxLength: 120 }), (steps) => {
+      fc.property(fc.array(stepOf(kinds), { maxLength: 120, size: "max" }), (steps) => {
         const world = new World();
         for (const step of steps.filter(({ kind, amount }) => kind !== "walk" || amount !== 2))
           take(world, step);
@@ -312,7 +312,7 @@ describe("a model of watching, reading and comparing", () => {
   test("with a server that tells no zxids: the last value arrives, none twice, and counts are lower bounds", () => {
     fc.assert(
       fc.property(
-        fc.array(stepOf([...WRITES, ...WRITES, ...RELAY, "gap", "walk"]), { maxLength: 120 }),
+        fc.array(stepOf([...WRITES, ...WRITES, ...RELAY, "gap", "walk"]), { maxLength: 120, size: "max" }),
         (steps) => {
           const world = new World(false);
           for (const step of steps) take(world, step);
