@@ -30,6 +30,18 @@ export {
   type PipelineOptions,
 } from "./beam/pipeline";
 export type { SinkPlace } from "./beam/primitives";
+export {
+  type CalendarOptions,
+  type CustomWindowOptions,
+  calendarDays,
+  calendarMonths,
+  calendarYears,
+  customWindows,
+  fixedWindows,
+  type Interval,
+  sessions,
+  slidingWindows,
+} from "./beam/windows";
 export type { ZnodeChange } from "./checkpoint/znode-change";
 export type { ZnodeSource } from "./checkpoint/znode-source";
 export {

@@ -19,7 +19,7 @@ test("everything that is not supported is reported, all at once, by transform", 
     const side = root.apply(readTest<number>("side"));
     input.map((n, { s }) => n + [...s.lookup()].length, { s: beam.iterableSideInput(side) });
     input.apply(beam.windowInto(beam.sessions(10)));
-    input.apply(beam.withName("slide", beam.windowInto(beam.slidingWindows(10, 5))));
+    input.apply(beam.withName("slide", beam.windowInto(beam.slidingWindows(10, 10))));
     input.apply(beam.windowInto(beam.fixedWindows(0.0001)));
     input.apply(beam.groupBy((n: number) => n));
     const base = runnerApi.WindowingStrategy.create({
@@ -33,8 +33,8 @@ test("everything that is not supported is reported, all at once, by transform", 
   const found = error.problems.map(({ transform, what }) => `${transform}: ${what}`);
   expect(found).toEqual([
     "map: side inputs are not supported",
-    "windowInto: windows of the kind sessions(10) are not supported",
-    "slide: windows of the kind slidingWindows(10, 5) are not supported",
+    "windowInto: sessions with a gap of 10000 ms are not supported",
+    "slide: the SDK's sliding windows with a period that is not shorter than the size are not supported",
     "windowInto-2: fixed windows need a size of at least a millisecond",
     `late: the trigger "always" is not supported`,
     "late: an allowed lateness of 5000 ms is not supported, only 0",

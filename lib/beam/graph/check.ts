@@ -5,6 +5,7 @@ import type { PipelineProblem } from "../errors";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
 import { type Graph, type GraphNode, isShuffle } from "./node";
 import { GraphReader } from "./reader";
+import { describeWindowFn } from "./window-fn";
 
 const GLOBAL_WINDOW_FN: WindowFn = { kind: "global" };
 
@@ -35,8 +36,8 @@ function settleWindowing(
 ): void {
   const inputs = node.inputs.map((id) => windowing.get(id) ?? GLOBAL_WINDOW_FN);
   const first = inputs[0] ?? GLOBAL_WINDOW_FN;
-  if (inputs.some((other) => describe(other) !== describe(first))) {
-    const kinds = [...new Set(inputs.map(describe))].join(", ");
+  if (inputs.some((other) => describeWindowFn(other) !== describeWindowFn(first))) {
+    const kinds = [...new Set(inputs.map(describeWindowFn))].join(", ");
     const remedy = "Apply the same windowInto to each of them.";
     problems.push({ transform: node.name, what: `its inputs differ in windowing (${kinds})`, remedy });
   }
@@ -71,10 +72,4 @@ function checkParams({ name, work }: GraphNode, problems: PipelineProblem[]): vo
     const what = `its context parameter "${key}" of the kind "${param.parDoParamName}" is not supported`;
     problems.push({ transform: name, what, remedy: "Use window, timestamp, pane info or a metric." });
   }
-}
-
-function describe(windowFn: WindowFn): string {
-  if (windowFn.kind === "global") return "global windows";
-  const offset = windowFn.offsetMs === 0 ? "" : ` offset by ${windowFn.offsetMs} ms`;
-  return `fixed windows of ${windowFn.sizeMs} ms${offset}`;
 }

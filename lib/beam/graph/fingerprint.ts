@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
 import { canonicalBytes } from "../coders/value-coder";
+import type { WindowFn } from "../engine/windows";
 import type { FusedStage } from "./fusion";
 import type { Graph, Work } from "./node";
+import { windowFnSettings } from "./window-fn";
 
 /**
  * SHA-256 (hex) of what two builds must agree on to exchange elements and state: transforms and their order, how
@@ -18,11 +20,19 @@ export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string
       name: node.name,
       work: describe(node.work),
       inputs: node.inputs.map((input) => place.get(input)),
-      outputs: Object.entries(node.outputs).map(([tag, id]) => [tag, place.get(id), graph.windowing.get(id)]),
+      outputs: Object.entries(node.outputs).map(([tag, id]) => [
+        tag,
+        place.get(id),
+        settings(graph.windowing.get(id)),
+      ]),
     })),
     stages: stages.map((stage) => [stage.id, stage.nodes.map((node) => node.name)]),
   };
   return createHash("sha256").update(canonicalBytes(description)).digest("hex");
+}
+
+function settings(windowFn: WindowFn | undefined): unknown {
+  return windowFn === undefined ? undefined : windowFnSettings(windowFn);
 }
 
 function describe(work: Work): unknown {
@@ -32,7 +42,7 @@ function describe(work: Work): unknown {
     case "write":
       return { kind: work.kind, sink: work.spec.sink, config: work.spec.config };
     case "windowInto":
-      return { kind: work.kind, windowFn: work.windowFn };
+      return { kind: work.kind, windowFn: windowFnSettings(work.windowFn) };
     case "split":
       return { kind: work.kind, tags: [...work.options.knownTags] };
     default:

@@ -1,11 +1,12 @@
 import type { WindowFn as SdkWindowFn, Window } from "apache-beam";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
+import { isMerging } from "../engine/windows";
 import type { PipelineProblem } from "../errors";
 import { READ_URN, type SinkSpec, type SourceSpec, WRITE_URN } from "../primitives";
 import { ElementwiseFn } from "../sdk/patches";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
 import type { Graph, GraphNode, SplitOptions, UserCombineFn, UserDoFn, Work } from "./node";
-import { toWindowFn } from "./window-fn";
+import { describeWindowFn, toWindowFn } from "./window-fn";
 import { strategyProblems } from "./windowing-strategy";
 
 const IMPULSE_URN = "beam:transform:impulse:v1";
@@ -137,8 +138,15 @@ export class GraphReader {
       this.problem(name, what, "Use windowInto(windowFn) without a strategy of its own.");
     }
     const windowFn = toWindowFn(sdk);
-    if (typeof windowFn !== "string") return { kind: "windowInto", windowFn };
-    return this.problem(name, windowFn, "Use fixedWindows(seconds) or globalWindows().");
+    if (typeof windowFn === "string") {
+      return this.problem(name, windowFn, "Use the window functions that Beamkeeper exports.");
+    }
+    if (!isMerging(windowFn)) return { kind: "windowInto", windowFn };
+    return this.problem(
+      name,
+      `${describeWindowFn(windowFn)} are not supported`,
+      "Use windows that do not merge.",
+    );
   }
 
   private object<T>(payload: Uint8Array): T {

@@ -83,7 +83,7 @@ class Wiring {
       case "assignTimestamps":
         return assignTimestampsOperator(work.fn, code, this.next(node));
       case "windowInto":
-        return windowIntoOperator(work.windowFn, this.next(node));
+        return windowIntoOperator(work.windowFn, code, this.next(node));
       case "write":
         return sinkOperator(work.spec, code, this.outputs);
       default:

@@ -1,16 +1,24 @@
 import { clampTimestamp } from "../engine/time";
-import { assigner, type WindowFn } from "../engine/windows";
+import { assigner, type Window, type WindowFn } from "../engine/windows";
 import { SdkLong } from "../graph/window-fn";
 import type { Operator } from "./elementwise";
 import type { Receiver } from "./receiver";
 import { elementText, type UserCode } from "./user-code";
 import { toMillis } from "./windowed-value";
 
-export function windowIntoOperator(windowFn: WindowFn, next: Receiver): Operator {
+/** An element that is in several windows goes on once for each. */
+export function windowIntoOperator(windowFn: WindowFn, code: UserCode, next: Receiver): Operator {
   const assign = assigner(windowFn);
   return {
-    receive(value, timestampMs, _window, pane) {
-      next(value, timestampMs, assign(timestampMs), pane);
+    receive(value, timestampMs, window, pane) {
+      let assigned: Window | readonly Window[];
+      try {
+        assigned = assign(timestampMs, value, window);
+      } catch (error) {
+        throw code.failure(error, value);
+      }
+      if ("kind" in assigned) next(value, timestampMs, assigned, pane);
+      else for (const each of assigned) next(value, timestampMs, each, pane);
     },
   };
 }

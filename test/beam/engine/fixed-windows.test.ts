@@ -57,7 +57,7 @@ test("every timestamp lies in its window, and windows do not overlap", () => {
       (a, b, size, offset) => {
         const assign = assigner({ kind: "fixed", sizeMs: size, offsetMs: offset % size });
         for (const time of [a, b]) {
-          const window = assign(time) as { startMs: number; endMs: number };
+          const window = assign(time, undefined, GLOBAL_WINDOW) as { startMs: number; endMs: number };
           expect(window.startMs <= time && time < window.endMs).toBe(true);
           expect(window.endMs - window.startMs).toBe(size);
           expect((window.startMs - offset) % size === 0).toBe(true);
