@@ -1,32 +1,35 @@
 import type {
-  Acl,
+  CallOptions,
   ConnectionState,
-  CreateMode,
-  MultiResult,
-  Op,
-  Stat,
   Watch,
+  WatchIterator,
+  WatchKind,
   WatchListener,
   ZooKeeperClient,
 } from "./api";
-import { checkOps } from "./multi";
-import { type Clock, resolveOptions, type ZooKeeperOptions } from "./options";
+import { limitCall } from "./call-limits";
+import { type Call, Operations } from "./operations";
+import { type Authentication, type Clock, resolveOptions, type ZooKeeperOptions } from "./options";
 import { checkPath, withChroot } from "./paths";
-import { CREATE_FLAGS, OPEN_ACL, OpCode, WATCH_MODES } from "./records";
-import { Request, type RequestArguments } from "./request";
+import { OpCode, WATCH_MODES } from "./records";
+import { Request } from "./request";
 import { SessionDriver } from "./session-driver";
-import type { WatchMode } from "./watches";
-
-const ANY_VERSION = -1;
-const NO_DATA = new Uint8Array(0);
+import type { SessionTicket } from "./session-ticket";
+import { BufferedWatch, DEFAULT_MAX_BUFFERED } from "./watch-iterator";
+import type { OneShotKind, WatchMode } from "./watches";
 
 /** Opens a session. Rejects with `NotConnectedError` after `connectTimeoutMs`, and then leaves nothing behind. */
 export function connect(options: ZooKeeperOptions): Promise<ZooKeeper> {
   return ZooKeeper.connect(options);
 }
 
+export interface WatchOptions extends CallOptions {
+  /** Notifications kept for a consumer that is behind; more become one `gap` (default: 10,000). */
+  readonly maxBuffered?: number;
+}
+
 /** A session with an ensemble, see {@link ZooKeeperClient}. It goes on over reconnects and session expiry until `close`. */
-export class ZooKeeper implements ZooKeeperClient {
+export class ZooKeeper extends Operations implements ZooKeeperClient {
   readonly #driver: SessionDriver;
   readonly #chroot: string;
   readonly #connectTimeoutMs: number;
@@ -34,6 +37,7 @@ export class ZooKeeper implements ZooKeeperClient {
   readonly #stateListeners = new Set<(state: ConnectionState) => void>();
 
   private constructor(options: ZooKeeperOptions) {
+    super();
     const resolved = resolveOptions(options);
     this.#connectTimeoutMs = resolved.connectTimeoutMs;
     this.#clock = resolved.clock;
@@ -61,60 +65,54 @@ export class ZooKeeper implements ZooKeeperClient {
     return this.#driver.lastZxid;
   }
 
-  create(
-    path: string,
-    data: Uint8Array = NO_DATA,
-    options: { mode?: CreateMode; acl?: readonly Acl[] } = {},
-  ): Promise<{ path: string; stat: Stat }> {
-    const mode = options.mode ?? "persistent";
-    const number = CREATE_FLAGS[mode];
-    return this.#request(
-      OpCode.create2,
-      path,
-      { data, number, acl: options.acl ?? OPEN_ACL },
-      mode.endsWith("sequential"),
-    );
+  /** host:port of the server in use, as the connect string names it; undefined while not connected. */
+  get server(): string | undefined {
+    return this.#driver.server;
   }
 
-  delete(path: string, version: number = ANY_VERSION): Promise<void> {
-    return this.#request(OpCode.delete, path, { number: version });
+  /**
+   * The server in use has lost its quorum: reads show the past, writes reject with `NotReadOnlyError`. Only with
+   * `canBeReadOnly`. The client looks for a server that takes writes, and goes there with its session.
+   */
+  get isReadOnly(): boolean {
+    return this.#driver.isReadOnly;
   }
 
-  exists(path: string): Promise<Stat | null> {
-    return this.#request(OpCode.exists, path, {});
+  /** The session in use is the one that was handed over, and not a new one because that had expired. */
+  get isResumed(): boolean {
+    return this.#driver.isResumed;
   }
 
-  getData(path: string): Promise<{ data: Buffer; stat: Stat; zxid: bigint }> {
-    return this.#request(OpCode.getData, path, {});
-  }
-
-  setData(path: string, data: Uint8Array, version: number = ANY_VERSION): Promise<Stat> {
-    return this.#request(OpCode.setData, path, { data, number: version });
-  }
-
-  getChildren(path: string): Promise<{ children: string[]; stat: Stat }> {
-    return this.#request(OpCode.getChildren2, path, {});
-  }
-
-  sync(path: string): Promise<void> {
-    return this.#request(OpCode.sync, path, {});
-  }
-
-  multi(ops: readonly Op[]): Promise<MultiResult> {
-    return new Promise((resolve, reject) => {
-      checkOps(ops);
-      this.#driver.submit(new Request(OpCode.multi, this.#chroot, { ops }, resolve, reject));
-    });
-  }
-
-  addWatch(path: string, mode: WatchMode, listener: WatchListener): Promise<Watch> {
+  addWatch(path: string, mode: WatchMode, listener: WatchListener, options?: CallOptions): Promise<Watch> {
     return new Promise((resolve, reject) => {
       checkPath(path);
       const serverPath = withChroot(this.#chroot, path);
       // Registered while the reply is read, so the event in the very next frame finds its listener.
       const onArmed = () => resolve({ remove: this.#driver.watches.add(serverPath, mode, listener) });
       const args = { path: serverPath, number: WATCH_MODES[mode] };
-      this.#driver.submit(new Request(OpCode.addWatch, this.#chroot, args, onArmed, reject));
+      this.#submit(new Request(OpCode.addWatch, this.#chroot, args, onArmed, reject), options);
+    });
+  }
+
+  /** addWatch, to be iterated over. The watch is armed when this resolves: read after it, and nothing is missed. */
+  async watch(path: string, mode: WatchMode, options: WatchOptions = {}): Promise<WatchIterator> {
+    const buffered = new BufferedWatch(options.maxBuffered ?? DEFAULT_MAX_BUFFERED);
+    return buffered.attach(await this.addWatch(path, mode, buffered.listener, options));
+  }
+
+  /**
+   * auth (opcode 100): adds an identity to this connection and all later ones. Rejects with `AuthFailedError` where
+   * the server refuses it; the server then hangs up, and the client goes on without it.
+   */
+  addAuth(authentication: Authentication, options?: CallOptions): Promise<void> {
+    const { scheme, auth } = authentication;
+    return new Promise((resolve, reject) => {
+      const onDone = () => {
+        this.#driver.keepAuthentication(authentication);
+        resolve();
+      };
+      const args = { scheme, data: Buffer.from(auth as string) };
+      this.#submit(new Request(OpCode.auth, this.#chroot, args, onDone, reject), options);
     });
   }
 
@@ -147,17 +145,48 @@ export class ZooKeeper implements ZooKeeperClient {
     return this.#driver.close();
   }
 
+  /**
+   * Closes the client and leaves its session, ephemerals included, to another process: `connect({ session })` there,
+   * within the session's timeout. Watches do not move with it. Rejects with `NotConnectedError` where there is no session.
+   */
+  handOver(): Promise<SessionTicket> {
+    return this.#driver.handOver();
+  }
+
   /** Explicit resource management: `await using client = await connect(...)`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  #request<T>(opcode: number, path: string, args: RequestArguments, isSequential = false): Promise<T> {
+  protected call<T>({ opcode, path, args, options, isAbsolute, onReply }: Call): Promise<T> {
     return new Promise((resolve, reject) => {
-      checkPath(path, isSequential);
-      const all = { ...args, path: withChroot(this.#chroot, path) };
-      this.#driver.submit(new Request(opcode, this.#chroot, all, resolve, reject));
+      const chroot = isAbsolute ? "" : this.#chroot;
+      const all = path === undefined ? args : { ...args, path: withChroot(chroot, path) };
+      const onResult =
+        onReply === undefined
+          ? resolve
+          : (value: never) => {
+              onReply(value);
+              resolve(value);
+            };
+      this.#submit(new Request(opcode, chroot, all, onResult, reject), options);
     });
+  }
+
+  protected watchOnce(kind: OneShotKind, path: string, listener: WatchListener): void {
+    this.#driver.watches.addOnce(withChroot(this.#chroot, path), kind, listener);
+  }
+
+  protected forgetWatches(path: string, kind: WatchKind): void {
+    this.#driver.watches.remove(withChroot(this.#chroot, path), kind);
+  }
+
+  #submit(request: Request, options: CallOptions | undefined): void {
+    if (options?.signal !== undefined || options?.timeoutMs !== undefined) {
+      limitCall(request, options, this.#clock);
+      if (request.isOver) return;
+    }
+    this.#driver.submit(request);
   }
 
   #announce(state: ConnectionState): void {

@@ -1,9 +1,28 @@
 /** The only file with sockets: one connection to one server, from frames to bytes and back. */
-import { connect, type Socket } from "node:net";
+import { connect, type LookupFunction, type Socket } from "node:net";
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { Deframer, type FrameListener } from "./codec/framing";
 import type { ServerAddress } from "./connect-string";
+import type { Clock } from "./options";
 
 const READ_BUFFER_BYTES = 64 * 1024;
+const LONGEST_ANSWER_BYTES = 64 * 1024;
+
+/** As node:tls has them; nothing is sent before the server's certificate is verified. */
+export type TlsOptions = Pick<
+  ConnectionOptions,
+  "ca" | "cert" | "key" | "passphrase" | "pfx" | "servername" | "minVersion" | "rejectUnauthorized"
+>;
+
+/** How a server is reached, the same for every one of them. */
+export interface Transport {
+  readonly tls: TlsOptions | undefined;
+  /** Asked anew for every connection, so a server may move to another address. */
+  readonly lookup: LookupFunction;
+  /** For one address of a name with several, in milliseconds; then the next is tried. */
+  readonly addressTimeoutMs: number;
+  readonly clock: Clock;
+}
 
 export interface ConnectionListener {
   opened(): void;
@@ -12,6 +31,25 @@ export interface ConnectionListener {
   readonly frame: FrameListener;
   /** The connection broke: by the other side, by the network, or because a frame was malformed. Called once. */
   lost(reason: string): void;
+}
+
+/** Reads into one buffer spare an allocation for each; what outlives a read is copied. */
+interface Reading {
+  readonly buffer: Uint8Array;
+  readonly callback: (size: number, buffer: Uint8Array) => boolean;
+}
+
+function open(server: ServerAddress, { tls, lookup, addressTimeoutMs }: Transport, onread?: Reading): Socket {
+  const target = {
+    host: server.host,
+    port: server.port,
+    lookup,
+    autoSelectFamily: true,
+    autoSelectFamilyAttemptTimeout: addressTimeoutMs,
+  };
+  if (!tls) return connect({ ...target, noDelay: true, onread });
+  const socket = connectTls({ ...target, ...tls, onread } as ConnectionOptions);
+  return socket.setNoDelay(true);
 }
 
 export class Connection {
@@ -23,19 +61,18 @@ export class Connection {
 
   constructor(
     server: ServerAddress,
+    transport: Transport,
     private readonly listener: ConnectionListener,
   ) {
     this.#deframer = new Deframer((buffer, offset, end) => {
       if (!this.#isOver) listener.frame(buffer, offset, end);
     });
-    this.#socket = connect({
-      host: server.host,
-      port: server.port,
-      noDelay: true,
-      // One buffer for all reads spares an allocation for each; what outlives a read is copied.
-      onread: { buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES), callback: this.#onRead },
-    });
-    this.#socket.on("connect", () => this.#isOver || listener.opened());
+    const buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
+    this.#socket = open(server, transport, { buffer, callback: this.#onRead });
+    this.#socket.on(
+      transport.tls ? "secureConnect" : "connect",
+      () => void (this.#isOver || listener.opened()),
+    );
     this.#socket.on("error", (error: NodeJS.ErrnoException) => {
       this.#lastError = error.code ?? error.message;
     });
@@ -71,4 +108,28 @@ export class Connection {
     this.destroy();
     this.listener.lost(reason);
   }
+}
+
+/** A four-letter-word command over a connection of its own; undefined when there is no answer in time. */
+export function ask(
+  server: ServerAddress,
+  transport: Transport,
+  word: "isro" | "srvr",
+  timeoutMs: number,
+): Promise<string | undefined> {
+  return new Promise((done) => {
+    let answer = "";
+    const socket = open(server, transport);
+    const timer = transport.clock.setTimeout(() => socket.destroy(), timeoutMs);
+    socket.on(transport.tls ? "secureConnect" : "connect", () => socket.write(word));
+    socket.on("data", (chunk) => {
+      answer += chunk.toString("latin1");
+      if (answer.length > LONGEST_ANSWER_BYTES) socket.destroy();
+    });
+    socket.on("error", () => undefined);
+    socket.on("close", () => {
+      transport.clock.clearTimeout(timer);
+      done(answer === "" ? undefined : answer);
+    });
+  });
 }

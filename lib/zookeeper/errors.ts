@@ -66,6 +66,26 @@ export class NotConnectedError extends ZooKeeperError {
 export class ClosedError extends ZooKeeperError {
   override readonly name = "ClosedError";
 }
+/** The call's signal was aborted; `cause` is its reason. Ambiguous for a write that had been sent. */
+export class AbortError extends ZooKeeperError {
+  override readonly name = "AbortError";
+}
+/** The call's `timeoutMs` passed. Ambiguous for a write that had been sent. */
+export class OperationTimeoutError extends ZooKeeperError {
+  override readonly name = "OperationTimeoutError";
+}
+/** More bytes wait to be sent than `maxQueuedBytes`; the request was never sent. Wait for earlier calls first. */
+export class QueueFullError extends ZooKeeperError {
+  override readonly name = "QueueFullError";
+}
+/** -121: there is no such watch to remove. */
+export class NoWatcherError extends ZooKeeperError {
+  override readonly name = "NoWatcherError";
+}
+/** -119: the server in use has no quorum and takes reads only. */
+export class NotReadOnlyError extends ZooKeeperError {
+  override readonly name = "NotReadOnlyError";
+}
 /** A path, connect string, option or request that cannot be valid; nothing was sent. */
 export class InvalidArgumentError extends ZooKeeperError {
   override readonly name = "InvalidArgumentError";

@@ -1,5 +1,9 @@
 export * from "./api";
-export { connect, ZooKeeper } from "./client";
+export { connect, type WatchOptions, ZooKeeper } from "./client";
+export type { TlsOptions } from "./connection";
 export * from "./errors";
+export type { ProtectedCreateOptions } from "./operations";
 export type { Authentication, Clock, ZooKeeperOptions } from "./options";
 export { checkPath } from "./paths";
+export type { Sasl } from "./sasl";
+export { SessionTicket } from "./session-ticket";

@@ -5,6 +5,9 @@ import { InvalidArgumentError, MultiError } from "./errors";
 import { checkPath, withChroot, withoutChroot } from "./paths";
 import {
   CREATE_FLAGS,
+  checkTtl,
+  createOpcode,
+  isSequential,
   OPEN_ACL,
   OpCode,
   readCreate2Response,
@@ -14,13 +17,13 @@ import {
   writeCreateRequest,
   writeMultiHeader,
   writeSetDataRequest,
+  writeTtl,
   writeVersionedPathRequest,
 } from "./records";
 
 const ANY_VERSION = -1;
 const NO_DATA = new Uint8Array(0);
 const OP_CODES = {
-  create: OpCode.create2,
   delete: OpCode.delete,
   setData: OpCode.setData,
   check: OpCode.check,
@@ -29,14 +32,15 @@ const OP_CODES = {
 /** Rejects operations that the server would reject, naming the place of the first one. */
 export function checkOps(ops: readonly Op[]): void {
   ops.forEach((op, index) => {
-    if (!(op.type in OP_CODES)) {
+    if (op.type !== "create" && !(op.type in OP_CODES)) {
       throw new InvalidArgumentError(
-        `Operation ${index} of the multi has the unknown type ${op.type}.`,
+        `Operation ${index} of the multi has the unknown type ${(op as Op).type}.`,
         "terminal",
       );
     }
     try {
-      checkPath(op.path, op.type === "create" && op.mode?.endsWith("sequential"));
+      checkPath(op.path, op.type === "create" && isSequential(op.mode));
+      if (op.type === "create") checkTtl(op.mode, op.ttlMs);
     } catch (error) {
       throw new InvalidArgumentError(
         `Operation ${index} of the multi: ${(error as Error).message}`,
@@ -51,7 +55,8 @@ export function checkOps(ops: readonly Op[]): void {
 /** MultiTransactionRecord = (MultiHeader, request)*, MultiHeader{type -1, done} */
 export function writeMulti(writer: JuteWriter, chroot: string, ops: readonly Op[]): void {
   for (const op of ops) {
-    writeMultiHeader(writer, OP_CODES[op.type], false);
+    const opcode = op.type === "create" ? createOpcode(op.mode ?? "persistent") : OP_CODES[op.type];
+    writeMultiHeader(writer, opcode, false);
     writeOp(writer, withChroot(chroot, op.path), op);
   }
   writeMultiHeader(writer, OpCode.error, true);
@@ -62,6 +67,7 @@ function writeOp(writer: JuteWriter, path: string, op: Op): void {
     case "create": {
       const flags = CREATE_FLAGS[op.mode ?? "persistent"];
       writeCreateRequest(writer, path, op.data ?? NO_DATA, op.acl ?? OPEN_ACL, flags);
+      if (op.ttlMs !== undefined) writeTtl(writer, op.ttlMs);
       break;
     }
     case "setData":
@@ -115,7 +121,9 @@ function readResult(reader: JuteReader, type: number, chroot: string): OpResult 
     // What 3.8 answers to a create2 inside a multi.
     case OpCode.create:
       return { type: "create", path: withoutChroot(chroot, reader.ustring()), stat: undefined };
-    case OpCode.create2: {
+    case OpCode.create2:
+    case OpCode.createContainer:
+    case OpCode.createTtl: {
       const { path, stat } = readCreate2Response(reader);
       return { type: "create", path: withoutChroot(chroot, path), stat };
     }

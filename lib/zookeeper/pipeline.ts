@@ -1,5 +1,5 @@
 import { type JuteReader, JuteWriter, MalformedFrameError } from "./codec/jute";
-import { ConnectionLossError, InvalidArgumentError, type ZooKeeperError } from "./errors";
+import { ConnectionLossError, InvalidArgumentError, QueueFullError, type ZooKeeperError } from "./errors";
 import { Fifo } from "./fifo";
 import { OpCode, writeRequestHeader, Xid } from "./records";
 import type { Request } from "./request";
@@ -10,6 +10,10 @@ const MAX_XID = 2 ** 31 - 1;
 export interface PipelineOptions {
   /** Requests that may be unanswered at a time; more wait. */
   readonly maxInFlight: number;
+  /** Bytes of requests that may be unanswered at a time; more wait. One request always goes. */
+  readonly maxInFlightBytes: number;
+  /** Bytes that may wait; what would be more is rejected. */
+  readonly maxQueuedBytes: number;
   /** The greatest request that the server accepts. */
   readonly maxRequestBytes: number;
   /** Sends bytes; true when they were copied, so that their buffer may be used again. */
@@ -25,7 +29,11 @@ export interface PipelineOptions {
 export class Pipeline {
   readonly #queue = new Fifo<Request>();
   readonly #inFlight = new Fifo<Request>();
+  /** Authentication is answered past the order, when it arrives, so it has an order of its own. */
+  readonly #authentications = new Fifo<Request>();
   readonly #writer = new JuteWriter();
+  #inFlightBytes = 0;
+  #queuedBytes = 0;
   #nextXid: number;
   #isOpen = false;
   #isFlushScheduled = false;
@@ -45,11 +53,8 @@ export class Pipeline {
 
   /** Sends a request now or when its turn comes. */
   submit(request: Request): void {
-    if (this.#isOpen && this.#queue.size === 0 && this.#inFlight.size < this.options.maxInFlight) {
-      this.#transmit(request, this.#takeXid());
-    } else {
-      this.#queue.push(request);
-    }
+    if (this.#queue.size === 0 && this.#hasRoom()) this.#send(request);
+    else this.#enqueue(request);
   }
 
   /** Lets queued requests through. */
@@ -80,7 +85,8 @@ export class Pipeline {
 
   /** Gives the reply, whose header was read, to the oldest request in flight. */
   settle(xid: number, zxid: bigint, code: number, reader: JuteReader): void {
-    const request = this.#inFlight.shift();
+    const isAuthentication = xid === Xid.auth;
+    const request = isAuthentication ? this.#authentications.shift() : this.#inFlight.shift();
     if (!request || request.xid !== xid) {
       const expected = request ? `xid ${request.xid}` : "no reply";
       if (request) this.#rejectUnreadable(request);
@@ -88,6 +94,7 @@ export class Pipeline {
         `The server's replies are out of order: xid ${xid} came, ${expected} was due.`,
       );
     }
+    if (!isAuthentication) this.#inFlightBytes -= request.bytes;
     try {
       request.settle(code, zxid, reader);
     } catch (error) {
@@ -102,11 +109,14 @@ export class Pipeline {
     this.#isOpen = false;
     // Bytes of the old connection that were not sent yet must not reach the new one.
     this.#writer.take();
+    this.#inFlightBytes = 0;
+    for (const request of this.#authentications.drain()) request.reject(errorOf(request));
     for (const request of this.#inFlight.drain()) request.reject(errorOf(request));
   }
 
   /** Rejects everything that waits. */
   failQueued(errorOf: (request: Request) => ZooKeeperError): void {
+    this.#queuedBytes = 0;
     for (const request of this.#queue.drain()) request.reject(errorOf(request));
   }
 
@@ -114,8 +124,7 @@ export class Pipeline {
   failWaitingSince(sinceMs: number, errorOf: (request: Request) => ZooKeeperError): void {
     for (let oldest = this.#queue.peek(); oldest; oldest = this.#queue.peek()) {
       if (oldest.waitingSinceMs > sinceMs) return;
-      this.#queue.shift();
-      oldest.reject(errorOf(oldest));
+      this.#dequeue().reject(errorOf(oldest));
     }
   }
 
@@ -126,9 +135,48 @@ export class Pipeline {
   }
 
   #pump(): void {
-    while (this.#isOpen && this.#queue.size > 0 && this.#inFlight.size < this.options.maxInFlight) {
-      this.#transmit(this.#queue.shift()!, this.#takeXid());
+    while (this.#queue.size > 0 && this.#hasRoom()) {
+      const request = this.#dequeue();
+      if (!request.isOver) this.#send(request);
     }
+  }
+
+  #hasRoom(): boolean {
+    return (
+      this.#isOpen &&
+      this.#inFlight.size < this.options.maxInFlight &&
+      this.#inFlightBytes < this.options.maxInFlightBytes
+    );
+  }
+
+  #enqueue(request: Request): void {
+    const bytes = this.#queuedBytes + request.weight;
+    if (bytes > this.options.maxQueuedBytes && this.#queue.size > 0) {
+      request.reject(this.#queueFull(request));
+      return;
+    }
+    this.#queuedBytes = bytes;
+    this.#queue.push(request);
+  }
+
+  #dequeue(): Request {
+    const request = this.#queue.shift()!;
+    this.#queuedBytes -= request.weight;
+    return request;
+  }
+
+  #queueFull(request: Request): QueueFullError {
+    return new QueueFullError(
+      `${request.description}: ${this.#queuedBytes} bytes wait to be sent, and maxQueuedBytes is ` +
+        `${this.options.maxQueuedBytes}. Wait for earlier calls before making more.`,
+      "retryable",
+      undefined,
+      request.path,
+    );
+  }
+
+  #send(request: Request): void {
+    this.#transmit(request, request.opcode === OpCode.auth ? Xid.auth : this.#takeXid());
   }
 
   #transmit(request: Request, xid: number): void {
@@ -136,18 +184,25 @@ export class Pipeline {
     try {
       writeRequestHeader(this.#writer, xid, request.opcode);
       request.write(this.#writer);
-      this.#checkSize(this.#writer.endFrame(frame), request);
+      request.bytes = this.#writer.endFrame(frame);
+      this.#checkSize(request);
     } catch (error) {
       this.#writer.rewind(frame);
       request.reject(error as ZooKeeperError);
       return;
     }
     request.xid = xid;
-    this.#inFlight.push(request);
+    if (xid === Xid.auth) {
+      this.#authentications.push(request);
+    } else {
+      this.#inFlight.push(request);
+      this.#inFlightBytes += request.bytes;
+    }
     this.#scheduleFlush();
   }
 
-  #checkSize(bytes: number, request: Request): void {
+  #checkSize(request: Request): void {
+    const { bytes } = request;
     if (bytes <= this.options.maxRequestBytes) return;
     throw new InvalidArgumentError(
       `The ${request.name} has ${bytes} bytes, and the server accepts ${this.options.maxRequestBytes} ` +

@@ -2,9 +2,10 @@
  * The wire records, in the order of zookeeper.jute, each headed by its grammar. Requests have a writer, replies
  * a reader.
  */
-import type { Acl, CreateMode, Stat, WatchedEventType } from "./api";
+import type { Acl, CreateMode, Reconfiguration, Stat, WatchedEventType, WatchKind } from "./api";
 import type { JuteReader, JuteWriter } from "./codec/jute";
 import { MalformedFrameError } from "./codec/jute";
+import { InvalidArgumentError } from "./errors";
 
 /** ZooDefs.OpCode */
 export const OpCode = {
@@ -14,15 +15,28 @@ export const OpCode = {
   exists: 3,
   getData: 4,
   setData: 5,
+  getAcl: 6,
+  setAcl: 7,
+  getChildren: 8,
   sync: 9,
   ping: 11,
   getChildren2: 12,
   check: 13,
   multi: 14,
   create2: 15,
+  reconfig: 16,
+  checkWatches: 17,
+  removeWatches: 18,
+  createContainer: 19,
+  createTtl: 21,
+  multiRead: 22,
   auth: 100,
+  sasl: 102,
+  getEphemerals: 103,
+  getAllChildrenNumber: 104,
   setWatches2: 105,
   addWatch: 106,
+  whoAmI: 107,
   closeSession: -11,
 } as const;
 
@@ -35,10 +49,46 @@ export const CREATE_FLAGS: Readonly<Record<CreateMode, number>> = {
   ephemeral: 1,
   "persistent-sequential": 2,
   "ephemeral-sequential": 3,
+  container: 4,
+  "persistent-ttl": 5,
+  "persistent-sequential-ttl": 6,
 };
+
+/** The opcode that creates a znode of this mode, alone and inside a multi. */
+export function createOpcode(mode: CreateMode): number {
+  if (mode === "container") return OpCode.createContainer;
+  return mode.endsWith("ttl") ? OpCode.createTtl : OpCode.create2;
+}
+
+/** The greatest that EphemeralType.TTL can hold: five bytes. */
+const MAX_TTL_MS = 2 ** 40 - 1;
+
+/** Rejects a time to live that is missing, or that the mode has no use for. */
+export function checkTtl(mode: CreateMode | undefined, ttlMs: number | undefined): void {
+  const needsTtl = mode?.endsWith("ttl") ?? false;
+  if (!needsTtl && ttlMs === undefined) return;
+  if (needsTtl && Number.isInteger(ttlMs) && ttlMs! > 0 && ttlMs! <= MAX_TTL_MS) return;
+  const reason = needsTtl
+    ? `needs a ttlMs from 1 to ${MAX_TTL_MS}, and it is ${ttlMs}`
+    : "has no time to live: choose persistent-ttl, or leave ttlMs away";
+  throw new InvalidArgumentError(`The mode ${mode ?? "persistent"} ${reason}.`, "terminal");
+}
+
+export function isSequential(mode: CreateMode | undefined): boolean {
+  return mode?.includes("sequential") ?? false;
+}
 
 /** AddWatchMode */
 export const WATCH_MODES = { persistent: 0, persistentRecursive: 1 } as const;
+
+/** Watcher.WatcherType */
+export const WATCHER_TYPES: Readonly<Record<WatchKind, number>> = {
+  children: 1,
+  data: 2,
+  any: 3,
+  persistent: 4,
+  persistentRecursive: 5,
+};
 
 /** Everyone may do everything: ZooDefs.Ids.OPEN_ACL_UNSAFE. */
 export const OPEN_ACL: readonly Acl[] = [{ perms: 31, scheme: "world", id: "anyone" }];
@@ -54,6 +104,17 @@ export function writeAcl(writer: JuteWriter, acl: readonly Acl[]): void {
     writer.ustring(entry.scheme);
     writer.ustring(entry.id);
   }
+}
+
+const MIN_ACL_BYTES = 12;
+
+export function readAcl(reader: JuteReader): Acl[] {
+  const count = reader.count(MIN_ACL_BYTES);
+  const acl: Acl[] = [];
+  for (let index = 0; index < count; index += 1) {
+    acl.push({ perms: reader.int(), scheme: reader.ustring(), id: reader.ustring() });
+  }
+  return acl;
 }
 
 /**
@@ -81,6 +142,8 @@ export interface ConnectRequest {
   readonly sessionTimeoutMs: number;
   readonly sessionId: bigint;
   readonly password: Uint8Array;
+  /** A server without a quorum will do. */
+  readonly canBeReadOnly?: boolean;
 }
 
 const PROTOCOL_VERSION = 0;
@@ -92,7 +155,7 @@ export function writeConnectRequest(writer: JuteWriter, request: ConnectRequest)
   writer.int(request.sessionTimeoutMs);
   writer.long(request.sessionId);
   writer.buffer(request.password);
-  writer.boolean(false);
+  writer.boolean(request.canBeReadOnly ?? false);
 }
 
 export interface ConnectResponse {
@@ -100,12 +163,15 @@ export interface ConnectResponse {
   readonly sessionTimeoutMs: number;
   readonly sessionId: bigint;
   readonly password: Buffer;
+  /** The server has no quorum and takes reads only. */
+  readonly isReadOnly: boolean;
 }
 
 /** ConnectResponse = int protocolVersion, int timeOut, long sessionId, buffer passwd, [boolean readOnly] */
 export function readConnectResponse(reader: JuteReader): ConnectResponse {
   reader.int();
-  return { sessionTimeoutMs: reader.int(), sessionId: reader.long(), password: reader.buffer() };
+  const [sessionTimeoutMs, sessionId, password] = [reader.int(), reader.long(), reader.buffer()];
+  return { sessionTimeoutMs, sessionId, password, isReadOnly: reader.remaining > 0 && reader.boolean() };
 }
 
 const AUTH_TYPE = 0;
@@ -124,7 +190,11 @@ export function writeRequestHeader(writer: JuteWriter, xid: number, opcode: numb
 }
 
 export interface SetWatches2 {
+  /** One-shot watches of what has changed since then fire at once. */
   readonly relativeZxid: bigint;
+  readonly data: readonly string[];
+  readonly exist: readonly string[];
+  readonly child: readonly string[];
   readonly persistent: readonly string[];
   readonly persistentRecursive: readonly string[];
 }
@@ -141,21 +211,26 @@ function writePaths(writer: JuteWriter, paths: readonly string[]): void {
  */
 export function writeSetWatches2(writer: JuteWriter, watches: SetWatches2): void {
   writer.long(watches.relativeZxid);
-  for (let oneShotKind = 0; oneShotKind < 3; oneShotKind += 1) writer.int(0);
+  writePaths(writer, watches.data);
+  writePaths(writer, watches.exist);
+  writePaths(writer, watches.child);
   writePaths(writer, watches.persistent);
   writePaths(writer, watches.persistentRecursive);
 }
 
-/** GetDataRequest, GetChildren2Request, ExistsRequest = ustring path, boolean watch */
-export function writePathRequest(writer: JuteWriter, path: string): void {
+/** GetDataRequest, GetChildrenRequest, GetChildren2Request, ExistsRequest = ustring path, boolean watch */
+export function writePathRequest(writer: JuteWriter, path: string, watch: boolean): void {
   writer.ustring(path);
-  writer.boolean(false);
+  writer.boolean(watch);
 }
 
-/** SyncRequest = ustring path */
-export function writeSyncRequest(writer: JuteWriter, path: string): void {
+/** SyncRequest, GetACLRequest, GetEphemeralsRequest, GetAllChildrenNumberRequest = ustring path */
+export function writeBarePathRequest(writer: JuteWriter, path: string): void {
   writer.ustring(path);
 }
+
+const NULL_LENGTH = -1;
+const ANY_CONFIG = -1n;
 
 /** SetDataRequest = ustring path, buffer data, int version */
 export function writeSetDataRequest(
@@ -169,7 +244,17 @@ export function writeSetDataRequest(
   writer.int(version);
 }
 
-/** CreateRequest = ustring path, buffer data, vector<ACL> acl, int flags */
+/** ReconfigRequest = ustring joiningServers, ustring leavingServers, ustring newMembers, long curConfigId */
+export function writeReconfigRequest(writer: JuteWriter, change: Reconfiguration): void {
+  for (const servers of [change.joining, change.leaving, change.members]) {
+    // Null says that there is none; an empty list would be a malformed one.
+    if (servers === undefined) writer.int(NULL_LENGTH);
+    else writer.ustring(servers);
+  }
+  writer.long(change.fromVersion ?? ANY_CONFIG);
+}
+
+/** CreateRequest, CreateContainerRequest = ustring path, buffer data, vector<ACL> acl, int flags */
 export function writeCreateRequest(
   writer: JuteWriter,
   path: string,
@@ -183,14 +268,31 @@ export function writeCreateRequest(
   writer.int(flags);
 }
 
+/** CreateTTLRequest = CreateRequest, long ttl */
+export function writeTtl(writer: JuteWriter, ttlMs: number): void {
+  writer.long(BigInt(ttlMs));
+}
+
 /** DeleteRequest, CheckVersionRequest = ustring path, int version */
 export function writeVersionedPathRequest(writer: JuteWriter, path: string, version: number): void {
   writer.ustring(path);
   writer.int(version);
 }
 
-/** AddWatchRequest = ustring path, int mode */
-export function writeAddWatchRequest(writer: JuteWriter, path: string, mode: number): void {
+/** SetACLRequest = ustring path, vector<ACL> acl, int version */
+export function writeSetAclRequest(
+  writer: JuteWriter,
+  path: string,
+  acl: readonly Acl[],
+  version: number,
+): void {
+  writer.ustring(path);
+  writeAcl(writer, acl);
+  writer.int(version);
+}
+
+/** AddWatchRequest = ustring path, int mode; CheckWatchesRequest, RemoveWatchesRequest = ustring path, int type */
+export function writeWatchRequest(writer: JuteWriter, path: string, mode: number): void {
   writer.ustring(path);
   writer.int(mode);
 }
@@ -205,12 +307,35 @@ export function readGetDataResponse(
 
 const MIN_USTRING_BYTES = 4;
 
+/** GetChildrenResponse, GetEphemeralsResponse = vector<ustring> */
+export function readStrings(reader: JuteReader): string[] {
+  const count = reader.count(MIN_USTRING_BYTES);
+  const strings = new Array<string>(count);
+  for (let index = 0; index < count; index += 1) strings[index] = reader.ustring();
+  return strings;
+}
+
 /** GetChildren2Response = vector<ustring> children, Stat stat */
 export function readGetChildren2Response(reader: JuteReader): { children: string[]; stat: Stat } {
-  const count = reader.count(MIN_USTRING_BYTES);
-  const children = new Array<string>(count);
-  for (let index = 0; index < count; index += 1) children[index] = reader.ustring();
-  return { children, stat: readStat(reader) };
+  return { children: readStrings(reader), stat: readStat(reader) };
+}
+
+/** GetACLResponse = vector<ACL> acl, Stat stat */
+export function readGetAclResponse(reader: JuteReader): { acl: Acl[]; stat: Stat } {
+  return { acl: readAcl(reader), stat: readStat(reader) };
+}
+
+/**
+ *   ClientInfo     = ustring authScheme, ustring user
+ *   WhoAmIResponse = vector<ClientInfo> clientInfo
+ */
+export function readWhoAmIResponse(reader: JuteReader): { scheme: string; user: string }[] {
+  const count = reader.count(2 * MIN_USTRING_BYTES);
+  const identities: { scheme: string; user: string }[] = [];
+  for (let index = 0; index < count; index += 1) {
+    identities.push({ scheme: reader.ustring(), user: reader.ustring() });
+  }
+  return identities;
 }
 
 /** Create2Response = ustring path, Stat stat */

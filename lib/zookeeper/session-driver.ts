@@ -1,24 +1,24 @@
 import type { ConnectionState, WatchedEvent } from "./api";
 import { JuteReader } from "./codec/jute";
 import { formatServer, parseConnectString, type ServerAddress, shuffle } from "./connect-string";
-import { Connection } from "./connection";
+import { ask, Connection, type Transport } from "./connection";
 import { Code } from "./error-codes";
 import {
   AuthFailedError,
   ClosedError,
   ConnectionLossError,
-  NotConnectedError,
-  type Outcome,
-  SessionExpiredError,
+  type NotConnectedError,
   type ZooKeeperError,
 } from "./errors";
-import type { ResolvedOptions } from "./options";
+import type { Authentication, ResolvedOptions } from "./options";
 import { withoutChroot } from "./paths";
 import { Pipeline } from "./pipeline";
+import { Preparation } from "./preparation";
 import { OpCode, readConnectResponse, readWatcherEvent, writeConnectRequest, Xid } from "./records";
-import { Request, type RequestArguments } from "./request";
+import { Request } from "./request";
 import {
   initialState,
+  NO_SESSION,
   nextTickMs,
   type SessionEffect,
   type SessionIdentity,
@@ -27,6 +27,8 @@ import {
   step,
   type Traffic,
 } from "./session";
+import { closedBeforeReply, connectionLoss, notConnected, sessionExpired } from "./session-errors";
+import { SessionTicket } from "./session-ticket";
 import { WatchRegistry } from "./watches";
 
 const MIN_ATTEMPT_TIMEOUT_MS = 250;
@@ -42,6 +44,14 @@ export class SessionDriver {
   readonly chroot: string;
   readonly watches = new WatchRegistry();
   lastZxid: bigint;
+  /**
+   * Up to here every one-shot watch was told of changes: what the next setWatches is relative to. Events do not move
+   * it, for others of the same multi may follow, nor do replies before all watches are armed.
+   */
+  #watchedZxid: bigint;
+  readonly #authentications: Authentication[];
+  readonly #transport: Transport;
+  readonly #preparation: Preparation;
   #state: SessionState;
   readonly #inputs: SessionInput[] = [];
   #connection: Connection | undefined;
@@ -69,22 +79,58 @@ export class SessionDriver {
     const { servers, chroot } = parseConnectString(options.connectString);
     this.chroot = chroot;
     this.#servers = shuffle(servers, options.random);
-    this.lastZxid = options.minimumZxid;
+    const resumed = options.session && SessionTicket.open(options.session);
+    this.lastZxid = max(options.minimumZxid, resumed?.lastZxid ?? 0n);
+    this.#watchedZxid = this.lastZxid;
+    this.#authentications = [...options.authentication];
     this.#suspendedAtMs = options.clock.now();
     this.#pipeline = new Pipeline({
       maxInFlight: options.maxInFlight,
+      maxInFlightBytes: options.maxInFlightBytes,
+      maxQueuedBytes: options.maxQueuedBytes,
       maxRequestBytes: options.juteMaxBufferBytes,
       send: (bytes) => this.#send(bytes),
     });
-    this.#state = initialState({
+    this.#preparation = new Preparation({
+      pipeline: this.#pipeline,
+      watches: this.watches,
+      sasl: options.sasl,
+      authentications: this.#authentications,
+      onDone: () => this.#apply({ type: "prepared" }),
+      onFailure: (error) => this.#onInternalFailure(error),
+    });
+    const attempt = attemptTimeoutMs(options, servers.length);
+    this.#transport = {
+      tls: options.tls,
+      lookup: options.lookup,
+      addressTimeoutMs: Math.ceil(attempt / 2),
+      clock: options.clock,
+    };
+    const sessionOptions = {
       serverCount: servers.length,
       sessionTimeoutMs: options.sessionTimeoutMs,
-      attemptTimeoutMs: attemptTimeoutMs(options, servers.length),
-    });
+      attemptTimeoutMs: attempt,
+    };
+    this.#state = initialState(sessionOptions, resumed?.identity);
   }
 
   get visibleState(): ConnectionState {
     return this.#state.visible;
+  }
+
+  get isReadOnly(): boolean {
+    return this.#state.search !== undefined;
+  }
+
+  /** The server in use; undefined while there is none. */
+  get server(): string | undefined {
+    return this.#state.visible === "connected" ? formatServer(this.#servers[this.#state.server]!) : undefined;
+  }
+
+  /** Whether the session is the one of the ticket that the client was opened with. */
+  get isResumed(): boolean {
+    const { session } = this.options;
+    return session !== undefined && SessionTicket.open(session).identity.id === this.#state.identity.id;
   }
 
   start(): void {
@@ -116,16 +162,35 @@ export class SessionDriver {
   }
 
   notConnectedError(waitedMs: number): NotConnectedError {
-    const tried = this.#servers.map((server) => {
-      const name = formatServer(server);
-      return `${name} (${this.#failures.get(name) ?? "no answer yet"})`;
+    return notConnected(waitedMs, this.#servers, this.#failures);
+  }
+
+  /** The server has accepted these credentials: every later connection begins with them. */
+  keepAuthentication(authentication: Authentication): void {
+    this.#authentications.push(authentication);
+  }
+
+  /** Leaves the session to whoever has the ticket: waits for what was sent, and hangs up without ending it. */
+  handOver(): Promise<SessionTicket> {
+    const { identity } = this.#state;
+    const isClosed = this.#closing !== undefined || this.#state.phase === "closed";
+    if (isClosed || identity.id === NO_SESSION.id) {
+      return Promise.reject(isClosed ? this.closedError() : this.notConnectedError(0));
+    }
+    return new Promise((done) => {
+      this.#closing = new Promise((closed) => {
+        this.#onClosed = closed;
+      });
+      this.#pipeline.failQueued(() => this.closedError());
+      const detach = () => {
+        const ticket = SessionTicket.of(identity, this.lastZxid, this.#state.timeoutMs);
+        this.#apply({ type: "detach" });
+        done(ticket);
+      };
+      if (this.#state.phase !== "ready") return detach();
+      // Answered after everything before it; or the connection breaks, and then there is nothing to wait for.
+      this.#pipeline.sendNow(new Request(OpCode.exists, "", { path: "/" }, detach, detach));
     });
-    return new NotConnectedError(
-      `No ZooKeeper server could be reached within ${waitedMs} ms. Tried: ${tried.join(", ")}. ` +
-        "Check that the connect string names your servers, that they run, and that this machine may reach them; " +
-        "or raise connectTimeoutMs.",
-      "retryable",
-    );
   }
 
   get #traffic(): Traffic {
@@ -161,7 +226,7 @@ export class SessionDriver {
         this.#sendHandshake(effect.identity, effect.sessionTimeoutMs);
         break;
       case "prepare":
-        this.#prepare();
+        this.#preparation.begin(this.#watchedZxid);
         break;
       case "openQueue":
         this.#openQueue();
@@ -170,7 +235,10 @@ export class SessionDriver {
         this.#pipeline.sendPing();
         break;
       case "sendClose":
-        this.#sendInternal(OpCode.closeSession, {}, () => this.#apply({ type: "closeConfirmed" }));
+        this.#sendClose();
+        break;
+      case "askWritable":
+        void this.#askWritable(effect.server);
         break;
       case "destroySocket":
         this.#connection?.destroy();
@@ -238,7 +306,7 @@ export class SessionDriver {
   #connect(server: ServerAddress): void {
     this.#lastSentMs = this.#lastReceivedMs = this.options.clock.now();
     this.#unansweredSinceMs = undefined;
-    this.#connection = new Connection(server, {
+    this.#connection = new Connection(server, this.#transport, {
       opened: () => this.#apply({ type: "opened" }),
       received: () => {
         this.#lastReceivedMs = this.options.clock.now();
@@ -270,6 +338,7 @@ export class SessionDriver {
       sessionTimeoutMs,
       sessionId: identity.id,
       password: identity.password,
+      canBeReadOnly: this.options.canBeReadOnly,
     };
     this.#pipeline.sendFrame((writer) => writeConnectRequest(writer, request));
   }
@@ -280,8 +349,9 @@ export class SessionDriver {
   }
 
   #onHandshakeReply(reader: JuteReader): void {
-    const { sessionTimeoutMs, sessionId, password } = readConnectResponse(reader);
-    this.#apply({ type: "established", identity: { id: sessionId, password }, timeoutMs: sessionTimeoutMs });
+    const { sessionTimeoutMs, sessionId, password, isReadOnly } = readConnectResponse(reader);
+    const identity = { id: sessionId, password };
+    this.#apply({ type: "established", identity, timeoutMs: sessionTimeoutMs, isReadOnly });
   }
 
   #onReply(reader: JuteReader): void {
@@ -289,8 +359,12 @@ export class SessionDriver {
     const zxid = reader.long();
     const code = reader.int();
     if (zxid > this.lastZxid) this.lastZxid = zxid;
-    if (xid === Xid.event) this.#onEvent(zxid, reader);
-    else if (code === Code.sessionExpired) this.#apply({ type: "expired" });
+    if (xid === Xid.event) {
+      this.#onEvent(zxid, reader);
+      return;
+    }
+    if (zxid > this.#watchedZxid && this.#state.phase === "ready") this.#watchedZxid = zxid;
+    if (code === Code.sessionExpired) this.#apply({ type: "expired" });
     else if (xid !== Xid.ping) this.#pipeline.settle(xid, zxid, code, reader);
   }
 
@@ -304,32 +378,21 @@ export class SessionDriver {
 
   // From a new connection to an open queue
 
-  /** Authentication, then watches: what comes behind them relies on both. */
-  #prepare(): void {
-    let unconfirmed = 1;
-    const confirm = () => {
-      unconfirmed -= 1;
-      if (unconfirmed === 0) this.#apply({ type: "prepared" });
-    };
-    for (const { scheme, auth } of this.options.authentication) {
-      unconfirmed += 1;
-      this.#sendInternal(OpCode.auth, { scheme, data: Buffer.from(auth as string) }, confirm, Xid.auth);
-    }
-    for (const watches of this.watches.rearming(this.lastZxid)) {
-      unconfirmed += 1;
-      this.#sendInternal(OpCode.setWatches2, { watches }, confirm, Xid.setWatches);
-    }
-    confirm();
+  #sendClose(): void {
+    const onDone = () => this.#apply({ type: "closeConfirmed" });
+    const onFailure = (error: ZooKeeperError) => this.#onInternalFailure(error);
+    this.#pipeline.sendNow(new Request(OpCode.closeSession, this.chroot, {}, onDone, onFailure));
   }
 
-  #sendInternal(opcode: number, args: RequestArguments, onDone: () => void, xid?: number): void {
-    const reject = (error: ZooKeeperError) => this.#onInternalFailure(opcode, error);
-    this.#pipeline.sendNow(new Request(opcode, this.chroot, args, onDone, reject), xid);
+  async #askWritable(server: number): Promise<void> {
+    const timeoutMs = this.#state.options.attemptTimeoutMs;
+    const answer = await ask(this.#servers[server]!, this.#transport, "isro", timeoutMs);
+    if (answer === "rw") this.#apply({ type: "writableFound", server });
   }
 
-  #onInternalFailure(opcode: number, error: ZooKeeperError): void {
+  #onInternalFailure(error: ZooKeeperError): void {
     if (error instanceof ConnectionLossError || error instanceof ClosedError) return;
-    if (opcode === OpCode.auth && error instanceof AuthFailedError) {
+    if (error instanceof AuthFailedError) {
       this.#fatal = error;
       void this.close();
       return;
@@ -338,7 +401,7 @@ export class SessionDriver {
   }
 
   #openQueue(): void {
-    if (this.#hadSession) this.watches.broadcast({ type: "gap" });
+    if (this.#hadSession) this.watches.tellGap();
     this.#hadSession = true;
     const buffered = this.#buffered;
     this.#buffered = [];
@@ -350,35 +413,17 @@ export class SessionDriver {
 
   #failInFlight(reason: string): void {
     this.#suspendedAtMs = this.options.clock.now();
-    this.#pipeline.failInFlight((request) => {
-      const outcome = outcomeOfSent(request);
-      const advice = outcome === "ambiguous" ? " Find out before sending it again." : "";
-      return this.#closing !== undefined
-        ? new ClosedError(
-            `${describe(request)}: the client was closed before the reply came.${advice}`,
-            outcome,
-          )
-        : new ConnectionLossError(
-            `${describe(request)}: the connection was lost before the reply came (the server ${reason}).${advice}`,
-            outcome,
-            Code.connectionLoss,
-            request.path,
-          );
-    });
+    const isClosing = this.#closing !== undefined;
+    this.#pipeline.failInFlight((request) =>
+      isClosing ? closedBeforeReply(request) : connectionLoss(request, reason),
+    );
   }
 
   #expire(): void {
     this.#suspendedAtMs = this.options.clock.now();
     this.#hadSession = false;
-    const errorOf = (outcome: Outcome) => (request: Request) =>
-      new SessionExpiredError(
-        `${describe(request)}: the session has expired.`,
-        request.isWrite ? outcome : "retryable",
-        Code.sessionExpired,
-        request.path,
-      );
-    this.#pipeline.failInFlight(errorOf("ambiguous"));
-    this.#pipeline.failQueued(errorOf("retryable"));
+    this.#pipeline.failInFlight((request) => sessionExpired(request, true));
+    this.#pipeline.failQueued((request) => sessionExpired(request, false));
     this.watches.end("expired");
   }
 
@@ -390,12 +435,8 @@ export class SessionDriver {
   }
 }
 
-function outcomeOfSent(request: Request): Outcome {
-  return request.isWrite ? "ambiguous" : "retryable";
-}
-
-function describe(request: Request): string {
-  return request.path === undefined ? request.name : `${request.name} of ${request.path}`;
+function max(one: bigint, other: bigint): bigint {
+  return one > other ? one : other;
 }
 
 /** Every server gets its turn while `connect` waits, and while the session lives. */

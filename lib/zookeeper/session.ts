@@ -25,6 +25,13 @@ export interface SessionOptions {
   readonly attemptTimeoutMs: number;
 }
 
+/** While the server in use is read-only: when another is asked next whether it takes writes. */
+interface Search {
+  readonly atMs: number;
+  readonly delayMs: number;
+  readonly server: number;
+}
+
 export interface SessionState {
   readonly options: SessionOptions;
   readonly phase: Phase;
@@ -39,6 +46,8 @@ export interface SessionState {
   /** When the phase ends by itself: a pause is over, or patience is. */
   readonly deadlineMs: number;
   readonly readySinceMs: number;
+  /** Present while the server in use is read-only. */
+  readonly search: Search | undefined;
 }
 
 /** When bytes last went over the connection. */
@@ -53,12 +62,21 @@ export type SessionInput =
   | { readonly type: "start" }
   | { readonly type: "opened" }
   | { readonly type: "connectionLost"; readonly reason: string }
-  | { readonly type: "established"; readonly identity: SessionIdentity; readonly timeoutMs: number }
+  | {
+      readonly type: "established";
+      readonly identity: SessionIdentity;
+      readonly timeoutMs: number;
+      readonly isReadOnly?: boolean;
+    }
   | { readonly type: "prepared" }
+  /** A server that takes writes was found while the one in use does not. */
+  | { readonly type: "writableFound"; readonly server: number }
   /** A reply that says that the session is gone, on a connection that is still there. */
   | { readonly type: "expired" }
   | { readonly type: "tick"; readonly traffic: Traffic }
   | { readonly type: "close" }
+  /** Leave without ending the session at the server. */
+  | { readonly type: "detach" }
   /** The server has confirmed the end of the session. */
   | { readonly type: "closeConfirmed" };
 
@@ -70,6 +88,8 @@ export type SessionEffect =
   /** Watches are armed: say that there was a gap, then let requests through. */
   | { readonly type: "openQueue" }
   | { readonly type: "sendPing" }
+  /** Ask a server whether it takes writes; answer `writableFound` if it does. */
+  | { readonly type: "askWritable"; readonly server: number }
   | { readonly type: "sendClose" }
   | { readonly type: "destroySocket" }
   /** What was sent gets no reply any more. */
@@ -94,6 +114,9 @@ export const LONGEST_PAUSE_MS = 5_000;
 export const STABLE_AFTER_MS = 1_000;
 /** In rounds: a connection that was accepted and broke at once is tried again after 100 ms at the latest. */
 const MAX_FAILURES_WHILE_ACCEPTED = 2;
+/** Between two questions for a server that takes writes; doubled with each. */
+export const FIRST_SEARCH_DELAY_MS = 100;
+export const LONGEST_SEARCH_DELAY_MS = 10_000;
 /** How long a close waits for the server's word. */
 export const CLOSE_TIMEOUT_MS = 2_000;
 const LONGEST_PING_INTERVAL_MS = 10_000;
@@ -108,17 +131,18 @@ export function pingIntervalMs(state: SessionState): number {
   return Math.min(readTimeoutMs(state) / 2, LONGEST_PING_INTERVAL_MS);
 }
 
-export function initialState(options: SessionOptions): SessionState {
+export function initialState(options: SessionOptions, identity: SessionIdentity = NO_SESSION): SessionState {
   return {
     options,
     phase: "waiting",
     visible: "connecting",
-    identity: NO_SESSION,
+    identity,
     timeoutMs: options.sessionTimeoutMs,
     server: 0,
     failures: 0,
     deadlineMs: 0,
     readySinceMs: 0,
+    search: undefined,
   };
 }
 
@@ -132,7 +156,7 @@ export function step(state: SessionState, input: SessionInput, nowMs: number, ji
     case "connectionLost":
       return onConnectionLost(state, input.reason, nowMs, jitter);
     case "established":
-      return onEstablished(state, input.identity, input.timeoutMs, nowMs);
+      return onEstablished(state, input, nowMs);
     case "prepared":
       return onPrepared(state, nowMs);
     case "expired":
@@ -141,6 +165,10 @@ export function step(state: SessionState, input: SessionInput, nowMs: number, ji
       return onTick(state, input.traffic, nowMs, jitter);
     case "close":
       return onClose(state, nowMs);
+    case "writableFound":
+      return onWritableFound(state, input.server, nowMs, jitter);
+    case "detach":
+      return finish(state, []);
     case "closeConfirmed":
       return finish(state, []);
   }
@@ -151,7 +179,8 @@ export function nextTickMs(state: SessionState, traffic: Traffic): number | unde
   if (state.phase === "closed") return undefined;
   if (state.phase !== "ready" && state.phase !== "preparing") return state.deadlineMs;
   const silenceEndsMs = silenceDeadlineMs(state, traffic) ?? Number.POSITIVE_INFINITY;
-  return Math.min(traffic.lastSentMs + pingIntervalMs(state), silenceEndsMs);
+  const searchMs = state.search?.atMs ?? Number.POSITIVE_INFINITY;
+  return Math.min(traffic.lastSentMs + pingIntervalMs(state), silenceEndsMs, searchMs);
 }
 
 /**
@@ -187,15 +216,27 @@ function onOpened(state: SessionState, nowMs: number): Step {
   };
 }
 
-function onEstablished(
-  state: SessionState,
-  identity: SessionIdentity,
-  timeoutMs: number,
-  nowMs: number,
-): Step {
+type Established = Extract<SessionInput, { type: "established" }>;
+
+function onEstablished(state: SessionState, input: Established, nowMs: number): Step {
   if (state.phase !== "handshake") return { state, effects: [] };
-  if (timeoutMs <= 0) return expire(state, nowMs);
-  return { state: { ...state, phase: "preparing", identity, timeoutMs }, effects: [{ type: "prepare" }] };
+  if (input.timeoutMs <= 0) return expire(state, nowMs);
+  const { timeoutMs, isReadOnly = false } = input;
+  // A read-only server's session is its own: the one that writes are made in is kept for a server that takes them.
+  const identity = isReadOnly ? state.identity : input.identity;
+  const search = isReadOnly
+    ? { atMs: nowMs + FIRST_SEARCH_DELAY_MS, delayMs: FIRST_SEARCH_DELAY_MS, server: state.server }
+    : undefined;
+  return {
+    state: { ...state, phase: "preparing", identity, timeoutMs, search },
+    effects: [{ type: "prepare" }],
+  };
+}
+
+function onWritableFound(state: SessionState, server: number, nowMs: number, jitter: number): Step {
+  if (state.phase !== "ready" || !state.search) return { state, effects: [] };
+  const lost = onConnectionLost(state, "is read-only, and another is not", nowMs, jitter);
+  return { ...lost, state: { ...lost.state, server, failures: 0, deadlineMs: nowMs } };
 }
 
 function onPrepared(state: SessionState, nowMs: number): Step {
@@ -230,6 +271,7 @@ function onConnectionLost(state: SessionState, reason: string, nowMs: number, ji
       server: (state.server + 1) % state.options.serverCount,
       failures,
       deadlineMs: nowMs + pauseMs(state, failures, jitter),
+      search: undefined,
     },
     state.visible === "connected" ? "suspended" : state.visible,
   );
@@ -254,6 +296,7 @@ function expire(state: SessionState, nowMs: number): Step {
       identity: NO_SESSION,
       timeoutMs: state.options.sessionTimeoutMs,
       deadlineMs: nowMs,
+      search: undefined,
     },
     "lost",
   );
@@ -284,7 +327,22 @@ function keepAlive(state: SessionState, traffic: Traffic, nowMs: number, jitter:
     return onConnectionLost(state, `was silent for ${silentMs} ms`, nowMs, jitter);
   }
   const isPingDue = nowMs - traffic.lastSentMs >= pingIntervalMs(state);
-  return { state, effects: isPingDue ? [{ type: "sendPing" }] : [] };
+  const searching = search(state, nowMs);
+  return {
+    state: searching.state,
+    effects: isPingDue ? [{ type: "sendPing" }, ...searching.effects] : searching.effects,
+  };
+}
+
+/** While the server is read-only: asks the others in turn, less and less often. */
+function search(state: SessionState, nowMs: number): Step {
+  if (!state.search || nowMs < state.search.atMs) return { state, effects: [] };
+  const server = (state.search.server + 1) % state.options.serverCount;
+  const delayMs = Math.min(state.search.delayMs * 2, LONGEST_SEARCH_DELAY_MS);
+  return {
+    state: { ...state, search: { atMs: nowMs + delayMs, delayMs, server } },
+    effects: server === state.server ? [] : [{ type: "askWritable", server }],
+  };
 }
 
 function onClose(state: SessionState, nowMs: number): Step {

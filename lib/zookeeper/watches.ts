@@ -1,95 +1,147 @@
-import type { WatchedEvent, WatchListener, WatchNotification } from "./api";
+import type { WatchedEvent, WatchedEventType, WatchKind, WatchListener, WatchNotification } from "./api";
 import type { SetWatches2 } from "./records";
 
 export type WatchMode = "persistent" | "persistentRecursive";
+/** `exist`: left by an `exists` that found no znode. These end with the event that they hear. */
+export type OneShotKind = "data" | "exist" | "child";
+type TableName = WatchMode | OneShotKind;
 
 interface Registration {
   readonly path: string;
-  readonly mode: WatchMode;
   readonly listener: WatchListener;
 }
+
+type Table = Map<string, Set<Registration>>;
 
 /** A setWatches2 stays well below the server's jute.maxbuffer, else the server drops the connection for ever. */
 export const MAX_SET_WATCHES_BYTES = 128 * 1024;
 const LENGTH_BYTES = 4;
 const MAX_UTF8_BYTES_PER_UNIT = 3;
 
-/** The persistent watches of a session, by the server's paths (with chroot), and whom to tell what. */
+const TABLE_NAMES = ["data", "exist", "child", "persistent", "persistentRecursive"] as const;
+
+/** Which one-shot watches an event ends: those that the server forgets with it, as in ZKWatchManager. */
+const ENDED_BY: Readonly<Record<WatchedEventType, readonly OneShotKind[]>> = {
+  created: ["data", "exist"],
+  dataChanged: ["data", "exist"],
+  deleted: ["data", "exist", "child"],
+  childrenChanged: ["child"],
+};
+
+const TABLES_OF: Readonly<Record<WatchKind, readonly TableName[]>> = {
+  data: ["data", "exist"],
+  children: ["child"],
+  persistent: ["persistent"],
+  persistentRecursive: ["persistentRecursive"],
+  any: TABLE_NAMES,
+};
+
+/** The watches of a session, by the server's paths (with chroot), and whom to tell what. */
 export class WatchRegistry {
-  readonly #byPath: Record<WatchMode, Map<string, Set<Registration>>> = {
+  readonly #tables: Readonly<Record<TableName, Table>> = {
+    data: new Map(),
+    exist: new Map(),
+    child: new Map(),
     persistent: new Map(),
     persistentRecursive: new Map(),
   };
 
   get isEmpty(): boolean {
-    return this.#byPath.persistent.size === 0 && this.#byPath.persistentRecursive.size === 0;
+    return TABLE_NAMES.every((name) => this.#tables[name].size === 0);
   }
 
-  /** Registers a listener; returns what takes it away. */
+  /** Registers a listener of a persistent watch; returns what takes it away. */
   add(path: string, mode: WatchMode, listener: WatchListener): () => void {
-    const registration: Registration = { path, mode, listener };
-    const paths = this.#byPath[mode];
-    const registrations = paths.get(path) ?? new Set();
-    paths.set(path, registrations.add(registration));
-    return () => this.#remove(registration);
+    const registration = this.#register(mode, path, listener);
+    return () => {
+      const registrations = this.#tables[mode].get(path);
+      registrations?.delete(registration);
+      // Another set may have taken its place since.
+      if (registrations?.size === 0 && this.#tables[mode].get(path) === registrations) {
+        this.#tables[mode].delete(path);
+      }
+    };
   }
 
-  #remove(registration: Registration): void {
-    const paths = this.#byPath[registration.mode];
-    const registrations = paths.get(registration.path);
-    registrations?.delete(registration);
-    if (registrations?.size === 0) paths.delete(registration.path);
+  /** Registers a listener that hears one event. The same one twice on a path hears it once. */
+  addOnce(path: string, kind: OneShotKind, listener: WatchListener): void {
+    for (const known of this.#tables[kind].get(path) ?? []) if (known.listener === listener) return;
+    this.#register(kind, path, listener);
+  }
+
+  /** Ends the watches of a kind at a path. */
+  remove(path: string, kind: WatchKind): void {
+    for (const name of TABLES_OF[kind]) {
+      const registrations = this.#tables[name].get(path);
+      this.#tables[name].delete(path);
+      for (const registration of registrations ?? [])
+        tell(registration, { type: "ended", reason: "removed" });
+    }
   }
 
   /** Tells those whose watch covers the path. `path` is the server's, the event holds the user's. */
   dispatch(path: string, event: WatchedEvent): void {
     const notification: WatchNotification = { type: "event", event };
-    for (const registration of this.#byPath.persistent.get(path) ?? []) tell(registration, notification);
+    for (const kind of ENDED_BY[event.type]) {
+      const table = this.#tables[kind];
+      const registrations = table.size === 0 ? undefined : table.get(path);
+      if (registrations === undefined) continue;
+      table.delete(path);
+      for (const registration of registrations) tell(registration, notification);
+    }
+    for (const registration of this.#tables.persistent.get(path) ?? []) tell(registration, notification);
     // A recursive watch hears of each znode, and so never of a list of children.
     if (event.type === "childrenChanged") return;
-    const recursive = this.#byPath.persistentRecursive;
+    const recursive = this.#tables.persistentRecursive;
     if (recursive.size === 0) return;
     for (let ancestor: string | undefined = path; ancestor !== undefined; ancestor = parentOf(ancestor)) {
       for (const registration of recursive.get(ancestor) ?? []) tell(registration, notification);
     }
   }
 
-  /** Tells everyone. */
-  broadcast(notification: WatchNotification): void {
-    for (const paths of Object.values(this.#byPath)) {
-      for (const registrations of paths.values()) {
-        for (const registration of registrations) tell(registration, notification);
+  /** Tells all persistent watches that events may be missing. One-shot watches get theirs late, but get them. */
+  tellGap(): void {
+    for (const name of ["persistent", "persistentRecursive"] as const) {
+      for (const registrations of [...this.#tables[name].values()]) {
+        for (const registration of registrations) tell(registration, { type: "gap" });
       }
     }
   }
 
   /** Tells everyone that it is over, and forgets them. */
   end(reason: "expired" | "closed"): void {
-    const listeners = Object.values(this.#byPath).flatMap((paths) =>
-      [...paths.values()].flatMap((set) => [...set]),
+    const registrations = TABLE_NAMES.flatMap((name) =>
+      [...this.#tables[name].values()].flatMap((set) => [...set]),
     );
-    for (const paths of Object.values(this.#byPath)) paths.clear();
-    for (const registration of listeners) tell(registration, { type: "ended", reason });
+    for (const name of TABLE_NAMES) this.#tables[name].clear();
+    for (const registration of registrations) tell(registration, { type: "ended", reason });
   }
 
   /** What arms all watches again on a new connection, in requests of at most `MAX_SET_WATCHES_BYTES`. */
   rearming(relativeZxid: bigint): SetWatches2[] {
     const requests: SetWatches2[] = [];
-    let current: Record<WatchMode, string[]> | undefined;
+    let current: Record<TableName, string[]> | undefined;
     let bytes = 0;
-    for (const mode of ["persistent", "persistentRecursive"] as const) {
-      for (const path of this.#byPath[mode].keys()) {
+    for (const name of TABLE_NAMES) {
+      for (const path of this.#tables[name].keys()) {
         const pathBytes = LENGTH_BYTES + path.length * MAX_UTF8_BYTES_PER_UNIT;
         if (current === undefined || bytes + pathBytes > MAX_SET_WATCHES_BYTES) {
-          current = { persistent: [], persistentRecursive: [] };
+          current = { data: [], exist: [], child: [], persistent: [], persistentRecursive: [] };
           requests.push({ relativeZxid, ...current });
           bytes = 0;
         }
-        current[mode].push(path);
+        current[name].push(path);
         bytes += pathBytes;
       }
     }
     return requests;
+  }
+
+  #register(name: TableName, path: string, listener: WatchListener): Registration {
+    const registration: Registration = { path, listener };
+    const registrations = this.#tables[name].get(path) ?? new Set();
+    this.#tables[name].set(path, registrations.add(registration));
+    return registration;
   }
 }
 

@@ -76,9 +76,19 @@ describe("wire vectors", () => {
   });
 
   test("SetWatches2 has five lists", () => {
-    const watches = { relativeZxid: 9n, persistent: ["/p"], persistentRecursive: ["/r"] };
+    const watches = {
+      relativeZxid: 9n,
+      data: ["/d"],
+      exist: [],
+      child: ["/c"],
+      persistent: ["/p"],
+      persistentRecursive: ["/r"],
+    };
     expect(bytesOf((writer) => writeSetWatches2(writer, watches))).toBe(
-      `0000000000000009${"00000000".repeat(3)}00000001000000022f7000000001000000022f72`,
+      "0000000000000009 00000001000000022f64 00000000 00000001000000022f63 00000001000000022f70 00000001000000022f72".replaceAll(
+        " ",
+        "",
+      ),
     );
   });
 
@@ -105,11 +115,12 @@ describe("wire vectors", () => {
   });
 
   test("ConnectResponse, with and without the read-only flag of newer servers", () => {
-    for (const end of ["", "00"]) {
+    for (const end of ["", "00", "01"]) {
       expect(readConnectResponse(readerOf(`00000000 00001770 0000000000000007 00000001 aa ${end}`))).toEqual({
         sessionTimeoutMs: 6_000,
         sessionId: 7n,
         password: Buffer.from([0xaa]),
+        isReadOnly: end === "01",
       });
     }
   });

@@ -1,7 +1,7 @@
 import { JuteReader } from "../../lib/zookeeper/codec/jute";
 import { errorFromCode } from "../../lib/zookeeper/error-codes";
 import { ConnectionLossError, type ZooKeeperError } from "../../lib/zookeeper/errors";
-import { Pipeline } from "../../lib/zookeeper/pipeline";
+import { Pipeline, type PipelineOptions } from "../../lib/zookeeper/pipeline";
 import { OpCode } from "../../lib/zookeeper/records";
 import { Request } from "../../lib/zookeeper/request";
 
@@ -15,9 +15,11 @@ class Harness {
   writes = 0;
   readonly pipeline: Pipeline;
 
-  constructor(options: { maxInFlight?: number; firstXid?: number; maxRequestBytes?: number } = {}) {
+  constructor(options: Partial<PipelineOptions> = {}) {
     this.pipeline = new Pipeline({
       maxInFlight: options.maxInFlight ?? 10,
+      maxInFlightBytes: options.maxInFlightBytes ?? 10_000,
+      maxQueuedBytes: options.maxQueuedBytes ?? 10_000,
       maxRequestBytes: options.maxRequestBytes ?? 1_000,
       firstXid: options.firstXid,
       send: (bytes) => this.#send(bytes),
@@ -35,7 +37,8 @@ class Harness {
   submit(name: string, opcode: number = OpCode.sync, data = new Uint8Array(0)): void {
     const resolve = () => this.outcomes.push(`${name} ok`);
     const reject = (error: ZooKeeperError) => this.outcomes.push(`${name} ${error.name}`);
-    this.pipeline.submit(new Request(opcode, "", { path: `/${name}`, data }, resolve, reject));
+    const args = { path: `/${name}`, data, scheme: "digest" };
+    this.pipeline.submit(new Request(opcode, "", args, resolve, reject));
   }
 
   reply(xid: number, code = 0): void {
@@ -100,6 +103,40 @@ test("no more than maxInFlight are unanswered; the others keep their order", asy
   await nextTurn();
   expect(harness.frames).toHaveLength(3);
   expect(harness.pipeline.inFlightCount).toBe(2);
+});
+
+test("no more than maxInFlightBytes are unanswered, and one request always goes", async () => {
+  const harness = new Harness({ maxInFlightBytes: 100 });
+  harness.pipeline.open();
+  for (const name of ["a", "b", "c"]) harness.submit(name, OpCode.setData, new Uint8Array(90));
+  await nextTurn();
+  expect(harness.frames).toHaveLength(1);
+  harness.reply(1, -101);
+  await nextTurn();
+  expect(harness.frames).toHaveLength(2);
+});
+
+test("what would wait beyond maxQueuedBytes is refused, and what waits is not", async () => {
+  const harness = new Harness({ maxQueuedBytes: 100 });
+  for (const name of ["a", "b", "c"]) harness.submit(name, OpCode.setData, new Uint8Array(45));
+  expect(harness.outcomes).toEqual(["c QueueFullError"]);
+  harness.pipeline.open();
+  await nextTurn();
+  expect(harness.frames).toHaveLength(2);
+  harness.submit("d", OpCode.setData, new Uint8Array(90));
+  expect(harness.outcomes).toHaveLength(1);
+});
+
+test("authentication is answered past the order", async () => {
+  const harness = new Harness();
+  harness.pipeline.open();
+  harness.submit("a");
+  harness.submit("auth", OpCode.auth);
+  harness.submit("b");
+  await nextTurn();
+  expect(harness.frames.map((frame) => frame.xid)).toEqual([1, -4, 2]);
+  for (const xid of [-4, 1, 2]) harness.reply(xid);
+  expect(harness.outcomes).toEqual(["auth ok", "a ok", "b ok"]);
 });
 
 test("after a loss nothing leaves until the queue is opened, and unsent bytes are dropped", async () => {
