@@ -5,6 +5,9 @@ import { Deframer, type FrameListener } from "./codec/framing";
 import type { ServerAddress } from "./connect-string";
 import type { Clock } from "./options";
 
+/** Re-exported, so that this is the only file that knows of sockets. */
+export type { LookupFunction } from "node:net";
+
 const READ_BUFFER_BYTES = 64 * 1024;
 const LONGEST_ANSWER_BYTES = 64 * 1024;
 

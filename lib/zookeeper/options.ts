@@ -1,7 +1,6 @@
 import { lookup as systemLookup } from "node:dns";
-import type { LookupFunction } from "node:net";
 import { shuffle } from "./connect-string";
-import type { TlsOptions } from "./connection";
+import type { LookupFunction, TlsOptions } from "./connection";
 import { InvalidArgumentError } from "./errors";
 import { checkSasl, type Sasl } from "./sasl";
 import type { SessionTicket } from "./session-ticket";
