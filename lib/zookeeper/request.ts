@@ -50,6 +50,7 @@ const OPERATION_NAMES: Readonly<Record<number, string>> = {
   [OpCode.reconfig]: "reconfig",
   [OpCode.addWatch]: "addWatch",
   [OpCode.auth]: "authentication",
+  [OpCode.sasl]: "SASL DIGEST-MD5 (which servers in FIPS mode, their default from 3.9, never accept)",
   [OpCode.setWatches2]: "setWatches",
   [OpCode.closeSession]: "close",
 };

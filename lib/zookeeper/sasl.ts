@@ -43,6 +43,12 @@ function md5(...parts: readonly (string | Buffer)[]): Buffer {
   return hash.digest();
 }
 
+/** RFC 2831, 2.1.2.1: hashed as ISO 8859-1 where that is enough, else as UTF-8. */
+function narrowed(text: string): Buffer {
+  const isLatin1 = [...text].every((character) => character.codePointAt(0)! <= 0xff);
+  return Buffer.from(text, isLatin1 ? "latin1" : "utf8");
+}
+
 function quoted(value: string): string {
   return `"${value.replace(/["\\]/g, "\\$&")}"`;
 }
@@ -98,7 +104,7 @@ export class DigestMd5 {
   }
 
   #proof(username: string, realm: string, nonce: string, verb: string): string {
-    const secret = md5(`${username}:${realm}:${this.sasl.password}`);
+    const secret = md5(narrowed(username), ":", narrowed(realm), ":", narrowed(this.sasl.password));
     const a1 = md5(secret, `:${nonce}:${this.cnonce}`).toString("hex");
     const a2 = md5(`${verb}:${DIGEST_URI}`).toString("hex");
     return md5(`${a1}:${nonce}:${FIRST_USE}:${this.cnonce}:auth:${a2}`).toString("hex");
