@@ -17,6 +17,7 @@ export interface ZnodeChange {
   /** The version of the value; for a deletion that of the last value delivered, -1 if there was none. */
   readonly version: number;
   readonly czxid: bigint;
+  /** Of the write that gave this value; for a deletion its own, or the smallest that it can be where no event told it. */
   readonly mzxid: bigint;
   /** Milliseconds since 1970 on the ensemble's clock: when the znode was created and last written. */
   readonly ctimeMs: number;

@@ -133,7 +133,8 @@ function gone(path: string, known: KnownZnode | undefined, heard: HeardEvents, m
     text: null,
     version: known?.version ?? -1,
     czxid: known?.czxid ?? 0n,
-    mzxid: deletion?.zxid ?? known?.mzxid ?? 0n,
+    // A deletion that was not heard came after the last value, so that sorting by zxid keeps it behind that value.
+    mzxid: deletion?.zxid ?? (known ? known.mzxid + 1n : 0n),
     ctimeMs: 0,
     mtimeMs: 0,
     missed,

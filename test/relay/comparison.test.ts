@@ -84,6 +84,7 @@ describe("one comparison", () => {
     expect(next).toEqual({ czxid: 127n, mzxid: 128n, version: 1 });
     const unheard = compareZnode("/a", known, znode(127n, 128n, 1), incomplete(NOTHING), START).changes;
     expect(unheard.map(({ missedAtLeast }) => missedAtLeast)).toEqual([true, false]);
+    expect(unheard.map(({ mzxid }) => mzxid)).toEqual([121n, 128n]);
   });
 
   test("a path that came and went is told as a deletion, so that its values are counted", () => {
