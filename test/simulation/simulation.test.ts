@@ -6,13 +6,14 @@ import { simulate } from "./world";
  */
 const SEEDS = Number(process.env.SIMULATION_SEEDS ?? 80);
 const FIRST = Number(process.env.SIMULATION_FIRST ?? 1);
+const STOP_AT = Number(process.env.SIMULATION_STOP_AT ?? 5);
 const FAULTS = ["request lost", "reply lost", "killed before", "killed after", "session expired"];
 const STEPS = ["relay read", "relay commit", "bundle read", "bundle commit", "publish"];
 
 test(`nothing is lost or doubled under ${SEEDS} seeds of faults`, async () => {
   const coverage = new Map<string, number>();
   const failed: string[] = [];
-  for (let seed = FIRST; seed < FIRST + SEEDS && failed.length < 5; seed++) {
+  for (let seed = FIRST; seed < FIRST + SEEDS && failed.length < STOP_AT; seed++) {
     const { problems } = await simulate({ seed, coverage });
     if (problems.length > 0) failed.push(`seed ${seed}: ${problems.slice(0, 3).join("\n  ")}`);
   }
