@@ -30,6 +30,13 @@ export interface LocalDeploymentOptions {
 }
 
 const LAMBDA_TIMEOUT_MS = 900_000;
+/** What the relay fails with when the ensemble is away: nothing is lost, and it may come back. */
+const OUTAGES: ReadonlySet<string> = new Set([
+  "NotConnectedError",
+  "ConnectionLossError",
+  "SessionExpiredError",
+]);
+const OUTAGE_PAUSE_MS = 1_000;
 
 export function deployLocally({
   settings,
@@ -62,7 +69,7 @@ export function deployLocally({
     onCommit,
   });
   lambda.deploy("relay", relay, LAMBDA_TIMEOUT_MS);
-  const running = keepRelaying(lambda, stop.signal);
+  const running = keepRelaying(lambda, log, stop.signal);
   running.catch(() => undefined);
   return {
     running,
@@ -75,11 +82,17 @@ export function deployLocally({
 }
 
 /** Invokes the relay again when its time is over, as the schedule does on Lambda. */
-async function keepRelaying(lambda: LocalLambda, signal: AbortSignal): Promise<readonly string[]> {
+async function keepRelaying(lambda: LocalLambda, log: Log, signal: AbortSignal): Promise<readonly string[]> {
   for (;;) {
     const answer = await lambda.invoke({ FunctionName: "relay", InvocationType: "RequestResponse" });
     const payload = JSON.parse(Buffer.from(answer.Payload as unknown as Uint8Array).toString("utf8"));
-    if (answer.FunctionError) throw new RelayFailedError(payload.errorType, payload.errorMessage);
+    if (answer.FunctionError) {
+      if (!OUTAGES.has(payload.errorType) || signal.aborted)
+        throw new RelayFailedError(payload.errorType, payload.errorMessage);
+      log("warn", "no server answers; the relay starts again", { reason: payload.errorMessage });
+      await systemClock.sleep(OUTAGE_PAUSE_MS, signal);
+      continue;
+    }
     const ends = Object.values(payload as Record<string, RelayEnd>);
     const stopped = ends.find(({ reason }) => reason === "stopped");
     if (stopped) throw new RelayFailedError("stopped", stopped.message);

@@ -120,11 +120,17 @@ export class Dispatcher {
     );
   }
 
-  /** Starts nothing more and waits for what is under way. */
-  async stop(): Promise<void> {
+  /**
+   * Starts nothing more and waits for what is under way, at most `maxWaitMs` (default: without a bound). An
+   * invocation that is not waited for goes on by itself; whoever relays next looks after what it did.
+   */
+  async stop(maxWaitMs = Number.POSITIVE_INFINITY): Promise<void> {
     this.stopped = true;
     this.retryTimer.abort();
-    await Promise.allSettled(this.inFlight);
+    const ended = new AbortController();
+    const all = Promise.allSettled(this.inFlight).then(() => ended.abort());
+    const isBounded = Number.isFinite(maxWaitMs);
+    await (isBounded ? Promise.race([all, this.options.clock.sleep(maxWaitMs, ended.signal)]) : all);
   }
 
   private want(state: ShardState, zxid: bigint): void {

@@ -47,6 +47,8 @@ export interface RelayEnd {
 }
 
 const FINISHED_POLL_MS = 50;
+/** How long the end waits for invocations under way, in ms; less than what is left of a function's time then. */
+const SHUTDOWN_MS = 3_000;
 
 /**
  * Watches the sources of one pipeline and calls the bundle function for what happens, until the signal aborts.
@@ -85,7 +87,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     stop.abort();
     signal.removeEventListener("abort", abort);
     await Promise.allSettled(work);
-    await dispatcher.stop();
+    await dispatcher.stop(SHUTDOWN_MS);
   }
   const failing = dispatcher.failures.map(
     ({ stage, shard, error }) => `shard ${shard} of stage "${stage}": ${error.message}`,

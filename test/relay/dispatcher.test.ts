@@ -361,6 +361,19 @@ test("stop starts nothing more, and waits for what is under way", async () => {
   expect(bench.total).toBe(1);
 });
 
+test("stop with a bound leaves an invocation that does not end to itself", async () => {
+  const bench = await new Bench().started();
+  bench.dispatcher.wake("read", 0, 10n);
+  let hasStopped = false;
+  const stopped = bench.dispatcher.stop(3_000).then(() => {
+    hasStopped = true;
+  });
+  await bench.clock.advance(2_999);
+  expect(hasStopped).toBe(false);
+  await bench.clock.advance(1);
+  await stopped;
+});
+
 /** What happens to a bench, by chance: appends, answers, failures, time. */
 type Event =
   | { readonly type: "append"; readonly stage: "read" | "group"; readonly shard: number }

@@ -65,11 +65,12 @@ export class VirtualTime implements Clock {
     this.queue.splice(low, 0, scheduled);
   }
 
-  /** Lets time pass until `done`, or until `limitMs` has passed; false in the latter case. */
-  async run(done: () => boolean, limitMs: number): Promise<boolean> {
+  /** Lets time pass until `done`; false if `limitMs` pass, or `limitSteps` things happen, before that. */
+  async run(done: () => boolean, limitMs: number, limitSteps: number): Promise<boolean> {
     const endMs = this.nowMs + limitMs;
     await settled();
-    while (!done()) {
+    for (let steps = 0; !done(); steps++) {
+      if (steps >= limitSteps) return false;
       const next = this.queue.pop();
       if (!next || next.atMs > endMs) return false;
       this.nowMs = Math.max(this.nowMs, next.atMs);
