@@ -31,6 +31,14 @@ export {
 } from "./beam/pipeline";
 export type { SinkPlace } from "./beam/primitives";
 export {
+  type AfterWatermarkOptions,
+  type ProcessingTimeOptions,
+  type Trigger,
+  trigger,
+  type WindowingOptions,
+  windowingStrategy,
+} from "./beam/trigger";
+export {
   type CalendarOptions,
   type CustomWindowOptions,
   calendarDays,

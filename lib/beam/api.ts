@@ -55,7 +55,11 @@ export interface CompiledPipeline {
 /** The committed state of one shard of one stage, decoded. Immutable from outside. */
 export interface StageShard {
   /** Starts a bundle on top of this state; nothing of it is visible here. */
-  beginBundle(inputWatermarkMs: number): TentativeBundle;
+  /**
+   * @param nowMs the processing time; it counts up to the highest one given so far. Without any, delays of
+   *   triggers (AfterProcessingTime) do not begin.
+   */
+  beginBundle(inputWatermarkMs: number, nowMs?: number): TentativeBundle;
 }
 
 /** All that a bundle would change, until its commit. */
@@ -69,6 +73,8 @@ export interface TentativeBundle {
    * Returns true while more is due at this watermark.
    */
   advanceWatermark(watermarkMs: number, maxTimers: number): boolean;
+  /** The same for processing time: fires the triggers whose delays have ended. */
+  advanceProcessingTime(nowMs: number, maxTimers: number): boolean;
   /** Bytes that outputs and effects hold so far; a cheap estimate for cutting a bundle. */
   readonly pendingBytes: number;
   /** Ends the bundle (finishBundle of the DoFns included). The bundle is used up. */
@@ -105,6 +111,8 @@ export interface BundleResult {
   readonly holdMs: number;
   /** The smallest input watermark at which something will fire; Infinity if none. */
   readonly nextTimerMs: number;
+  /** The smallest processing time at which something will fire; Infinity if none. */
+  readonly nextProcessingTimerMs: number;
   readonly counters: {
     readonly elementsIn: number;
     readonly elementsOut: number;

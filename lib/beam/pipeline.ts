@@ -69,7 +69,9 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
   if (problems.length > 0) throw new UnsupportedPipelineError(name, problems);
   const stages = fuse(graph);
   const stageOfShuffle = new Map(stages.map((stage) => [stage.root, stage.id]));
-  const plans = new Map(stages.map((stage) => [stage.id, planStage(name, stage, stageOfShuffle)]));
+  const plans = new Map(
+    stages.map((stage) => [stage.id, planStage(name, stage, stageOfShuffle, graph.windowing)]),
+  );
   return {
     name,
     shards: shardsOf(definition, stages),

@@ -1,19 +1,13 @@
 import type { BundleResult, StageShard, TentativeBundle } from "./api";
 import { decodeElement } from "./coders/element-coder";
 import { keyId } from "./coders/key";
-import { decodeState, encodeState } from "./coders/state-coder";
-import {
-  type AggregateState,
-  type Emit,
-  holdOf,
-  nextTimerOf,
-  TentativeAggregation,
-} from "./engine/aggregation";
+import type { Emit } from "./engine/aggregation";
 import { NO_FIRING } from "./engine/panes";
 import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
 import { isShuffle } from "./graph/node";
 import { accumulationOf } from "./operators/accumulation";
+import { decodeGrouping, type Grouping, type OpenGrouping } from "./operators/grouping";
 import { BundleMetrics } from "./operators/metrics";
 import { BundleOutputs } from "./operators/outputs";
 import { type StageOperators, type StagePlan, wireStage } from "./operators/stage-operators";
@@ -21,17 +15,17 @@ import { UserCode } from "./operators/user-code";
 
 /** A shard with the state that `encodeState` wrote, or an empty one. */
 export function openStageShard(plan: StagePlan, encodedState?: Uint8Array): StageShard {
-  return new Shard(plan, decodeState(encodedState, plan.stage.id));
+  return new Shard(plan, decodeGrouping(encodedState, plan.stage.id, plan.panes));
 }
 
 class Shard implements StageShard {
   constructor(
     private readonly plan: StagePlan,
-    private readonly state: AggregateState,
+    private readonly state: Grouping,
   ) {}
 
-  beginBundle(inputWatermarkMs: number): TentativeBundle {
-    return new Bundle(this.plan, this.state, inputWatermarkMs);
+  beginBundle(inputWatermarkMs: number, nowMs?: number): TentativeBundle {
+    return new Bundle(this.plan, this.state, inputWatermarkMs, nowMs);
   }
 }
 
@@ -39,21 +33,23 @@ class Bundle implements TentativeBundle {
   private readonly outputs = new BundleOutputs();
   private readonly metrics = new BundleMetrics();
   private readonly stage: StageOperators;
-  private readonly aggregation: TentativeAggregation | undefined;
+  private readonly aggregation: OpenGrouping | undefined;
   private elementsIn = 0;
   private used = false;
 
   constructor(
     private readonly plan: StagePlan,
-    private readonly before: AggregateState,
+    private readonly before: Grouping,
     inputWatermarkMs: number,
+    nowMs: number | undefined,
   ) {
     const { root, id } = plan.stage;
     if (Number.isNaN(inputWatermarkMs))
       throw new RangeError(`stage "${id}": the input watermark is not a number`);
+    if (Number.isNaN(nowMs)) throw new RangeError(`stage "${id}": the processing time is not a number`);
     if (isShuffle(root.work)) {
       const accumulation = accumulationOf(root, new UserCode(plan.pipeline, root.name));
-      this.aggregation = new TentativeAggregation(before, accumulation, inputWatermarkMs);
+      this.aggregation = before.begin(accumulation, this.emit, inputWatermarkMs, nowMs);
     }
     this.stage = wireStage(plan, this.outputs, this.metrics);
     for (const operator of this.stage.operators) operator.start?.();
@@ -73,14 +69,19 @@ class Bundle implements TentativeBundle {
 
   processElement(encoded: Uint8Array): void {
     this.checkUsable(this.aggregation !== undefined, "reads a source; give it processSourceElement");
-    const { key, value, window } = decodeElement(encoded);
+    const { key, value, window, timestampMs } = decodeElement(encoded);
     this.elementsIn++;
-    this.aggregation!.add(keyId(key), key, value, window);
+    this.aggregation!.add(keyId(key), key, value, window, timestampMs);
   }
 
   advanceWatermark(watermarkMs: number, maxTimers: number): boolean {
     this.checkUsable(!Number.isNaN(watermarkMs), "was given a watermark that is not a number");
-    return this.aggregation?.advance(watermarkMs, maxTimers, this.emit) ?? false;
+    return this.aggregation?.advance(watermarkMs, maxTimers) ?? false;
+  }
+
+  advanceProcessingTime(nowMs: number, maxTimers: number): boolean {
+    this.checkUsable(!Number.isNaN(nowMs), "was given a processing time that is not a number");
+    return this.aggregation?.advanceClock(nowMs, maxTimers) ?? false;
   }
 
   finish(): BundleResult {
@@ -93,8 +94,9 @@ class Bundle implements TentativeBundle {
       effects: this.outputs.effects,
       shard: new Shard(this.plan, state),
       encodeState: () => this.encode(state),
-      holdMs: holdOf(state),
-      nextTimerMs: nextTimerOf(state),
+      holdMs: state.holdMs,
+      nextTimerMs: state.nextTimerMs,
+      nextProcessingTimerMs: state.nextProcessingTimerMs,
       counters: {
         elementsIn: this.elementsIn,
         elementsOut: this.outputs.elements,
@@ -104,9 +106,9 @@ class Bundle implements TentativeBundle {
     };
   }
 
-  private encode(state: AggregateState): Uint8Array | undefined {
+  private encode(state: Grouping): Uint8Array | undefined {
     try {
-      return encodeState(state);
+      return state.encode();
     } catch (error) {
       // An accumulator that is no plain data: the user's CombineFn makes it.
       throw new UserCode(this.plan.pipeline, this.plan.stage.root.name).failureOutsideElements(error);

@@ -18,14 +18,14 @@ test("everything that is not supported is reported, all at once, by transform", 
     const input = root.apply(readTest<number>("in"));
     const side = root.apply(readTest<number>("side"));
     input.map((n, { s }) => n + [...s.lookup()].length, { s: beam.iterableSideInput(side) });
-    input.apply(beam.windowInto(beam.sessions(10)));
+    input.apply(beam.windowInto(beam.sessions(0)));
     input.apply(beam.withName("slide", beam.windowInto(beam.slidingWindows(10, 10))));
     input.apply(beam.windowInto(beam.fixedWindows(0.0001)));
     input.apply(beam.groupBy((n: number) => n));
     const base = runnerApi.WindowingStrategy.create({
-      allowedLateness: 5000n,
-      trigger: { trigger: { oneofKind: "always", always: {} } },
-      outputTime: runnerApi.OutputTime_Enum.EARLIEST_IN_PANE,
+      allowedLateness: -5000n,
+      trigger: { trigger: { oneofKind: "afterAll", afterAll: { subtriggers: [] } } },
+      accumulationMode: runnerApi.AccumulationMode_Enum.RETRACTING,
     });
     input.apply(beam.withName("late", beam.windowInto(beam.fixedWindows(1), base)));
     beam.P([input, input.apply(beam.windowInto(beam.fixedWindows(2)))]).apply(beam.flatten());
@@ -33,12 +33,12 @@ test("everything that is not supported is reported, all at once, by transform", 
   const found = error.problems.map(({ transform, what }) => `${transform}: ${what}`);
   expect(found).toEqual([
     "map: side inputs are not supported",
-    "windowInto: sessions with a gap of 10000 ms are not supported",
+    "windowInto: sessions need a gap of at least a millisecond",
     "slide: the SDK's sliding windows with a period that is not shorter than the size are not supported",
     "windowInto-2: fixed windows need a size of at least a millisecond",
-    `late: the trigger "always" is not supported`,
-    "late: an allowed lateness of 5000 ms is not supported, only 0",
-    "late: the output time EARLIEST_IN_PANE is not supported",
+    "late: an allowed lateness of -5000 ms is not one",
+    "late: retracting panes are not supported",
+    "late: the trigger afterAll has no parts",
     expect.stringMatching(
       /^groupBy\/groupByKey\/groupByKey: it groups an unbounded source in the global window/,
     ),

@@ -10,8 +10,8 @@ export interface SourceElement {
   readonly timestampMs: number;
 }
 
-/** What a source gives, in order: elements, and watermarks between them. */
-export type SourceStep = SourceElement | { readonly watermarkMs: number };
+/** What a source gives, in order: elements, and watermarks and processing times between them. */
+export type SourceStep = SourceElement | { readonly watermarkMs: number } | { readonly clockMs: number };
 
 export interface RunOptions {
   /** How the elements that wait are cut into bundles. */
@@ -58,6 +58,7 @@ class MemoryRun {
     { count: number; sum: number; min: number; max: number }
   >();
   private droppedLate = 0;
+  private nowMs: number | undefined;
   private readonly random: () => number;
 
   constructor(
@@ -106,7 +107,8 @@ class MemoryRun {
       else {
         flush();
         this.settle();
-        this.sourceWatermarks.set(source, step.watermarkMs);
+        if ("clockMs" in step) this.nowMs = step.clockMs;
+        else this.sourceWatermarks.set(source, step.watermarkMs);
         this.settle();
       }
     }
@@ -130,6 +132,12 @@ class MemoryRun {
         for (let more = watermarkMs > -Infinity; more; ) {
           this.bundle(stage.id, index, -Infinity, (bundle) => {
             more = bundle.advanceWatermark(watermarkMs, 1 + Math.floor(this.random() * 3));
+          });
+        }
+        const { nowMs } = this;
+        for (let more = nowMs !== undefined; more; ) {
+          this.bundle(stage.id, index, -Infinity, (bundle) => {
+            more = bundle.advanceProcessingTime(nowMs!, 1 + Math.floor(this.random() * 3));
           });
         }
       });
@@ -159,11 +167,11 @@ class MemoryRun {
     const open = this.pipeline.openShard(stage, shard.encoded);
     if (this.random() < 0.2) {
       // Run, and lost before its commit: nothing of it may be seen by the one that follows.
-      const lost = open.beginBundle(watermarkMs);
+      const lost = open.beginBundle(watermarkMs, this.nowMs);
       work(lost);
       lost.finish();
     }
-    const bundle = open.beginBundle(watermarkMs);
+    const bundle = open.beginBundle(watermarkMs, this.nowMs);
     work(bundle);
     const result = bundle.finish();
     shard.encoded = result.encodeState();

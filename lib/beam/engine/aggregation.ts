@@ -9,6 +9,8 @@ export interface Accumulation {
   extract(accumulator: unknown): unknown;
   /** An accumulator that `add` may change while the original stays as it is. */
   copy(accumulator: unknown): unknown;
+  /** One accumulator of several, all of which it may change. */
+  merge(accumulators: readonly unknown[]): unknown;
 }
 
 /** What is kept of one key in one window. */

@@ -1,13 +1,18 @@
 import { ParDoParam } from "apache-beam";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
-import type { WindowFn } from "../engine/windows";
+import {
+  defaultWindowing,
+  firesOnceAtTheEnd,
+  type Windowing,
+  windowingAfterGrouping,
+} from "../engine/windowing";
 import type { PipelineProblem } from "../errors";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
 import { type Graph, type GraphNode, isShuffle } from "./node";
 import { GraphReader } from "./reader";
-import { describeWindowFn } from "./window-fn";
+import { describeWindowing } from "./windowing-strategy";
 
-const GLOBAL_WINDOW_FN: WindowFn = { kind: "global" };
+const GLOBAL_WINDOWING = defaultWindowing({ kind: "global" });
 
 const KNOWN_PARAMS: ReadonlySet<string> = new Set(["window", "timestamp", "paneinfo", "metric", "sideInput"]);
 
@@ -15,7 +20,7 @@ const KNOWN_PARAMS: ReadonlySet<string> = new Set(["window", "timestamp", "panei
 export function readGraph(builder: PipelineBuilder): { graph: Graph; problems: PipelineProblem[] } {
   const problems: PipelineProblem[] = [...builder.problems];
   const { nodes } = new GraphReader(builder, problems).read();
-  const windowing = new Map<string, WindowFn>();
+  const windowing = new Map<string, Windowing>();
   for (const node of nodes) {
     settleWindowing(node, windowing, problems);
     checkGrouping(node, windowing, builder, problems);
@@ -31,35 +36,38 @@ export function readGraph(builder: PipelineBuilder): { graph: Graph; problems: P
 /** A collection has the windows of its inputs, but for what windowInto makes. */
 function settleWindowing(
   node: GraphNode,
-  windowing: Map<string, WindowFn>,
+  windowing: Map<string, Windowing>,
   problems: PipelineProblem[],
 ): void {
-  const inputs = node.inputs.map((id) => windowing.get(id) ?? GLOBAL_WINDOW_FN);
-  const first = inputs[0] ?? GLOBAL_WINDOW_FN;
-  if (inputs.some((other) => describeWindowFn(other) !== describeWindowFn(first))) {
-    const kinds = [...new Set(inputs.map(describeWindowFn))].join(", ");
+  const inputs = node.inputs.map((id) => windowing.get(id) ?? GLOBAL_WINDOWING);
+  const first = inputs[0] ?? GLOBAL_WINDOWING;
+  if (inputs.some((other) => describeWindowing(other) !== describeWindowing(first))) {
+    const kinds = [...new Set(inputs.map(describeWindowing))].join(", ");
     const remedy = "Apply the same windowInto to each of them.";
     problems.push({ transform: node.name, what: `its inputs differ in windowing (${kinds})`, remedy });
   }
-  const result = node.work.kind === "windowInto" ? node.work.windowFn : first;
+  const grouped = isShuffle(node.work) ? windowingAfterGrouping(first) : first;
+  const result = node.work.kind === "windowInto" ? node.work.windowing : grouped;
   for (const output of Object.values(node.outputs)) windowing.set(output, result);
 }
 
 /** Beam model: "GroupByKey cannot be applied to non-bounded PCollection in the GlobalWindow without a trigger". */
 function checkGrouping(
   node: GraphNode,
-  windowing: ReadonlyMap<string, WindowFn>,
+  windowing: ReadonlyMap<string, Windowing>,
   builder: PipelineBuilder,
   problems: PipelineProblem[],
 ): void {
   if (!isShuffle(node.work)) return;
   const input = node.inputs[0]!;
   const { isBounded } = builder.getProto().components!.pcollections[input]!;
-  if (isBounded !== runnerApi.IsBounded_Enum.UNBOUNDED || windowing.get(input)?.kind !== "global") return;
+  const { windowFn } = windowing.get(input)!;
+  const ends = windowFn.kind !== "global" || !firesOnceAtTheEnd(windowing.get(input)!);
+  if (isBounded !== runnerApi.IsBounded_Enum.UNBOUNDED || ends) return;
   problems.push({
     transform: node.name,
     what: "it groups an unbounded source in the global window, which never ends, so it would never give a result",
-    remedy: "Apply windowInto(fixedWindows(seconds)) before it.",
+    remedy: "Apply windowInto(fixedWindows(seconds)) before it, or a trigger.",
   });
 }
 

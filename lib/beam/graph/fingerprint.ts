@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { canonicalBytes } from "../coders/value-coder";
-import type { WindowFn } from "../engine/windows";
 import type { FusedStage } from "./fusion";
 import type { Graph, Work } from "./node";
 import { windowFnSettings } from "./window-fn";
+import { windowingSettings } from "./windowing-strategy";
 
 /**
  * SHA-256 (hex) of what two builds must agree on to exchange elements and state: transforms and their order, how
@@ -23,16 +23,12 @@ export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string
       outputs: Object.entries(node.outputs).map(([tag, id]) => [
         tag,
         place.get(id),
-        settings(graph.windowing.get(id)),
+        windowingSettings(graph.windowing.get(id)!),
       ]),
     })),
     stages: stages.map((stage) => [stage.id, stage.nodes.map((node) => node.name)]),
   };
   return createHash("sha256").update(canonicalBytes(description)).digest("hex");
-}
-
-function settings(windowFn: WindowFn | undefined): unknown {
-  return windowFn === undefined ? undefined : windowFnSettings(windowFn);
 }
 
 function describe(work: Work): unknown {
@@ -42,7 +38,7 @@ function describe(work: Work): unknown {
     case "write":
       return { kind: work.kind, sink: work.spec.sink, config: work.spec.config };
     case "windowInto":
-      return { kind: work.kind, windowFn: windowFnSettings(work.windowFn) };
+      return { kind: work.kind, windowFn: windowFnSettings(work.windowing.windowFn) };
     case "split":
       return { kind: work.kind, tags: [...work.options.knownTags] };
     default:

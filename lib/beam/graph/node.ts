@@ -1,4 +1,4 @@
-import type { WindowFn } from "../engine/windows";
+import type { Windowing } from "../engine/windowing";
 import type { SinkSpec, SourceSpec } from "../primitives";
 
 /** What a transform does, taken out of the SDK's proto. Functions are the user's own objects. */
@@ -11,7 +11,7 @@ export type Work =
   | { readonly kind: "split"; readonly options: SplitOptions }
   | { readonly kind: "identity" | "flatten" | "groupByKey" }
   | { readonly kind: "assignTimestamps"; readonly fn: (element: unknown, timestamp: unknown) => unknown }
-  | { readonly kind: "windowInto"; readonly windowFn: WindowFn }
+  | { readonly kind: "windowInto"; readonly windowing: Windowing }
   | { readonly kind: "combine"; readonly combineFn: UserCombineFn };
 
 export type ElementFn = (element: unknown, context?: unknown) => unknown;
@@ -49,8 +49,8 @@ export interface GraphNode {
 export interface Graph {
   /** In the order of construction, so that each comes after those that it reads from. */
   readonly nodes: readonly GraphNode[];
-  /** The window function in force on each collection. */
-  readonly windowing: ReadonlyMap<string, WindowFn>;
+  /** The windowing of each collection. */
+  readonly windowing: ReadonlyMap<string, Windowing>;
 }
 
 export function isRoot(work: Work): boolean {

@@ -1,13 +1,13 @@
 import type { WindowFn as SdkWindowFn, Window } from "apache-beam";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
-import { isMerging } from "../engine/windows";
+import type { WindowFn } from "../engine/windows";
 import type { PipelineProblem } from "../errors";
 import { READ_URN, type SinkSpec, type SourceSpec, WRITE_URN } from "../primitives";
 import { ElementwiseFn } from "../sdk/patches";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
 import type { Graph, GraphNode, SplitOptions, UserCombineFn, UserDoFn, Work } from "./node";
-import { describeWindowFn, toWindowFn } from "./window-fn";
-import { strategyProblems } from "./windowing-strategy";
+import { toWindowFn } from "./window-fn";
+import { toWindowing } from "./windowing-strategy";
 
 const IMPULSE_URN = "beam:transform:impulse:v1";
 const FLATTEN_URN = "beam:transform:flatten:v1";
@@ -134,19 +134,15 @@ export class GraphReader {
     const [output] = Object.values(proto.outputs);
     const strategy =
       this.components.windowingStrategies[this.components.pcollections[output!]!.windowingStrategyId]!;
-    for (const what of strategyProblems(strategy)) {
-      this.problem(name, what, "Use windowInto(windowFn) without a strategy of its own.");
-    }
     const windowFn = toWindowFn(sdk);
+    const problems: string[] = [];
+    const known: WindowFn = typeof windowFn === "string" ? { kind: "global" } : windowFn;
+    const windowing = toWindowing(strategy, known, problems);
     if (typeof windowFn === "string") {
-      return this.problem(name, windowFn, "Use the window functions that Beamkeeper exports.");
+      this.problem(name, windowFn, "Use the window functions that Beamkeeper exports.");
     }
-    if (!isMerging(windowFn)) return { kind: "windowInto", windowFn };
-    return this.problem(
-      name,
-      `${describeWindowFn(windowFn)} are not supported`,
-      "Use windows that do not merge.",
-    );
+    for (const what of problems) this.problem(name, what, "Use windowingStrategy(...) to make the strategy.");
+    return { kind: "windowInto", windowing };
   }
 
   private object<T>(payload: Uint8Array): T {

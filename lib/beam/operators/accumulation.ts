@@ -30,6 +30,7 @@ const COLLECTING: Accumulation = {
     if (last !== undefined) lists.push([...last]);
     return lists;
   },
+  merge: (accumulators) => (accumulators as unknown[][][]).flat(),
 };
 
 function combining(fn: UserCombineFn, code: UserCode): Accumulation {
@@ -42,6 +43,7 @@ function combining(fn: UserCombineFn, code: UserCode): Accumulation {
       typeof accumulator === "object" && accumulator !== null
         ? guarded(code, accumulator, () => decodeValue(encodeValue(accumulator)))
         : accumulator,
+    merge: (accumulators) => guarded(code, accumulators, () => fn.mergeAccumulators(accumulators)),
   };
 }
 

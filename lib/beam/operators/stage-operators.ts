@@ -1,5 +1,7 @@
+import { type PanePlan, planPanes } from "../engine/pane-plan";
+import { firesOnceAtTheEnd } from "../engine/windowing";
 import { consumersOf, type FusedStage } from "../graph/fusion";
-import { type GraphNode, isShuffle } from "../graph/node";
+import { type Graph, type GraphNode, isShuffle } from "../graph/node";
 import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperator } from "./elementwise";
 import type { BundleMetrics } from "./metrics";
 import { type BundleOutputs, shuffleOperator, sinkOperator } from "./outputs";
@@ -21,14 +23,19 @@ export interface StagePlan {
   readonly consumers: ReturnType<typeof consumersOf>;
   /** The stage that begins at a shuffle. */
   readonly stageOfShuffle: ReadonlyMap<GraphNode, string>;
+  /** Of a stage that groups, where windows may give more than one pane. */
+  readonly panes: PanePlan | undefined;
 }
 
 export function planStage(
   pipeline: string,
   stage: FusedStage,
   stageOfShuffle: ReadonlyMap<GraphNode, string>,
+  windowing: Graph["windowing"],
 ): StagePlan {
+  const input = isShuffle(stage.root.work) ? windowing.get(stage.root.inputs[0]!) : undefined;
   return {
+    panes: input === undefined || firesOnceAtTheEnd(input) ? undefined : planPanes(input),
     pipeline,
     stage,
     consumers: consumersOf({ nodes: [...stage.nodes, ...stage.shuffles] }),
@@ -83,7 +90,7 @@ class Wiring {
       case "assignTimestamps":
         return assignTimestampsOperator(work.fn, code, this.next(node));
       case "windowInto":
-        return windowIntoOperator(work.windowFn, code, this.next(node));
+        return windowIntoOperator(work.windowing.windowFn, code, this.next(node));
       case "write":
         return sinkOperator(work.spec, code, this.outputs);
       default:

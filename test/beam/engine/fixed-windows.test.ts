@@ -21,6 +21,7 @@ const LISTS: Accumulation = {
   add: (list, value) => [...(list as unknown[]), value],
   extract: (list) => list,
   copy: (list) => list,
+  merge: (lists) => (lists as unknown[][]).flat(),
 };
 
 test.each([
