@@ -155,7 +155,10 @@ export class ModelClient implements ZooKeeperClient {
       ...(data ? { data } : {}),
       ...(options?.mode ? { mode: options.mode } : {}),
     };
-    return this.write([op], false).then(({ results }) => results[0] as never);
+    return this.write([op], false).then(({ results }) => {
+      const { path: created, stat } = results[0] as { path: string; stat: Stat };
+      return { path: created, stat };
+    });
   }
 
   async delete(path: string, version = -1): Promise<void> {

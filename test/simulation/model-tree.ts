@@ -112,9 +112,10 @@ export class Preparation {
     const parentPath = parentOf(op.path);
     const parent = this.at(parentPath);
     if (!parent) throw new NoNodeError(`the parent of ${op.path} does not exist`, "terminal", -101, op.path);
-    const { cversion } = parent.stat;
+    // A sequence counts the creations below the parent; cversion counts the deletions, too.
+    const creations = (parent.stat.cversion + this.childCount(parentPath)) / 2;
     const path = op.mode?.endsWith("sequential")
-      ? `${op.path}${String(cversion).padStart(10, "0")}`
+      ? `${op.path}${String(creations).padStart(10, "0")}`
       : op.path;
     if (this.at(path)) throw new NodeExistsError(`${path} exists`, "terminal", -110, path);
     const data = Buffer.from(op.data ?? []);
