@@ -5,6 +5,7 @@
  *   node infra/setup.mjs start [ARGUMENTS...]   set up, then run the command line tool's `dev`
  *   node infra/setup.mjs test                   set up, then run every check in order
  *   node infra/setup.mjs bench [NAME] [--record] set up, then run a benchmark, or list them
+ *   node infra/setup.mjs soak [NAME]            set up, then run seeds without end, or the mutants
  *   node infra/setup.mjs install                set up only
  */
 import { spawn } from "node:child_process";
@@ -141,11 +142,14 @@ async function main([verb, ...rest]) {
     case "bench":
       setUp(args.length > 0);
       return hand(["--import", "tsx", join("bench", "main.ts"), ...args]);
+    case "soak":
+      setUp(true);
+      return hand(["--import", "tsx", join("test", "simulation", "soak.ts"), ...args]);
     case "install":
       setUp(true);
       return 0;
     default:
-      throw new SetupError("Usage: node infra/setup.mjs start|test|bench|install [ARGUMENTS...]");
+      throw new SetupError("Usage: node infra/setup.mjs start|test|bench|soak|install [ARGUMENTS...]");
   }
 }
 

@@ -1,7 +1,5 @@
 /**
- * Breaks the code on purpose, one place at a time, and counts the seeds until the simulation notices:
- *
- *   npm run soak -- mutants [NAME...]
+ * Breaks the code on purpose, one place at a time, and counts the seeds until the simulation notices.
  *
  * Each mutant is what was last committed, in a temporary folder, with one text replaced. A mutant that survives is a
  * fault that no test of the simulation would find; the exit code is 1 then. "Ambiguity taken for failure" is not
@@ -131,14 +129,15 @@ function mutate(text: string, from: string, to: string): string {
   return text.replace(from, () => to);
 }
 
-const wanted = process.argv.slice(2);
-let survivors = 0;
-for (const mutant of MUTANTS.filter(
-  ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
-)) {
-  const { seed, seconds } = find(mutant);
-  if (seed === undefined) survivors += 1;
-  const verdict = seed !== undefined ? `found at seed ${seed}` : `SURVIVED ${SEEDS} seeds`;
-  process.stdout.write(`${mutant.name.padEnd(45)} ${verdict.padEnd(24)} ${seconds.toFixed(0)} s\n`);
+/** Tries the mutants whose names contain one of the words (all without words); returns how many survived. */
+export function hunt(words: readonly string[]): number {
+  let survivors = 0;
+  const isWanted = (name: string): boolean => words.length === 0 || words.some((word) => name.includes(word));
+  for (const mutant of MUTANTS.filter(({ name }) => isWanted(name))) {
+    const { seed, seconds } = find(mutant);
+    if (seed === undefined) survivors += 1;
+    const verdict = seed === undefined ? `SURVIVED ${SEEDS} seeds` : `found at seed ${seed}`;
+    process.stdout.write(`${mutant.name.padEnd(45)} ${verdict.padEnd(24)} ${seconds.toFixed(0)} s\n`);
+  }
+  return survivors;
 }
-process.exitCode = survivors === 0 ? 0 : 1;
