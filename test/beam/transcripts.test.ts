@@ -1,0 +1,57 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { readTranscripts, runTranscript, shapesOf, type Transcript } from "../support/transcripts";
+
+const folder = join(__dirname, "transcripts");
+const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
+const all = files.map((name) => [name, readTranscripts(join(folder, name))] as const);
+
+describe.each(all)("%s", (_, transcripts) => {
+  const cases = transcripts.flatMap((transcript) =>
+    shapesOf(transcript).map(
+      (shape) => [transcript.name, JSON.stringify(shape), { transcript, shape }] as const,
+    ),
+  );
+  test.each(cases)("%s in %s", (_name, _shape, { transcript, shape }) => {
+    expect(runTranscript(transcript, shape)).toBeUndefined();
+  });
+});
+
+const TRIGGERS = [
+  ...["default", "always", "never", "elementCount", "afterProcessingTime", "afterSynchronizedProcessingTime"],
+  ...["afterEndOfWindow", "afterEndOfWindow early", "afterEndOfWindow late", "afterEndOfWindow early late"],
+  ...["afterAll", "afterAny", "afterEach", "orFinally", "repeatedly"],
+];
+const WINDOWS = ["global", "fixed", "sliding", "sessions", "calendar", "custom", "merging"];
+
+function triggerOf({ windowing: { trigger } }: Transcript): string {
+  if (trigger.kind !== "afterEndOfWindow") return trigger.kind;
+  return ["afterEndOfWindow", trigger.early && "early", trigger.late && "late"].filter(Boolean).join(" ");
+}
+
+test("the table trigger x window x accumulation x lateness has no empty cell", () => {
+  const covered = new Set<string>();
+  for (const transcript of all.flatMap(([, transcripts]) => transcripts)) {
+    const { windowing, tags } = transcript;
+    const window = WINDOWS.find((kind) => tags.has(kind));
+    covered.add(
+      `${triggerOf(transcript)} ${window} ${windowing.accumulating} ${windowing.allowedLatenessMs > 0}`,
+    );
+  }
+  const missing: string[] = [];
+  for (const trigger of TRIGGERS)
+    for (const window of WINDOWS)
+      for (const accumulating of [false, true])
+        for (const lateness of [false, true]) {
+          const cell = `${trigger} ${window} ${accumulating} ${lateness}`;
+          if (!covered.has(cell)) missing.push(cell);
+        }
+  expect(missing).toEqual([]);
+});
+
+test("every transcript cites the rule that it tests", () => {
+  const without = all
+    .flatMap(([, transcripts]) => transcripts)
+    .filter(({ rule, error }) => rule === undefined && error === undefined);
+  expect(without.map(({ name }) => name)).toEqual([]);
+});
