@@ -1,5 +1,5 @@
 import type { ConnectionState, WatchedEvent } from "./api";
-import { JuteReader } from "./codec/jute";
+import { JuteReader, MalformedFrameError } from "./codec/jute";
 import { formatServer, parseConnectString, type ServerAddress, shuffle } from "./connect-string";
 import { ask, Connection, type Transport } from "./connection";
 import { Code } from "./error-codes";
@@ -34,6 +34,12 @@ import { WatchRegistry } from "./watches";
 const MIN_ATTEMPT_TIMEOUT_MS = 250;
 const MAX_ATTEMPT_TIMEOUT_MS = 5_000;
 
+const REPLY_HEADER_BYTES = 16;
+const ERROR_BYTES = 4;
+const REFUSED_HANDSHAKE =
+  "refused the handshake: it is not serving, is behind what this client has seen, " +
+  "or has maxClientCnxns connections from this address";
+
 interface BufferedEvent {
   readonly path: string;
   readonly event: WatchedEvent;
@@ -64,6 +70,8 @@ export class SessionDriver {
   /** Events that came while watches were being armed: they are told after the gap. */
   #buffered: BufferedEvent[] = [];
   #hadSession = false;
+  /** The handshake asked for a session of the server's own, though there is one of the ensemble. */
+  #isLocalHandshake = false;
   #fatal: ZooKeeperError | undefined;
   #closing: Promise<void> | undefined;
   #onClosed: () => void = () => undefined;
@@ -326,13 +334,38 @@ export class SessionDriver {
   /** A server refuses a handshake by hanging up, without a word. */
   #explain(reason: string): string {
     if (this.#state.phase !== "handshake" || reason !== "closed the connection") return reason;
-    return (
-      "refused the handshake: it is not serving, is behind what this client has seen, " +
-      "or has maxClientCnxns connections from this address"
-    );
+    return REFUSED_HANDSHAKE;
   }
 
   #sendHandshake(identity: SessionIdentity, sessionTimeoutMs: number): void {
+    const server = this.#servers[this.#state.server]!;
+    const isRefused = this.#failures.get(formatServer(server)) === REFUSED_HANDSHAKE;
+    const hasSession = identity.id !== NO_SESSION.id;
+    this.#isLocalHandshake = false;
+    if (this.options.canBeReadOnly && hasSession && isRefused) {
+      void this.#sendHandshakeByMode(server, identity, sessionTimeoutMs);
+    } else {
+      this.#writeHandshake(identity, sessionTimeoutMs);
+    }
+  }
+
+  /**
+   * A server without a quorum knows no session of the ensemble, and hangs up on one. It gets a handshake for a session
+   * of its own; the ensemble's is kept for a server that knows it.
+   */
+  async #sendHandshakeByMode(
+    server: ServerAddress,
+    identity: SessionIdentity,
+    sessionTimeoutMs: number,
+  ): Promise<void> {
+    const connection = this.#connection;
+    const mode = await ask(server, this.#transport, "isro", this.#state.options.attemptTimeoutMs);
+    if (this.#connection !== connection || this.#state.phase !== "handshake") return;
+    this.#isLocalHandshake = mode === "ro";
+    this.#writeHandshake(this.#isLocalHandshake ? NO_SESSION : identity, sessionTimeoutMs);
+  }
+
+  #writeHandshake(identity: SessionIdentity, sessionTimeoutMs: number): void {
     const request = {
       lastZxidSeen: this.lastZxid,
       sessionTimeoutMs,
@@ -349,7 +382,16 @@ export class SessionDriver {
   }
 
   #onHandshakeReply(reader: JuteReader): void {
+    if (reader.remaining === REPLY_HEADER_BYTES) {
+      // A server without a quorum whose ensemble has no local sessions answers as if to a request.
+      reader.skip(REPLY_HEADER_BYTES - ERROR_BYTES);
+      throw new MalformedFrameError(`refused the handshake with error ${reader.int()}`);
+    }
     const { sessionTimeoutMs, sessionId, password, isReadOnly } = readConnectResponse(reader);
+    if (this.#isLocalHandshake && !isReadOnly) {
+      // It has found its quorum since it was asked: a new session there must not replace ours.
+      throw new MalformedFrameError("takes writes again");
+    }
     const identity = { id: sessionId, password };
     this.#apply({ type: "established", identity, timeoutMs: sessionTimeoutMs, isReadOnly });
   }

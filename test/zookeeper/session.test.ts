@@ -1,6 +1,7 @@
 import {
   CLOSE_TIMEOUT_MS,
   FIRST_PAUSE_MS,
+  FIRST_SEARCH_DELAY_MS,
   initialState,
   LONGEST_PAUSE_MS,
   NO_SESSION,
@@ -221,5 +222,52 @@ describe("the session's state machine", () => {
     expect(machine.input({ type: "prepared" })).toEqual([]);
     expect(machine.input({ type: "established", identity: IDENTITY, timeoutMs: 1 })).toEqual([]);
     expect(machine.state).toBe(before);
+  });
+
+  test("on a read-only server it keeps the session that writes were made in, and looks for one that takes them", () => {
+    const machine = new Machine().becomeReady();
+    machine.lose();
+    machine.tick();
+    machine.input({ type: "opened" });
+    const local = { id: 99n, password: new Uint8Array(16) };
+    machine.input({ type: "established", identity: local, timeoutMs: 6_000, isReadOnly: true });
+    machine.input({ type: "prepared" });
+    expect(machine.state).toMatchObject({ identity: IDENTITY, server: 1, visible: "connected" });
+    const asked: [number, unknown][] = [];
+    while (asked.length < 4) {
+      machine.nowMs = nextTickMs(machine.state, { ...QUIET, lastSentMs: machine.nowMs })!;
+      machine.tick({ ...QUIET, lastSentMs: machine.nowMs });
+      for (const effect of machine.effects) {
+        if (effect.type === "askWritable") asked.push([machine.nowMs, effect.server]);
+      }
+    }
+    const first = FIRST_SEARCH_DELAY_MS;
+    // Server 1 is the one in use: it is not asked, and its turn passes.
+    expect(asked).toEqual([
+      [first, 2],
+      [3 * first, 0],
+      [15 * first, 2],
+      [31 * first, 0],
+    ]);
+    const found = machine.input({ type: "writableFound", server: 0 });
+    expect(found).toEqual(["destroySocket", "noteFailure", "announce suspended", "failInFlight"]);
+    expect(machine.tick()).toEqual(["connect"]);
+    expect(machine.effects[0]).toMatchObject({ server: 0 });
+    machine.establish();
+    expect(machine.state.search).toBeUndefined();
+    expect(machine.input({ type: "writableFound", server: 1 })).toEqual([]);
+  });
+
+  test("leaves a session to another without ending it", () => {
+    const machine = new Machine().becomeReady();
+    expect(machine.input({ type: "detach" })).toEqual(["destroySocket", "announce closed", "finish"]);
+  });
+
+  test("begins with a session that was handed over", () => {
+    const machine = new Machine();
+    machine.state = initialState(OPTIONS, IDENTITY);
+    machine.input({ type: "start" });
+    machine.input({ type: "opened" });
+    expect(machine.effects[0]).toMatchObject({ type: "sendHandshake", identity: IDENTITY });
   });
 });
