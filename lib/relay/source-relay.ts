@@ -17,10 +17,18 @@ import {
 } from "../zookeeper";
 import { compareZnode, type Observed, UNCHANGED } from "./comparison";
 import { DirtyPaths } from "./dirty-paths";
-import { cursorAhead, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
+import {
+  cursorAhead,
+  manifestTooLarge,
+  RelayStoppedError,
+  SourceError,
+  takenOver,
+  valueTooLarge,
+} from "./errors";
 import { Gaps } from "./gaps";
 import { keyHashOf } from "./key-hash";
-import { decodeUpdates, encodeUpdates, Manifest, type ManifestUpdate } from "./manifest";
+import type { ManifestUpdate } from "./manifest";
+import { type ManifestChange, StoredManifest } from "./stored-manifest";
 import { walk } from "./walk";
 
 export interface SourceRelayOptions {
@@ -80,13 +88,6 @@ interface Batch {
   bytes: number;
 }
 
-/** How a commit changes the stored manifest, and what is stored after it. */
-interface ManifestOps {
-  readonly ops: readonly Op[];
-  readonly deltas: { name: string; bytes: number }[];
-  readonly snapshotBytes: number;
-}
-
 interface ReadZnode {
   readonly path: string;
   readonly observed: Observed | "unreadable";
@@ -95,9 +96,6 @@ interface ReadZnode {
 
 const EMPTY_BATCH: Batch = { elements: [], updates: [], delivered: [], order: 0, missed: 0, bytes: 0 };
 
-// Deltas are folded into the snapshot when there are this many, or when they outweigh it, so that a start reads little.
-const MAX_DELTAS = 64;
-const MIN_COMPACTION_BYTES = 64 * 1024;
 // The cursor, the check and the deletions of the deltas beside a snapshot.
 const COMPACTION_OVERHEAD_BYTES = 24 * 1024;
 // Two commits in a row publish a watermark; this keeps an empty pipeline from spinning between them.
@@ -108,9 +106,7 @@ export class SourceRelay {
   private readonly dirty = new DirtyPaths();
   private readonly gaps = new Gaps();
   private readonly layout: SourceLayout;
-  private manifest = new Manifest();
-  private deltas: { name: string; bytes: number }[] = [];
-  private snapshotBytes = 0;
+  private manifest!: StoredManifest;
   private cursor!: Cursor;
   private cursorVersion = 0;
   /** The ensemble's time of the last commit, and how far it is ahead of the local clock. */
@@ -146,7 +142,7 @@ export class SourceRelay {
   private async step(signal: AbortSignal): Promise<void> {
     if (!this.watch) await this.arm();
     if (this.walkNeeded) return this.walkOnce(signal);
-    if (this.compactionDue()) return this.commit(EMPTY_BATCH, this.snapshotOps());
+    if (this.manifest.isCompactionDue) return this.compact();
     const paths = this.dirty.first(this.options.limits.maxBatchPaths);
     // More events do not wake a relay that lingers; they are what it waits for.
     const lingerMs = paths.length > 0 ? this.lingerFor(paths.length) : 0;
@@ -154,7 +150,7 @@ export class SourceRelay {
     const waitMs = paths.length > 0 ? 0 : this.heartbeatInMs();
     if (waitMs > 0) return this.sleep(waitMs, signal);
     const batch = await this.collect(paths);
-    await this.commit(batch, this.deltaOps(batch.updates));
+    await this.commit(batch, this.manifest.delta(batch.updates, this.cursor.number + 1));
   }
 
   private async arm(): Promise<void> {
@@ -191,7 +187,7 @@ export class SourceRelay {
     const { client, source, log, clock, sourceId } = this.options;
     this.walkNeeded = false;
     const began = clock.now();
-    const result = await walk(client, source, this.manifest, this.isOwn, signal);
+    const result = await walk(client, source, this.manifest.known, this.isOwn, signal);
     if (signal.aborted || this.walkNeeded) return;
     for (const path of result.different) this.dirty.suspected(path);
     this.dirty.resume();
@@ -259,7 +255,7 @@ export class SourceRelay {
       const difference =
         observed === "unreadable"
           ? UNCHANGED
-          : compareZnode(path, this.manifest.get(path), observed, heard, start);
+          : compareZnode(path, this.manifest.known.get(path), observed, heard, start);
       const elements = difference.changes.map((change, index, { [index + 1]: next }) => ({
         key: path,
         element: this.encode(change, next),
@@ -311,7 +307,7 @@ export class SourceRelay {
    * shards. It takes effect once or not at all; a relay that is fenced by another one's cursor rejects with
    * RelayStoppedError and has appended nothing.
    */
-  private async commit(batch: Batch, manifest: ManifestOps): Promise<void> {
+  private async commit(batch: Batch, manifest: ManifestChange): Promise<void> {
     const { client, clock, sourceId } = this.options;
     const watermarkMs = this.publishable(batch);
     const commitId = clock.uniqueId();
@@ -341,10 +337,8 @@ export class SourceRelay {
     this.cursorMtimeMs = outcome.mtimeMs;
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
-    this.manifest.apply(batch.updates);
+    this.manifest.committed(manifest);
     for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path);
-    this.deltas = manifest.deltas;
-    this.snapshotBytes = manifest.snapshotBytes;
     for (const { path, zxid, isUnreadable } of batch.delivered) {
       this.dirty.delivered(path, zxid, batch.order);
       if (isUnreadable) this.dirty.unread(path);
@@ -394,42 +388,21 @@ export class SourceRelay {
     return { ops, fed };
   }
 
-  private compactionDue(): boolean {
-    const bytes = this.deltas.reduce((sum, delta) => sum + delta.bytes, 0);
-    return this.deltas.length >= MAX_DELTAS || bytes > Math.max(this.snapshotBytes, MIN_COMPACTION_BYTES);
-  }
-
-  private deltaOps(updates: readonly ManifestUpdate[]): ManifestOps {
-    const { deltas, snapshotBytes } = this;
-    if (updates.length === 0) return { ops: [], deltas, snapshotBytes };
-    const data = encodeUpdates(updates);
-    const name = this.layout.manifestDelta(this.cursor.number + 1);
-    return {
-      ops: [{ type: "create", path: name, data }],
-      deltas: [...deltas, { name, bytes: data.length }],
-      snapshotBytes,
-    };
-  }
-
-  private snapshotOps(): ManifestOps {
-    const snapshot = this.manifest.encodeSnapshot();
-    this.requireRoom(snapshot.length);
-    const ops: Op[] = [
-      { type: "setData", path: this.layout.manifest, data: snapshot },
-      ...this.deltas.map(({ name }): Op => ({ type: "delete", path: name })),
-    ];
-    return { ops, deltas: [], snapshotBytes: snapshot.length };
-  }
-
-  private requireRoom(bytes: number): void {
+  /** Folds the manifest's deltas into its snapshot; a manifest that does not fit in a commit is the end of the source. */
+  private compact(): Promise<void> {
     const { limits, sourceId, source } = this.options;
+    const compaction = this.manifest.compaction();
     const limit = limits.commitSizeBytes - COMPACTION_OVERHEAD_BYTES;
-    if (bytes <= limit) return;
-    throw new SourceError(
-      `source "${sourceId}" knows ${this.manifest.size} znodes below ${source.path}; their manifest takes ${bytes} bytes, the limit of one commit is ${limit}. ` +
-        "Nothing is lost: what changed is still to be delivered. Watch a narrower path, or raise BEAMKEEPER_COMMIT_SIZE_BYTES, below the servers' jute.maxbuffer.",
-      "terminal",
-    );
+    if (compaction.snapshotBytes > limit) {
+      throw manifestTooLarge(
+        sourceId,
+        source.path,
+        this.manifest.known.size,
+        compaction.snapshotBytes,
+        limit,
+      );
+    }
+    return this.commit(EMPTY_BATCH, compaction);
   }
 
   /** The commit was refused: by a generation that went on (then this relay follows it), or by another relay's cursor. */
@@ -457,7 +430,7 @@ export class SourceRelay {
       this.cursor = decodeCursor(data, path);
       this.cursorVersion = stat.version;
       this.cursorMtimeMs = stat.mtime;
-      await this.loadManifest();
+      this.manifest = await StoredManifest.load(client, this.layout);
       const again = await reading(client, () => client.exists(path));
       if (again?.version === stat.version) break;
     }
@@ -465,26 +438,6 @@ export class SourceRelay {
       throw cursorAhead(sourceId, path, this.cursor.zxid, client.lastZxid);
     if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: client.lastZxid };
     else this.gaps.interrupted();
-  }
-
-  private async loadManifest(): Promise<void> {
-    const { client } = this.options;
-    this.manifest = new Manifest();
-    this.deltas = [];
-    const { children } = await reading(client, () => client.getChildren(this.layout.manifest));
-    const snapshot = await reading(client, () => client.getData(this.layout.manifest));
-    this.snapshotBytes = snapshot.data.length;
-    this.manifest.apply(decodeUpdates(snapshot.data, this.layout.manifest));
-    for (const name of children.sort()) {
-      const path = `${this.layout.manifest}/${name}`;
-      const delta = await reading(client, () => client.getData(path)).catch((error: unknown) => {
-        if (error instanceof NoNodeError) return undefined;
-        throw error;
-      });
-      if (!delta) continue;
-      this.manifest.apply(decodeUpdates(delta.data, path));
-      this.deltas.push({ name: path, bytes: delta.data.length });
-    }
   }
 }
 
