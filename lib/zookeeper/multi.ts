@@ -97,8 +97,11 @@ export function readMulti(
     const header = readMultiHeader(reader);
     if (header.done) break;
     const op = ops[index] ?? unexpected(`more results than the ${ops.length} operations of the multi`);
-    if (header.type === OpCode.error) failure ??= failureOf(reader.int(), index, op);
-    else results.push(readResult(reader, header.type, chroot));
+    if (header.type === OpCode.error) {
+      // Read in any case: the results behind the one that failed have codes, too.
+      const code = reader.int();
+      failure ??= failureOf(code, index, op);
+    } else results.push(readResult(reader, header.type, chroot));
   }
   if (failure) return failure;
   if (results.length !== ops.length)

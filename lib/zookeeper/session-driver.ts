@@ -1,5 +1,5 @@
 import type { ConnectionState, WatchedEvent } from "./api";
-import { JuteReader, MalformedFrameError } from "./codec/jute";
+import { JuteReader } from "./codec/jute";
 import { formatServer, parseConnectString, type ServerAddress, shuffle } from "./connect-string";
 import { ask, Connection, type Transport } from "./connection";
 import { Code } from "./error-codes";
@@ -10,11 +10,12 @@ import {
   type NotConnectedError,
   type ZooKeeperError,
 } from "./errors";
+import { Handshake, REFUSED_HANDSHAKE } from "./handshake";
 import type { Authentication, ResolvedOptions } from "./options";
 import { withoutChroot } from "./paths";
 import { Pipeline } from "./pipeline";
 import { Preparation } from "./preparation";
-import { OpCode, readConnectResponse, readWatcherEvent, writeConnectRequest, Xid } from "./records";
+import { OpCode, readWatcherEvent, Xid } from "./records";
 import { Request } from "./request";
 import {
   initialState,
@@ -34,12 +35,6 @@ import { WatchRegistry } from "./watches";
 const MIN_ATTEMPT_TIMEOUT_MS = 250;
 const MAX_ATTEMPT_TIMEOUT_MS = 5_000;
 
-const REPLY_HEADER_BYTES = 16;
-const ERROR_BYTES = 4;
-const REFUSED_HANDSHAKE =
-  "refused the handshake: it is not serving, is behind what this client has seen, " +
-  "or has maxClientCnxns connections from this address";
-
 interface BufferedEvent {
   readonly path: string;
   readonly event: WatchedEvent;
@@ -57,6 +52,7 @@ export class SessionDriver {
   #watchedZxid: bigint;
   readonly #authentications: Authentication[];
   readonly #transport: Transport;
+  readonly #handshake: Handshake;
   readonly #preparation: Preparation;
   #state: SessionState;
   readonly #inputs: SessionInput[] = [];
@@ -70,8 +66,6 @@ export class SessionDriver {
   /** Events that came while watches were being armed: they are told after the gap. */
   #buffered: BufferedEvent[] = [];
   #hadSession = false;
-  /** The handshake asked for a session of the server's own, though there is one of the ensemble. */
-  #isLocalHandshake = false;
   #fatal: ZooKeeperError | undefined;
   #closing: Promise<void> | undefined;
   #onClosed: () => void = () => undefined;
@@ -98,6 +92,13 @@ export class SessionDriver {
       maxQueuedBytes: options.maxQueuedBytes,
       maxRequestBytes: options.juteMaxBufferBytes,
       send: (bytes) => this.#send(bytes),
+    });
+    this.#handshake = new Handshake({
+      pipeline: this.#pipeline,
+      canBeReadOnly: options.canBeReadOnly,
+      lastZxid: () => this.lastZxid,
+      askMode: (server) => this.#askMode(server),
+      failures: this.#failures,
     });
     this.#preparation = new Preparation({
       pipeline: this.#pipeline,
@@ -127,7 +128,7 @@ export class SessionDriver {
   }
 
   get isReadOnly(): boolean {
-    return this.#state.search !== undefined;
+    return this.#state.search !== undefined && this.#state.visible === "connected";
   }
 
   /** The server in use; undefined while there is none. */
@@ -331,49 +332,16 @@ export class SessionDriver {
     return this.#connection?.write(bytes) ?? true;
   }
 
-  /** A server refuses a handshake by hanging up, without a word. */
   #explain(reason: string): string {
     if (this.#state.phase !== "handshake" || reason !== "closed the connection") return reason;
     return REFUSED_HANDSHAKE;
   }
 
   #sendHandshake(identity: SessionIdentity, sessionTimeoutMs: number): void {
-    const server = this.#servers[this.#state.server]!;
-    const isRefused = this.#failures.get(formatServer(server)) === REFUSED_HANDSHAKE;
-    const hasSession = identity.id !== NO_SESSION.id;
-    this.#isLocalHandshake = false;
-    if (this.options.canBeReadOnly && hasSession && isRefused) {
-      void this.#sendHandshakeByMode(server, identity, sessionTimeoutMs);
-    } else {
-      this.#writeHandshake(identity, sessionTimeoutMs);
-    }
-  }
-
-  /**
-   * A server without a quorum knows no session of the ensemble, and hangs up on one. It gets a handshake for a session
-   * of its own; the ensemble's is kept for a server that knows it.
-   */
-  async #sendHandshakeByMode(
-    server: ServerAddress,
-    identity: SessionIdentity,
-    sessionTimeoutMs: number,
-  ): Promise<void> {
     const connection = this.#connection;
-    const mode = await ask(server, this.#transport, "isro", this.#state.options.attemptTimeoutMs);
-    if (this.#connection !== connection || this.#state.phase !== "handshake") return;
-    this.#isLocalHandshake = mode === "ro";
-    this.#writeHandshake(this.#isLocalHandshake ? NO_SESSION : identity, sessionTimeoutMs);
-  }
-
-  #writeHandshake(identity: SessionIdentity, sessionTimeoutMs: number): void {
-    const request = {
-      lastZxidSeen: this.lastZxid,
-      sessionTimeoutMs,
-      sessionId: identity.id,
-      password: identity.password,
-      canBeReadOnly: this.options.canBeReadOnly,
-    };
-    this.#pipeline.sendFrame((writer) => writeConnectRequest(writer, request));
+    const isCurrent = () => this.#connection === connection && this.#state.phase === "handshake";
+    const server = this.#servers[this.#state.server]!;
+    this.#handshake.send(server, identity, sessionTimeoutMs, isCurrent);
   }
 
   #onFrame(reader: JuteReader): void {
@@ -382,16 +350,7 @@ export class SessionDriver {
   }
 
   #onHandshakeReply(reader: JuteReader): void {
-    if (reader.remaining === REPLY_HEADER_BYTES) {
-      // A server without a quorum whose ensemble has no local sessions answers as if to a request.
-      reader.skip(REPLY_HEADER_BYTES - ERROR_BYTES);
-      throw new MalformedFrameError(`refused the handshake with error ${reader.int()}`);
-    }
-    const { sessionTimeoutMs, sessionId, password, isReadOnly } = readConnectResponse(reader);
-    if (this.#isLocalHandshake && !isReadOnly) {
-      // It has found its quorum since it was asked: a new session there must not replace ours.
-      throw new MalformedFrameError("takes writes again");
-    }
+    const { sessionTimeoutMs, sessionId, password, isReadOnly } = this.#handshake.read(reader);
     const identity = { id: sessionId, password };
     this.#apply({ type: "established", identity, timeoutMs: sessionTimeoutMs, isReadOnly });
   }
@@ -426,10 +385,13 @@ export class SessionDriver {
     this.#pipeline.sendNow(new Request(OpCode.closeSession, this.chroot, {}, onDone, onFailure));
   }
 
+  #askMode(server: ServerAddress): Promise<string | undefined> {
+    return ask(server, this.#transport, "isro", this.#state.options.attemptTimeoutMs);
+  }
+
   async #askWritable(server: number): Promise<void> {
-    const timeoutMs = this.#state.options.attemptTimeoutMs;
-    const answer = await ask(this.#servers[server]!, this.#transport, "isro", timeoutMs);
-    if (answer === "rw") this.#apply({ type: "writableFound", server });
+    const mode = await this.#askMode(this.#servers[server]!);
+    if (mode === "rw") this.#apply({ type: "writableFound", server });
   }
 
   #onInternalFailure(error: ZooKeeperError): void {
