@@ -49,6 +49,51 @@ export class ByteReader {
     return value;
   }
 
+  float(): number {
+    this.need(4);
+    const value = this.buffer.readFloatBE(this.position);
+    this.position += 4;
+    return value;
+  }
+
+  int16(): number {
+    this.need(2);
+    const value = this.buffer.readInt16BE(this.position);
+    this.position += 2;
+    return value;
+  }
+
+  int32(): number {
+    this.need(4);
+    const value = this.buffer.readInt32BE(this.position);
+    this.position += 4;
+    return value;
+  }
+
+  uint64(): bigint {
+    this.need(8);
+    const value = this.buffer.readBigUInt64BE(this.position);
+    this.position += 8;
+    return value;
+  }
+
+  varint64(): bigint {
+    let value = 0n;
+    for (let shift = 0n; shift < 70n; shift += 7n) {
+      const byte = this.byte();
+      value |= BigInt(byte & 0x7f) << shift;
+      if (byte < 0x80) return BigInt.asIntN(64, value);
+    }
+    return this.fail("a number is too long");
+  }
+
+  /** All that is left, copied. */
+  rest(): Buffer {
+    const value = Buffer.from(this.buffer.subarray(this.position));
+    this.position = this.buffer.length;
+    return value;
+  }
+
   /** A copy, so that a small value does not hold a large buffer in memory. */
   bytes(): Buffer {
     const length = this.count();

@@ -45,6 +45,33 @@ export class ByteWriter {
     this.position = this.buffer.writeDoubleBE(value, this.position);
   }
 
+  float(value: number): void {
+    this.reserve(4);
+    this.position = this.buffer.writeFloatBE(value, this.position);
+  }
+
+  int16(value: number): void {
+    this.reserve(2);
+    this.position = this.buffer.writeInt16BE(value, this.position);
+  }
+
+  int32(value: number): void {
+    this.reserve(4);
+    this.position = this.buffer.writeInt32BE(value, this.position);
+  }
+
+  uint64(value: bigint): void {
+    this.reserve(8);
+    this.position = this.buffer.writeBigUInt64BE(BigInt.asUintN(64, value), this.position);
+  }
+
+  /** A signed integer of 64 bits in two's complement, seven bits a byte, lowest first: negative ones take ten bytes. */
+  varint64(value: bigint): void {
+    let rest = BigInt.asUintN(64, value);
+    for (; rest > 0x7fn; rest >>= 7n) this.byte(Number(rest & 0x7fn) | 0x80);
+    this.byte(Number(rest));
+  }
+
   bytes(value: Uint8Array): void {
     this.reserve(value.length);
     this.buffer.set(value, this.position);
