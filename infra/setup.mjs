@@ -5,6 +5,7 @@
  *   node infra/setup.mjs start [ARGUMENTS...]   set up, then run the command line tool's `dev`
  *   node infra/setup.mjs test                   set up, then run every check in order
  *   node infra/setup.mjs bench [NAME] [--record] set up, then run a benchmark, or list them
+ *   node infra/setup.mjs beamkeeper ARGUMENTS...   set up the packages, then run the command line tool
  *   node infra/setup.mjs soak [NAME]            set up, then run seeds without end, or the mutants
  *   node infra/setup.mjs install                set up only
  */
@@ -136,6 +137,9 @@ async function main([verb, ...rest]) {
     case "start":
       setUp(!process.env.ZOOKEEPER_CONNECT);
       return hand(["--import", "tsx", join("lib", "cli", "main.ts"), "dev", ...args]);
+    case "beamkeeper":
+      setUp(false);
+      return hand(["--import", "tsx", join("lib", "cli", "main.ts"), ...args]);
     case "test":
       setUp(true);
       return test();
@@ -149,7 +153,9 @@ async function main([verb, ...rest]) {
       setUp(true);
       return 0;
     default:
-      throw new SetupError("Usage: node infra/setup.mjs start|test|bench|soak|install [ARGUMENTS...]");
+      throw new SetupError(
+        "Usage: node infra/setup.mjs start|test|beamkeeper|bench|soak|install [ARGUMENTS...]",
+      );
   }
 }
 

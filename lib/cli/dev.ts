@@ -15,6 +15,7 @@ import { judge, settle, write } from "./demonstration";
 import { deployLocally, type LocalDeployment } from "./local-deployment";
 import { removeTree } from "./remove-tree";
 import { describe, grouped, type Terminal, terminal } from "./terminal";
+import { UsageError } from "./usage-error";
 
 export const DEV_USAGE = `npm start [-- [FILE] [options]]
 
@@ -41,11 +42,6 @@ interface DevOptions {
   readonly znodes: number;
   readonly seed: number;
   readonly verbose: boolean;
-}
-
-/** The command line cannot be used. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
 }
 
 // A shard that fails this often in a row will hardly succeed the next time; a person is watching.

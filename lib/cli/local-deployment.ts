@@ -37,6 +37,7 @@ const OUTAGES: ReadonlySet<string> = new Set([
   "SessionExpiredError",
 ]);
 const OUTAGE_PAUSE_MS = 1_000;
+const PAUSE_POLL_MS = 1_000;
 
 export function deployLocally({
   settings,
@@ -96,6 +97,11 @@ async function keepRelaying(lambda: LocalLambda, log: Log, signal: AbortSignal):
     const ends = Object.values(payload as Record<string, RelayEnd>);
     const stopped = ends.find(({ reason }) => reason === "stopped");
     if (stopped) throw new RelayFailedError("stopped", stopped.message);
+    if (ends.some(({ reason }) => reason === "paused") && !signal.aborted) {
+      log("info", "paused; the relay looks again in a second", {});
+      await systemClock.sleep(PAUSE_POLL_MS, signal);
+      continue;
+    }
     if (signal.aborted || ends.every(({ reason }) => reason === "finished"))
       return ends.flatMap(({ failing }) => failing);
   }

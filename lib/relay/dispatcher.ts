@@ -224,8 +224,8 @@ export class Dispatcher {
     if (reply.commits > 0 || outputMs !== state.outputMs) this.changes += 1;
     state.outputMs = outputMs;
     this.lastZxid = listed > this.lastZxid ? listed : this.lastZxid;
-    const settled = reply.outcome === "idle" || reply.outcome === "stopped";
-    if (settled && state.wantedZxid !== undefined && listed >= state.wantedZxid) state.wantedZxid = undefined;
+    if (reply.outcome === "idle" && state.wantedZxid !== undefined && listed >= state.wantedZxid)
+      state.wantedZxid = undefined;
     const isStuck = reply.outcome === "more" && reply.commits === 0;
     if (isCutShort(reply) || isStuck) state.notBeforeMs = this.options.clock.now() + RETRY_SOON_MS;
     for (const fed of reply.fed) this.wake(fed.stage, fed.shard, BigInt(`0x${fed.zxid}`));
@@ -270,8 +270,9 @@ export class Dispatcher {
   }
 }
 
+/** `stopped` too: a pause may be over before this relay hears of it, and then the work is still to be done. */
 function isCutShort({ outcome }: ShardReply): boolean {
-  return outcome === "superseded" || outcome === "interrupted";
+  return outcome === "superseded" || outcome === "interrupted" || outcome === "stopped";
 }
 
 function newState(stage: string, shard: number): ShardState {

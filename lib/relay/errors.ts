@@ -1,3 +1,5 @@
+import type { GenerationState } from "../checkpoint/records";
+
 /** A source that cannot go on. `retryable`: a new start of the relay may mend it; `terminal`: someone has to act first. */
 export class SourceError extends Error {
   override readonly name = "SourceError";
@@ -13,6 +15,13 @@ export class SourceError extends Error {
 /** The relay ends because it is no longer the one to go on: fenced by another relay, or the pipeline is not running. Not a failure. */
 export class RelayStoppedError extends Error {
   override readonly name = "RelayStoppedError";
+  constructor(
+    message: string,
+    /** The generation's state, where that is the reason. */
+    readonly state?: GenerationState,
+  ) {
+    super(message);
+  }
 }
 
 /** A shard whose invocations keep failing; raised only where the relay was told to give up. */

@@ -1,5 +1,6 @@
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
+import type { GenerationState } from "../checkpoint/records";
 import { type CurrentGeneration, openPipeline, type ScopePlan } from "../checkpoint/scope";
 import type { Upstream } from "../checkpoint/watermark";
 import type { ZnodeSource } from "../checkpoint/znode-source";
@@ -38,9 +39,12 @@ export interface RelayOptions {
   readonly onReply?: (stage: string, shard: number, reply: ShardReply) => void;
 }
 
-/** Why the relay ended: the signal, the end of a bounded pipeline, or because it is not the one to go on. */
+/**
+ * Why the relay ended: the signal, the end of a bounded pipeline, because it is not the one to go on, or because the
+ * pipeline is paused (the next relay goes on once it is resumed).
+ */
 export interface RelayEnd {
-  readonly reason: "signal" | "finished" | "stopped";
+  readonly reason: "signal" | "finished" | "stopped" | "paused";
   readonly message: string;
   /** The shards whose last invocation failed, with the reason; their work waits in their inboxes. */
   readonly failing: readonly string[];
@@ -58,8 +62,8 @@ const SHUTDOWN_MS = 3_000;
 export async function runRelay(options: RelayOptions, signal: AbortSignal): Promise<RelayEnd> {
   const { client, root, pipeline, clock, log } = options;
   const current = await openPipeline(client, new PipelineLayout(root, pipeline.name), pipeline.plan);
-  if (current.generation.state !== "running")
-    return { reason: "stopped", message: `the pipeline is ${current.generation.state}`, failing: [] };
+  const { state } = current.generation;
+  if (state !== "running") return { reason: endFor(state), message: `the pipeline is ${state}`, failing: [] };
   const stop = new AbortController();
   const abort = (): void => stop.abort();
   signal.addEventListener("abort", abort, { once: true });
@@ -92,8 +96,12 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   const failing = dispatcher.failures.map(
     ({ stage, shard, error }) => `shard ${shard} of stage "${stage}": ${error.message}`,
   );
-  if (stopped) return { reason: "stopped", message: stopped.message, failing };
+  if (stopped) return { reason: endFor(stopped.state), message: stopped.message, failing };
   return { reason: signal.aborted ? "signal" : "finished", message: "", failing };
+}
+
+function endFor(state: GenerationState | undefined): RelayEnd["reason"] {
+  return state === "paused" ? "paused" : "stopped";
 }
 
 function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispatcher {

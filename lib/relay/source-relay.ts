@@ -412,7 +412,10 @@ export class SourceRelay {
     if (!generation)
       throw new RelayStoppedError(`${this.current.layout.generation} is gone; the pipeline was deleted`);
     if (generation.generation.state !== "running")
-      throw new RelayStoppedError(`the pipeline is ${generation.generation.state}`);
+      throw new RelayStoppedError(
+        `the pipeline is ${generation.generation.state}`,
+        generation.generation.state,
+      );
     const { stat } = await reading(client, () => client.getData(this.layout.cursor));
     if (stat.version !== this.cursorVersion) throw takenOver(sourceId);
     if (generation.version === this.current.version)

@@ -26,6 +26,12 @@ const MUTANTS: readonly Mutant[] = [
     to: "data: encodeHead(head) }",
   },
   {
+    name: "no generation check",
+    file: "lib/runner/shard-runner.ts",
+    from: "version: current.version };",
+    to: "version: -1 };",
+  },
+  {
     name: "segments deleted outside the multi",
     file: "lib/runner/bundle.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: this is source text.
@@ -36,7 +42,7 @@ const MUTANTS: readonly Mutant[] = [
     name: "ambiguity taken for success",
     file: "lib/checkpoint/commit.ts",
     from: "if (!ids.includes(multi.commitId)) return undefined;",
-    to: "",
+    to: 'if (ids) return { kind: "committed", zxid: stat.mzxid, version: stat.version, mtimeMs: stat.mtime, overtaken: false };',
   },
   {
     name: "cursor without its version",

@@ -1,5 +1,6 @@
 import type { CompiledPipeline } from "../../lib/beam/api";
 import { compilePipeline } from "../../lib/beam/pipeline";
+import { pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import type { FileStore } from "../../lib/checkpoint/files";
 import type { ShardReply, ShardRequest } from "../../lib/checkpoint/invocation";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
@@ -98,6 +99,7 @@ class World {
   private gap = false;
   private readonly faultRate: number;
   faults = 0;
+  pauses = 0;
   writes = 0;
   problems: string[] = [];
 
@@ -109,6 +111,7 @@ class World {
       latencyMs: time.between(1, 8),
       lagMs: time.between(0, 60),
     });
+    this.ensemble.clockSkewMs = time.chance(0.5) ? 0 : time.between(-10_000, 10_000);
     this.pipeline = compiledWith(time.between(1, 4));
     this.faultRate = 0.004 + time.random() * 0.03;
   }
@@ -149,10 +152,34 @@ class World {
     // A writer that begins before the source does leaves values that no one can count.
     this.fromTheStart = this.time.chance(0.7);
     if (this.fromTheStart) await this.sourceStarted(observer);
+    if (this.time.chance(0.5)) void this.pauseSometimes();
     await this.write(observer);
     this.quiet = true;
     await this.settle(observer);
     await this.judge(observer);
+  }
+
+  /** A pause is a consistent cut: from its reply until it is resumed, nothing below the epoch changes. */
+  private async pauseSometimes(): Promise<void> {
+    const client = this.ensemble.connect();
+    const layout = new PipelineLayout(ROOT, this.pipeline.name);
+    const cut = async (): Promise<string> => {
+      await client.sync();
+      return JSON.stringify(await readStatus(client, layout));
+    };
+    while (!this.quiet) {
+      await this.time.sleep(this.time.between(50, 1_500));
+      if (this.quiet || !(await client.exists(layout.generation))) continue;
+      await pausePipeline(client, layout);
+      this.pauses += 1;
+      // A relay that is told so ends, and the next one finds what happened by walking.
+      this.gap = true;
+      const before = await cut();
+      await this.time.sleep(this.time.between(0, 1_000));
+      if ((await cut()) !== before)
+        this.problems.push("something was committed while the pipeline was paused");
+      await resumePipeline(client, layout);
+    }
   }
 
   private async sourceStarted(observer: ModelClient): Promise<void> {
@@ -369,6 +396,9 @@ class World {
   private async results(observer: ModelClient): Promise<Summary[]> {
     const summaries: Summary[] = [];
     for (const window of (await observer.getChildren("/results")).children) {
+      // Event time is the ensemble's: no element can be from later than any leader's clock has shown.
+      if (Number(window) > this.ensemble.latestMs)
+        this.problems.push(`a window begins at ${window}, in the future`);
       for (const name of (await observer.getChildren(`/results/${window}`)).children) {
         const { data } = await observer.getData(`/results/${window}/${name}`);
         summaries.push(JSON.parse(data.toString("utf8")) as Summary);

@@ -1,0 +1,4 @@
+/** The command line cannot be used; the exit code is 2. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
