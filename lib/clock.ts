@@ -16,7 +16,8 @@ export interface Clock {
 export const systemClock: Clock = {
   now: () => Date.now(),
   async sleep(ms, signal) {
-    await delay(ms, undefined, signal ? { signal } : {}).catch(() => undefined);
+    // A timer of more than 31 bits would fire at once; who wakes early looks again.
+    await delay(Math.min(ms, 2 ** 31 - 1), undefined, signal ? { signal } : {}).catch(() => undefined);
   },
   random: () => Math.random(),
   uniqueId: () => randomBytes(8).toString("hex"),

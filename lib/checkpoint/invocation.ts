@@ -26,6 +26,7 @@ export interface ShardReply {
   readonly inputWatermarkMs: JsonTime;
   readonly holdMs: JsonTime;
   readonly nextTimerMs: JsonTime;
+  readonly nextProcessingTimerMs: JsonTime;
 }
 
 /** Calls the bundle function and waits for its answer; rejects when the function failed. */

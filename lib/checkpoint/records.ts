@@ -45,6 +45,8 @@ export interface Head extends CommitHistory {
   readonly holdMs: number;
   /** The smallest input watermark at which a timer fires. */
   readonly nextTimerMs: number;
+  /** The smallest processing time, on the functions' clock, at which a trigger fires. */
+  readonly nextProcessingTimerMs: number;
   /** How far the oldest segment is consumed, where that is not whole. */
   readonly position: { readonly segment: string; readonly elements: number } | null;
   /** Totals over the life of the shard. */
@@ -62,6 +64,7 @@ export const NEW_HEAD: Head = {
   watermarkMs: Number.NEGATIVE_INFINITY,
   holdMs: Number.POSITIVE_INFINITY,
   nextTimerMs: Number.POSITIVE_INFINITY,
+  nextProcessingTimerMs: Number.POSITIVE_INFINITY,
   position: null,
   counters: { elementsIn: 0, elementsOut: 0, droppedLate: 0 },
 };
@@ -103,6 +106,7 @@ export function encodeHead(head: Head): Buffer {
     watermarkMs: toJsonTime(head.watermarkMs),
     holdMs: toJsonTime(head.holdMs),
     nextTimerMs: toJsonTime(head.nextTimerMs),
+    nextProcessingTimerMs: toJsonTime(head.nextProcessingTimerMs),
   });
 }
 
@@ -114,6 +118,7 @@ export function decodeHead(frame: Uint8Array, path: string): Head {
     watermarkMs: fromJsonTime(head.watermarkMs as JsonTime),
     holdMs: fromJsonTime(head.holdMs as JsonTime),
     nextTimerMs: fromJsonTime(head.nextTimerMs as JsonTime),
+    nextProcessingTimerMs: fromJsonTime(head.nextProcessingTimerMs as JsonTime),
   };
 }
 

@@ -27,6 +27,7 @@ export interface ShardStatus {
   readonly backlog: number;
   readonly watermarkMs: number;
   readonly nextTimerMs: number;
+  readonly nextProcessingTimerMs: number;
   readonly commits: number;
   readonly elementsIn: number;
   readonly elementsOut: number;
@@ -83,8 +84,9 @@ function readStage(
   return layouts.map(async ({ head: path }, shard) => {
     await Promise.allSettled([inboxes[shard], heads[shard]]);
     const backlog = segmentNames((await inboxes[shard]!).children).length;
-    const { watermarkMs, nextTimerMs, number, counters } = decodeHead((await heads[shard]!).data, path);
-    return { stage, shard, backlog, watermarkMs, nextTimerMs, commits: number, ...counters };
+    const head = decodeHead((await heads[shard]!).data, path);
+    const { watermarkMs, nextTimerMs, nextProcessingTimerMs, number: commits, counters } = head;
+    return { stage, shard, backlog, watermarkMs, nextTimerMs, nextProcessingTimerMs, commits, ...counters };
   });
 }
 
@@ -96,9 +98,9 @@ function readStage(
 export function isSettled(status: PipelineStatus, timeMs: number): boolean {
   return (
     status.sources.every(({ watermarkMs }) => watermarkMs > timeMs) &&
-    status.shards.every(
-      ({ backlog, nextTimerMs }) => backlog === 0 && nextTimerMs === Number.POSITIVE_INFINITY,
-    ) &&
+    status.shards.every(({ backlog, nextTimerMs, nextProcessingTimerMs }) => {
+      return backlog === 0 && Math.min(nextTimerMs, nextProcessingTimerMs) === Number.POSITIVE_INFINITY;
+    }) &&
     status.waitingFiles === 0
   );
 }

@@ -36,6 +36,7 @@ interface ShardState {
   notBeforeMs: number;
   holdMs: number;
   nextTimerMs: number;
+  nextProcessingTimerMs: number;
   /** The output watermark that the last reply amounted to. */
   outputMs: number;
   /** The dispatcher's count of changes when this shard was last invoked for a timer. */
@@ -144,7 +145,12 @@ export class Dispatcher {
     const now = this.options.clock.now();
     let retryAtMs = Number.POSITIVE_INFINITY;
     for (const state of this.states.values()) {
-      if (state.running || state.wantedZxid === undefined) continue;
+      if (state.running) continue;
+      if (state.nextProcessingTimerMs <= now) this.want(state, this.lastZxid);
+      if (state.wantedZxid === undefined) {
+        retryAtMs = Math.min(retryAtMs, state.nextProcessingTimerMs);
+        continue;
+      }
       if (state.notBeforeMs > now) retryAtMs = Math.min(retryAtMs, state.notBeforeMs);
       else if (this.inFlight.size < this.options.maxInFlight) this.start(state);
     }
@@ -219,6 +225,7 @@ export class Dispatcher {
     state.lastError = undefined;
     state.holdMs = fromJsonTime(reply.holdMs);
     state.nextTimerMs = fromJsonTime(reply.nextTimerMs);
+    state.nextProcessingTimerMs = fromJsonTime(reply.nextProcessingTimerMs);
     const outputMs = Math.min(fromJsonTime(reply.inputWatermarkMs), state.holdMs);
     // The output may have moved by commits of others, too: then timers downstream may be due.
     if (reply.commits > 0 || outputMs !== state.outputMs) this.changes += 1;
@@ -227,7 +234,9 @@ export class Dispatcher {
     if (reply.outcome === "idle" && state.wantedZxid !== undefined && listed >= state.wantedZxid)
       state.wantedZxid = undefined;
     const isStuck = reply.outcome === "more" && reply.commits === 0;
-    if (isCutShort(reply) || isStuck) state.notBeforeMs = this.options.clock.now() + RETRY_SOON_MS;
+    // The function's clock may be behind this one: what is due here is not due there yet.
+    const isEarly = state.nextProcessingTimerMs <= this.options.clock.now();
+    if (isCutShort(reply) || isStuck || isEarly) state.notBeforeMs = this.options.clock.now() + RETRY_SOON_MS;
     for (const fed of reply.fed) this.wake(fed.stage, fed.shard, BigInt(`0x${fed.zxid}`));
     this.sweepDownstream(state, reply, listed);
   }
@@ -287,6 +296,7 @@ function newState(stage: string, shard: number): ShardState {
     notBeforeMs: 0,
     holdMs: Number.POSITIVE_INFINITY,
     nextTimerMs: Number.POSITIVE_INFINITY,
+    nextProcessingTimerMs: Number.POSITIVE_INFINITY,
     outputMs: Number.NEGATIVE_INFINITY,
     checkedAt: -1,
   };

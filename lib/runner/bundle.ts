@@ -70,13 +70,14 @@ export async function runBundle(
   watermarkMs: number,
   limit: number,
 ): Promise<BundleOutcome> {
-  const bundle = shard.beginBundle(current.head.watermarkMs);
+  const nowMs = context.clock.now();
+  const bundle = shard.beginBundle(current.head.watermarkMs, nowMs);
   const consumed = await consume(context, bundle, current.head, input.segments, limit);
   if (consumed === undefined)
     return { kind: "rejected", cause: new Error("another invocation consumed a segment") };
   const all = consumed.whole.length === input.segments.length;
   const timers = all ? limit - consumed.elements : 0;
-  if (timers > 0) bundle.advanceWatermark(watermarkMs, timers);
+  if (timers > 0) fireTimers(bundle, current.head, watermarkMs, nowMs, timers);
   const result = bundle.finish();
   const units = timers > 0 ? limit : consumed.elements;
   return commitBundle(
@@ -88,6 +89,19 @@ export async function runBundle(
     units,
     limit,
   );
+}
+
+/** Event time first, then processing time when nothing more is due in event time; one kind only where one timer is all. */
+function fireTimers(
+  bundle: TentativeBundle,
+  head: Head,
+  watermarkMs: number,
+  nowMs: number,
+  timers: number,
+): void {
+  const isMoreDue = bundle.advanceWatermark(watermarkMs, timers);
+  if (!isMoreDue && (timers > 1 || head.nextTimerMs > watermarkMs))
+    bundle.advanceProcessingTime(nowMs, timers);
 }
 
 /** Feeds elements from the inbox, oldest first, until the limit or half a commit is reached; undefined if a segment is gone. */
@@ -288,6 +302,7 @@ function nextHead(
     watermarkMs: Math.max(head.watermarkMs, watermarkMs),
     holdMs: result.holdMs,
     nextTimerMs: result.nextTimerMs,
+    nextProcessingTimerMs: result.nextProcessingTimerMs,
     position: consumed.position,
     counters: {
       elementsIn: head.counters.elementsIn + counters.elementsIn,

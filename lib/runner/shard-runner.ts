@@ -105,7 +105,8 @@ export class ShardRunner {
       const input = await this.input(context, graph);
       const reply = (outcome: ShardReply["outcome"]): ShardReply => toReply(outcome, progress, head, input);
       const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
-      if (input.segments.length === 0 && head.nextTimerMs > watermarkMs) {
+      const isTimerDue = head.nextTimerMs <= watermarkMs || head.nextProcessingTimerMs <= clock.now();
+      if (input.segments.length === 0 && !isTimerDue) {
         // Another invocation may have emptied the inbox since the head was read; then its timers are news to us.
         if ((await readHead(context)).version !== version) continue;
         return reply("idle");
@@ -271,6 +272,7 @@ function toReply(
     inputWatermarkMs: toJsonTime(input.inputWatermarkMs),
     holdMs: toJsonTime(head.holdMs),
     nextTimerMs: toJsonTime(head.nextTimerMs),
+    nextProcessingTimerMs: toJsonTime(head.nextProcessingTimerMs),
   };
 }
 
@@ -283,5 +285,6 @@ function stoppedReply(client: ZooKeeperClient): ShardReply {
     inputWatermarkMs: "-inf",
     holdMs: "+inf",
     nextTimerMs: "+inf",
+    nextProcessingTimerMs: "+inf",
   };
 }

@@ -28,6 +28,7 @@ test("heads survive their encoding", () => {
     watermarkMs: time,
     holdMs: time,
     nextTimerMs: time,
+    nextProcessingTimerMs: time,
     position: fc.option(fc.record({ segment: fc.string(), elements: fc.nat() })),
     counters: fc.record({ elementsIn: fc.nat(), elementsOut: fc.nat(), droppedLate: fc.nat() }),
   });

@@ -118,6 +118,7 @@ const IDLE: ShardReply = {
   inputWatermarkMs: "-inf",
   holdMs: "+inf",
   nextTimerMs: "+inf",
+  nextProcessingTimerMs: "+inf",
 };
 
 test("every shard is looked after once at the start, and behind each first answer its downstream", async () => {
