@@ -112,8 +112,7 @@ const PLACES = new RegExp(
     "|",
   ),
 );
-const HOSTS =
-  /https?:\/\/[a-z0-9.-]*(registry|artifactory|nexus|npm-proxy|proxy)[a-z0-9.-]*\.[a-z]+/i;
+const HOSTS = /https?:\/\/[a-z0-9.-]*(registry|artifactory|nexus|npm-proxy|proxy)[a-z0-9.-]*\.[a-z]+/i;
 
 function longFunctions({ path, text }: SourceFile): string[] {
   if (!/\.ts$/.test(path) || !inside("lib", "functions")(path)) return [];
