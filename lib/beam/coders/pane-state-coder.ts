@@ -15,7 +15,8 @@ import { readValue, withWriter, writeValue } from "./value-coder";
  *             size of the trigger's tree (varint), number of keys (varint), keys
  *   key     = key (value), number of cells (varint), cells
  *   cell    = window, flags (1 byte), [element hold (double, ms)], [accumulator (value)],
- *             [trigger: for each part 0 | 1 for finished + 2 for a value (1 byte), [value (double)]],
+ *             [trigger: time it was asked last (double, ms; NaN for none), for each part 0 | 1 for finished
+ *              + 2 for a value (1 byte), [value (double)]],
  *             [pane: timing (1 byte), index (varint), non-speculative panes (varint)]
  */
 export const PANE_STATE_VERSION = 2;
@@ -119,7 +120,8 @@ function readCell(reader: ByteReader, triggerSize: number): PaneCell {
   };
 }
 
-function writeTrigger(out: ByteWriter, { finished, values }: TriggerState): void {
+function writeTrigger(out: ByteWriter, { finished, values, askedMs }: TriggerState): void {
+  out.double(askedMs ?? NaN);
   finished.forEach((done, i) => {
     const value = values[i];
     out.byte(Number(done) + (value === undefined ? 0 : 2));
@@ -128,6 +130,7 @@ function writeTrigger(out: ByteWriter, { finished, values }: TriggerState): void
 }
 
 function readTrigger(reader: ByteReader, size: number): TriggerState {
+  const askedMs = reader.double();
   const finished: boolean[] = [];
   const values: (number | undefined)[] = [];
   for (let i = 0; i < size; i++) {
@@ -135,7 +138,7 @@ function readTrigger(reader: ByteReader, size: number): TriggerState {
     finished.push((flags & 1) !== 0);
     values.push((flags & 2) !== 0 ? reader.double() : undefined);
   }
-  return { finished, values };
+  return { finished, values, askedMs: Number.isNaN(askedMs) ? undefined : askedMs };
 }
 
 function readPane(reader: ByteReader): LastPane {

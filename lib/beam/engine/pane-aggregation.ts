@@ -19,7 +19,7 @@ import {
   type PaneState,
   paneHold,
 } from "./pane-cell";
-import type { PanePlan } from "./pane-plan";
+import { nextProcessingTimer, type PanePlan } from "./pane-plan";
 import {
   freshTriggerState,
   type OpenTriggerState,
@@ -118,7 +118,7 @@ export class TentativePanes {
     const now = latest(this.nowMs, nowMs)!;
     this.nowMs = now;
     return this.run(
-      (cell) => this.readyAt(cell),
+      (cell) => nextProcessingTimer(cell, this.plan),
       now,
       limit,
       (_open, cell) => this.fireIfReady(cell),
@@ -169,15 +169,6 @@ export class TentativePanes {
     return due.sort((a, b) => a.timeMs - b.timeMs);
   }
 
-  /** Infinity where the trigger has no delay, or would not fire at its end. */
-  private readyAt(cell: PaneCell): number {
-    if (cell.closed || cell.trigger === undefined) return Infinity;
-    const { root } = this.plan.trigger;
-    const deadline = root.deadline(cell.trigger);
-    if (deadline > (this.nowMs ?? -Infinity)) return deadline;
-    return root.shouldFire(cell.trigger as OpenTriggerState, this.place(cell.window)) ? deadline : Infinity;
-  }
-
   private fireDue(open: OpenKey, cell: OpenCell): void {
     if (!cell.ended && firingWatermark(cell.window) <= this.watermarkMs) {
       if (expiryWatermark(cell.window, this.plan.windowing) > firingWatermark(cell.window)) {
@@ -196,7 +187,11 @@ export class TentativePanes {
     const { root } = this.plan.trigger;
     const place = this.place(cell.window);
     const state = this.triggerOf(cell);
-    if (!root.shouldFire(state, place)) return;
+    const ready = root.shouldFire(state, place);
+    if (place.nowMs !== undefined && root.deadline(state) <= place.nowMs) {
+      this.ownTriggerOf(cell).askedMs = place.nowMs;
+    }
+    if (!ready) return;
     root.onFire(this.ownTriggerOf(cell), place);
     const finished = root.isFinished(this.triggerOf(cell));
     this.firePane(cell, finished);

@@ -1,7 +1,6 @@
 import { holdOfCell, nextEventTimer, type PaneCell, type PaneState } from "./pane-cell";
-import { type CompiledTrigger, compileTrigger, type OpenTriggerState } from "./trigger-machine";
+import { type CompiledTrigger, compileTrigger } from "./trigger-machine";
 import { mergesWindows, type Windowing } from "./windowing";
-import { firingWatermark } from "./windows";
 
 /** A windowing strategy, ready to run. */
 export interface PanePlan {
@@ -25,16 +24,14 @@ export function nextTimerOfPanes(state: PaneState, { windowing }: PanePlan): num
   return smallest(state, (cell) => nextEventTimer(cell, windowing));
 }
 
-/** The smallest processing time at which a delay ends, past ones that did not fire left out; Infinity if none. */
+/** The smallest processing time at which a delay ends; Infinity if none. */
 export function nextProcessingTimerOfPanes(state: PaneState, plan: PanePlan): number {
-  const { root } = plan.trigger;
-  return smallest(state, (cell) => {
-    if (cell.closed || cell.trigger === undefined) return Infinity;
-    const deadline = root.deadline(cell.trigger);
-    if (deadline > (state.nowMs ?? -Infinity)) return deadline;
-    const place = { ended: firingWatermark(cell.window) <= state.watermarkMs, nowMs: state.nowMs };
-    return root.shouldFire(cell.trigger as OpenTriggerState, place) ? deadline : Infinity;
-  });
+  return smallest(state, (cell) => nextProcessingTimer(cell, plan));
+}
+
+/** When the cell's trigger has to be asked next. */
+export function nextProcessingTimer({ closed, trigger }: PaneCell, plan: PanePlan): number {
+  return closed || trigger === undefined ? Infinity : plan.trigger.root.deadline(trigger);
 }
 
 function smallest(state: PaneState, of: (cell: PaneCell) => number): number {

@@ -5,12 +5,15 @@ export interface TriggerState {
   readonly finished: readonly boolean[];
   /** The count of elements, or the processing time at which a delay ends; undefined where there is none. */
   readonly values: readonly (number | undefined)[];
+  /** The processing time at which it was asked last; delays that had ended by then wake nobody again. */
+  readonly askedMs: number | undefined;
 }
 
 /** The same while a bundle changes it. */
 export interface OpenTriggerState {
   readonly finished: boolean[];
   readonly values: (number | undefined)[];
+  askedMs: number | undefined;
 }
 
 /** What a trigger sees. */
@@ -58,7 +61,7 @@ export abstract class TriggerMachine {
     for (const part of this.parts) part.reset(state);
   }
 
-  /** The earliest processing time at which it may have to be asked again; Infinity if none. */
+  /** The earliest processing time at which it has to be asked; Infinity if none. */
   deadline(state: TriggerState): number {
     let earliest = Infinity;
     for (const part of this.parts) earliest = Math.min(earliest, part.deadline(state));
@@ -154,7 +157,8 @@ class Delay extends TriggerMachine {
     if (delays.length > 0) state.values[this.index] = Math.min(...delays);
   }
   override deadline(state: TriggerState): number {
-    return state.values[this.index] ?? Infinity;
+    const until = state.values[this.index];
+    return until === undefined || until <= (state.askedMs ?? -Infinity) ? Infinity : until;
   }
 }
 
@@ -389,16 +393,21 @@ export function compileTrigger(trigger: Trigger, merging: boolean): CompiledTrig
     }
   };
   const root = compile(trigger);
-  const stateless = root instanceof Stateless ? { finished: [false], values: [undefined] } : undefined;
+  const stateless =
+    root instanceof Stateless ? { finished: [false], values: [undefined], askedMs: undefined } : undefined;
   return { root, size, stateless };
 }
 
 export function freshTriggerState({ size }: Pick<CompiledTrigger, "size">): OpenTriggerState {
-  return { finished: new Array(size).fill(false), values: new Array(size).fill(undefined) };
+  return {
+    finished: new Array(size).fill(false),
+    values: new Array(size).fill(undefined),
+    askedMs: undefined,
+  };
 }
 
 export function openTriggerState(state: TriggerState): OpenTriggerState {
-  return { finished: [...state.finished], values: [...state.values] };
+  return { finished: [...state.finished], values: [...state.values], askedMs: state.askedMs };
 }
 
 /** Beam model: `TimestampTransform`; a time on a boundary stays there. */
