@@ -83,6 +83,14 @@ export class ZooKeeper extends Operations implements ZooKeeperClient {
     return this.#driver.isResumed;
   }
 
+  /**
+   * The version of every server of the connect string, by the four-letter word `srvr`; undefined where a server does not
+   * answer it within `timeoutMs`. Never rejects.
+   */
+  serverVersions(timeoutMs = 2_000): Promise<{ server: string; version: string | undefined }[]> {
+    return this.#driver.serverVersions(timeoutMs);
+  }
+
   addWatch(path: string, mode: WatchMode, listener: WatchListener, options?: CallOptions): Promise<Watch> {
     return new Promise((resolve, reject) => {
       checkPath(path);

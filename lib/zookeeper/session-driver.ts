@@ -174,6 +174,16 @@ export class SessionDriver {
     return notConnected(waitedMs, this.#servers, this.#failures);
   }
 
+  serverVersions(timeoutMs: number): Promise<{ server: string; version: string | undefined }[]> {
+    return Promise.all(
+      this.#servers.map(async (server) => {
+        const answer = await ask(server, this.#transport, "srvr", timeoutMs);
+        const version = /^Zookeeper version: (\d+\.\d+\.\d+)/im.exec(answer ?? "");
+        return { server: formatServer(server), version: version?.[1] };
+      }),
+    );
+  }
+
   /** The server has accepted these credentials: every later connection begins with them. */
   keepAuthentication(authentication: Authentication): void {
     this.#authentications.push(authentication);
