@@ -11,6 +11,7 @@ import { Request, type RequestArguments } from "../../lib/zookeeper/request";
 const FRAMES = Number(process.env.FUZZ_FRAMES ?? 100_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const FRAME_LIMIT_BYTES = 1024 * 1024;
+const TIMEOUT_MS = 60_000 + FRAMES / 5;
 const MEMORY_LIMIT_BYTES = 64 * 1024 * 1024;
 
 type Random = () => number;
@@ -194,44 +195,52 @@ test("the samples themselves are understood", () => {
   }
 });
 
-test(`${FRAMES} mutated frames are understood or refused`, () => {
-  const random = randomFrom(SEED);
-  const reader = new JuteReader();
-  const before = memoryBytes();
-  let highest = before;
-  for (let count = 0; count < FRAMES; count += 1) {
-    const sample = SAMPLES[Math.floor(random() * SAMPLES.length)]!;
-    const bytes = mutated(sample.body, random);
-    const defect = defectOf(() => sample.read(reader.reset(bytes, 0, bytes.length)));
-    if (defect) throw new Error(`${sample.name}, ${bytes.toString("hex")}`, { cause: defect });
-    if (count % 1_000 === 0) highest = Math.max(highest, memoryBytes());
-  }
-  expect(highest - before).toBeLessThan(MEMORY_LIMIT_BYTES);
-});
+test(
+  `${FRAMES} mutated frames are understood or refused`,
+  () => {
+    const random = randomFrom(SEED);
+    const reader = new JuteReader();
+    const before = memoryBytes();
+    let highest = before;
+    for (let count = 0; count < FRAMES; count += 1) {
+      const sample = SAMPLES[Math.floor(random() * SAMPLES.length)]!;
+      const bytes = mutated(sample.body, random);
+      const defect = defectOf(() => sample.read(reader.reset(bytes, 0, bytes.length)));
+      if (defect) throw new Error(`${sample.name}, ${bytes.toString("hex")}`, { cause: defect });
+      if (count % 1_000 === 0) highest = Math.max(highest, memoryBytes());
+    }
+    expect(highest - before).toBeLessThan(MEMORY_LIMIT_BYTES);
+  },
+  TIMEOUT_MS,
+);
 
-test("mutated streams in random chunks end, and keep no more than a frame's limit", () => {
-  const random = randomFrom(SEED + 1);
-  const streams = Math.ceil(FRAMES / 100);
-  for (let count = 0; count < streams; count += 1) {
-    const bodies = Array.from({ length: 10 }, () => SAMPLES[Math.floor(random() * SAMPLES.length)]!.body);
-    const stream = mutated(
-      written((writer) => {
-        for (const body of bodies) writer.buffer(body);
-      }),
-      random,
-    );
-    let delivered = 0;
-    const deframer = new Deframer((_buffer, offset, end) => {
-      delivered += end - offset;
-    }, FRAME_LIMIT_BYTES);
-    const defect = defectOf(() => {
-      for (let at = 0; at < stream.length; ) {
-        const end = at + 1 + Math.floor(random() * 200);
-        deframer.push(stream.subarray(at, end));
-        at = end;
-      }
-    });
-    expect(defect).toBeUndefined();
-    expect(delivered).toBeLessThanOrEqual(stream.length);
-  }
-});
+test(
+  "mutated streams in random chunks end, and keep no more than a frame's limit",
+  () => {
+    const random = randomFrom(SEED + 1);
+    const streams = Math.ceil(FRAMES / 100);
+    for (let count = 0; count < streams; count += 1) {
+      const bodies = Array.from({ length: 10 }, () => SAMPLES[Math.floor(random() * SAMPLES.length)]!.body);
+      const stream = mutated(
+        written((writer) => {
+          for (const body of bodies) writer.buffer(body);
+        }),
+        random,
+      );
+      let delivered = 0;
+      const deframer = new Deframer((_buffer, offset, end) => {
+        delivered += end - offset;
+      }, FRAME_LIMIT_BYTES);
+      const defect = defectOf(() => {
+        for (let at = 0; at < stream.length; ) {
+          const end = at + 1 + Math.floor(random() * 200);
+          deframer.push(stream.subarray(at, end));
+          at = end;
+        }
+      });
+      expect(defect).toBeUndefined();
+      expect(delivered).toBeLessThanOrEqual(stream.length);
+    }
+  },
+  TIMEOUT_MS,
+);
