@@ -11,6 +11,7 @@ import {
   reopened,
 } from "./open-cell";
 import {
+  eventTimers,
   expiryWatermark,
   nextEventTimer,
   nextPane,
@@ -33,7 +34,6 @@ import {
   mergesOf,
   type Window,
   type WindowMerge,
-  windowName,
 } from "./windows";
 
 export const EMPTY_PANES: PaneState = { watermarkMs: -Infinity, nowMs: undefined, keys: LayeredMap.empty() };
@@ -79,10 +79,9 @@ export class TentativePanes {
     }
     const open = this.openKey(keyId, key);
     // What was due before the element came is done before it.
-    for (const cell of [...open.cells]) {
-      while (open.cells.includes(cell) && nextEventTimer(cell, this.plan.windowing) <= this.watermarkMs) {
-        this.fireDue(open, cell);
-      }
+    const isDue = (cell: OpenCell) => nextEventTimer(cell, this.plan.windowing) <= this.watermarkMs;
+    for (let cell = open.cells.find(isDue); cell !== undefined; cell = open.cells.find(isDue)) {
+      this.fireDue(open, cell);
     }
     const cell = this.cellFor(open, window);
     if (cell.closed) {
@@ -105,7 +104,7 @@ export class TentativePanes {
     this.settle();
     this.watermarkMs = Math.max(this.watermarkMs, watermarkMs);
     return this.run(
-      (cell) => nextEventTimer(cell, this.plan.windowing),
+      (cell) => eventTimers(cell, this.plan.windowing),
       this.watermarkMs,
       limit,
       (open, cell) => this.fireDue(open, cell),
@@ -118,7 +117,7 @@ export class TentativePanes {
     const now = latest(this.nowMs, nowMs)!;
     this.nowMs = now;
     return this.run(
-      (cell) => nextProcessingTimer(cell, this.plan),
+      (cell) => [nextProcessingTimer(cell, this.plan)],
       now,
       limit,
       (_open, cell) => this.fireIfReady(cell),
@@ -136,46 +135,39 @@ export class TentativePanes {
   }
 
   private run(
-    timer: (cell: PaneCell) => number,
+    timers: (cell: PaneCell) => readonly number[],
     until: number,
     limit: number,
     act: (open: OpenKey, cell: OpenCell) => void,
   ): boolean {
-    const due = this.due(timer, until);
-    for (let left = limit; due.length > 0; left--) {
+    let left = limit;
+    for (const { open, cell } of this.due(timers, until)) {
       if (left <= 0) return true;
-      const { open, cell } = due.shift()!;
+      left--;
       act(open, cell);
-      const again = timer(cell);
-      if (again > until || !open.cells.includes(cell)) continue;
-      const next = { timeMs: again, open, cell };
-      const place = due.findIndex(({ timeMs }) => timeMs > again);
-      due.splice(place === -1 ? due.length : place, 0, next);
     }
     return false;
   }
 
-  private due(timer: (cell: PaneCell) => number, until: number): Due[] {
+  private due(timers: (cell: PaneCell) => readonly number[], until: number): Due[] {
+    const isDue = (cell: PaneCell) => timers(cell).some((timeMs) => timeMs <= until);
     for (const [keyId, { key, cells }] of this.state.keys.entries()) {
-      if (!this.touched.has(keyId) && cells.some((cell) => timer(cell) <= until)) this.openKey(keyId, key);
+      if (!this.touched.has(keyId) && cells.some(isDue)) this.openKey(keyId, key);
     }
     const due: Due[] = [];
     for (const open of this.touched.values()) {
       for (const cell of open.cells) {
-        const timeMs = timer(cell);
-        if (timeMs <= until) due.push({ timeMs, open, cell });
+        for (const timeMs of timers(cell)) if (timeMs <= until) due.push({ timeMs, open, cell });
       }
     }
     return due.sort((a, b) => a.timeMs - b.timeMs);
   }
 
   private fireDue(open: OpenKey, cell: OpenCell): void {
-    if (!cell.ended && firingWatermark(cell.window) <= this.watermarkMs) {
-      if (expiryWatermark(cell.window, this.plan.windowing) > firingWatermark(cell.window)) {
-        if (!cell.closed) this.fireIfReady(cell);
-        cell.ended = true;
-        return;
-      }
+    if (eventTimers(cell, this.plan.windowing).length > 1 && this.hasEnded(cell.window)) {
+      this.fireIfReady(cell);
+      cell.ended = true;
+      return;
     }
     if (expiryWatermark(cell.window, this.plan.windowing) > this.watermarkMs) return;
     if (!cell.closed) this.firePane(cell, true);
@@ -364,7 +356,9 @@ export class TentativePanes {
 }
 
 function isSame(a: Window, b: Window): boolean {
-  return a === b || windowName(a) === windowName(b);
+  if (a === b) return true;
+  if (a.kind === "global" || b.kind === "global") return a.kind === b.kind;
+  return a.startMs === b.startMs && a.endMs === b.endMs;
 }
 
 function latest(before: number | undefined, nowMs: number | undefined): number | undefined {

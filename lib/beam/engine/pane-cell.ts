@@ -54,10 +54,17 @@ export function expiryWatermark(window: Window, { allowedLatenessMs }: Windowing
   return Math.min(firingWatermark(window) + allowedLatenessMs, MAX_TIMESTAMP_MS);
 }
 
-/** The smallest watermark at which the cell has something to do. */
-export function nextEventTimer(cell: PaneCell, windowing: Windowing): number {
+/** The watermarks at which the cell has something to do: the end of its window, unless acted on, and its expiry. */
+export function eventTimers(cell: PaneCell, windowing: Windowing): readonly number[] {
   const expiry = expiryWatermark(cell.window, windowing);
-  return cell.ended || cell.closed ? expiry : Math.min(expiry, firingWatermark(cell.window));
+  const end = firingWatermark(cell.window);
+  return cell.ended || cell.closed || end === expiry ? [expiry] : [end, expiry];
+}
+
+/** The smallest of them. */
+export function nextEventTimer(cell: PaneCell, windowing: Windowing): number {
+  const end = firingWatermark(cell.window);
+  return cell.ended || cell.closed ? Math.min(end + windowing.allowedLatenessMs, MAX_TIMESTAMP_MS) : end;
 }
 
 /**
