@@ -11,6 +11,7 @@ module.exports = {
   },
   transformIgnorePatterns: ["/node_modules/"],
   moduleNameMapper: { "^beamkeeper$": "<rootDir>/lib/index.ts" },
+  setupFiles: ["<rootDir>/test/support/property-seed.ts"],
   // Two workers: the machine that this is measured on has two cores, and every integration test owns a server.
   maxWorkers: 2,
   testTimeout: 60_000,

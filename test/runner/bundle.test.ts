@@ -88,7 +88,10 @@ interface RunnerSetup {
   readonly clock?: Clock;
 }
 
-function newRunner({ limits, files, through = client, clock = systemClock }: RunnerSetup = {}): ShardRunner {
+/** Time stands still, so that a slow machine gives the same answers: a busy shard answers early when time passes. */
+const standing: Clock = { ...systemClock, now: () => 1_000_000 };
+
+function newRunner({ limits, files, through = client, clock = standing }: RunnerSetup = {}): ShardRunner {
   return new ShardRunner({
     client: through,
     root: "/beamkeeper",

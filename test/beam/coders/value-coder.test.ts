@@ -9,7 +9,8 @@ import { CorruptEncodingError, UnencodableValueError } from "../../../lib/beam/e
 
 const values = fc.anything({
   withBigInt: true,
-  withDate: true,
+  // Valid ones come below; Jest takes two invalid dates for different, so they have a test of their own.
+  withDate: false,
   withMap: true,
   withSet: true,
   withSparseArray: false,
@@ -24,10 +25,16 @@ const values = fc.anything({
     fc.string({ unit: "binary" }),
     fc.array(fc.integer({ min: 0xd7ff, max: 0xe001 })).map((codes) => String.fromCharCode(...codes)),
     fc.constantFrom(null, undefined, NaN, Infinity, -Infinity, -0, 0, 2 ** 31, -(2 ** 31), 2 ** 53),
-    fc.date({ noInvalidDate: false }),
+    fc.date({ noInvalidDate: true }),
     fc.uint8Array(),
     fc.uint8Array().map((bytes) => Buffer.from(bytes)),
   ],
+});
+
+test("an invalid date stays one", () => {
+  const decoded = decodeValue(encodeValue([new Date(Number.NaN)])) as Date[];
+  expect(decoded[0]).toBeInstanceOf(Date);
+  expect(decoded[0]!.getTime()).toBeNaN();
 });
 
 test("what is encoded is decoded, type and all", () => {
