@@ -23,6 +23,8 @@ export interface SourceSpec {
 export interface SinkSpec {
   readonly sink: string;
   readonly config: unknown;
+  /** What this sink writes to alone: no other sink of the pipeline may claim the same. A text for messages. */
+  readonly claim?: string;
   toPayload(element: never, place: SinkPlace): unknown;
 }
 

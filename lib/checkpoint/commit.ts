@@ -17,6 +17,8 @@ export const COMMIT_SIZE_BYTES = 512 * 1024;
 export const SEGMENT_SIZE_BYTES = 128 * 1024;
 /** After this many lost replies of the same multi it is not sent again as it is. */
 export const MAX_LOSSES = 3;
+/** A read that has broken its connection this often in a row is given up: the next server would drop it as well. */
+export const MAX_READ_LOSSES = 10;
 
 // A create of the record costs its path, data, ACL and two headers on the wire.
 const OP_OVERHEAD_BYTES = 96;
@@ -142,16 +144,34 @@ function isExpectedRefusal(cause: Error): boolean {
   return cause instanceof BadVersionError || cause instanceof NoNodeError || cause instanceof NodeExistsError;
 }
 
+/** A read broke its connection too often in a row: the server, or something before it, does not let the answer through. */
+export class ReadLostError extends Error {
+  override readonly name = "ReadLostError";
+  readonly outcome = "retryable";
+  constructor(
+    readonly losses: number,
+    cause: Error,
+  ) {
+    super(
+      `the connection was lost ${losses} times in a row while the same read was under way (${cause.message}). Nothing was changed. ` +
+        "Check that the client's limit for an answer and jute.maxbuffer of every server are above the znode's size.",
+      { cause },
+    );
+  }
+}
+
 /**
- * Repeats reads over lost connections, as often as servers answer again in between. Rejects with what the reads
- * reject with, or NotConnectedError when no server answers in time.
+ * Repeats reads over lost connections while servers answer again in between, up to {@link MAX_READ_LOSSES} losses in
+ * a row. Rejects with what the reads reject with, {@link ReadLostError}, or NotConnectedError when no server answers
+ * in time.
  */
 export async function reading<T>(client: ZooKeeperClient, read: () => Promise<T>): Promise<T> {
-  for (;;) {
+  for (let losses = 1; ; losses++) {
     try {
       return await read();
     } catch (error) {
       if (!(error instanceof ConnectionLossError || error instanceof SessionExpiredError)) throw error;
+      if (losses >= MAX_READ_LOSSES) throw new ReadLostError(losses, error);
       await client.connected();
     }
   }

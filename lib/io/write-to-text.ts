@@ -1,3 +1,4 @@
+import { posix } from "node:path";
 import { groupBy, type PCollection, type PTransform, withName } from "apache-beam";
 import { keyHash } from "../beam/coders/key";
 import { writePrimitive } from "../beam/primitives";
@@ -34,6 +35,8 @@ const MAX_TEXT_SHARDS = 1000;
  * so an input that is processed again gives the same files; their order within a file is not defined.
  *
  * @param prefix a folder and the beginning of the names: "out/flaps", "s3://audit/flaps".
+ * Two of one pipeline with the same prefix and suffix would overwrite each other's files: the pipeline is refused.
+ *
  * @throws TypeError if the prefix or an option has the wrong form.
  */
 export function writeToText<T>(
@@ -56,9 +59,22 @@ export function writeToText<T>(
     input
       .map(toLine)
       .apply(groupBy<Line, number>("shard"))
-      .apply(writePrimitive("write", { sink: TEXT_SINK, config: { prefix, suffix, shards }, toPayload }));
+      .apply(
+        writePrimitive("write", {
+          sink: TEXT_SINK,
+          config: { prefix, suffix, shards },
+          claim: `the files ${normalized(prefix)}...${suffix}`,
+          toPayload,
+        }),
+      );
   };
   return withName("writeToText", expand);
+}
+
+/** One text for each place: "./out//a" and "out/a" are the same file. A URL's two slashes stay. */
+function normalized(prefix: string): string {
+  const [, scheme = "", path = ""] = /^([a-z0-9]+:\/\/)?(.*)$/s.exec(prefix)!;
+  return scheme + posix.normalize(path);
 }
 
 function defaultFormat(element: unknown): string {

@@ -87,7 +87,7 @@ export class ZnodeWrites {
         version === undefined ? { type: "setData", path, data } : { type: "setData", path, data, version },
       ];
     }
-    const parents = await this.missingParents(path, tree);
+    const parents = await this.missingParents(write, tree);
     tree.set(path, CREATED_HERE);
     return [
       ...parents.map((parent): Op => ({ type: "create", path: parent, data: Buffer.alloc(0) })),
@@ -95,9 +95,13 @@ export class ZnodeWrites {
     ];
   }
 
-  private async missingParents(path: string, tree: Map<string, Stat | null>): Promise<string[]> {
+  private async missingParents(
+    { payload: { path }, transform }: ZnodeWrite,
+    tree: Map<string, Stat | null>,
+  ): Promise<string[]> {
     const missing: string[] = [];
     for (let parent = parentOf(path); !(await this.isThere(parent, tree)); parent = parentOf(parent)) {
+      this.requireAllowed(parent, transform, path);
       missing.unshift(parent);
       tree.set(parent, CREATED_HERE);
     }
@@ -115,15 +119,17 @@ export class ZnodeWrites {
     return true;
   }
 
-  private requireAllowed(path: string, transform: string): void {
+  /** `child` is what the user asked for, where `path` is a parent that it needs. */
+  private requireAllowed(path: string, transform: string, child?: string): void {
+    const what = child === undefined ? path : `${path}, which would be created for ${child},`;
     if (path === this.limits.root || path.startsWith(`${this.limits.root}/`)) {
       throw new ForbiddenWriteError(
-        `${transform}: ${path} lies below Beamkeeper's own root ${this.limits.root}; choose another path.`,
+        `${transform}: ${what} lies below Beamkeeper's own root ${this.limits.root}; choose another path.`,
       );
     }
     if (this.limits.isWatched(path)) {
       throw new ForbiddenWriteError(
-        `${transform}: ${path} lies below a path that this pipeline watches, so its results would trigger it again. ` +
+        `${transform}: ${what} lies at or below a path that this pipeline watches, so its results would trigger it again. ` +
           "Write elsewhere, or say that it is meant with allowFeedback: true in readZnodeChanges.",
       );
     }

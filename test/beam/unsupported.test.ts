@@ -54,6 +54,31 @@ test("writeToText of an unbounded source in the global window is refused by name
   expect(error.message).toContain("windowInto(fixedWindows(seconds))");
 });
 
+test.each([
+  ["the same", "out/a", "out/a", {}, true],
+  ["the same written otherwise", "out/a", "./out//b/../a", {}, true],
+  ["another prefix", "out/a", "out/b", {}, false],
+  ["another suffix", "out/a", "out/a", { suffix: ".csv" }, false],
+])("two writeToText of one pipeline, %s", (_name, first, second, options, clash) => {
+  const build = (root: beam.Root): void => {
+    const input = root.apply(readTest<string>("in")).apply(beam.windowInto(beam.fixedWindows(1)));
+    input.apply(writeToText(first));
+    input.apply(writeToText(second, options));
+  };
+  if (!clash) expect(compilePipeline({ name: "test", build, shards: 1 }).stages).toHaveLength(3);
+  else {
+    expect(problemsOf(build).problems).toEqual([
+      {
+        transform: expect.stringContaining("writeToText"),
+        what: expect.stringMatching(
+          /overwrite the files out\/a\.\.\., which ".*writeToText.*" writes as well/,
+        ),
+        remedy: "Give each of them a prefix or suffix of its own.",
+      },
+    ]);
+  }
+});
+
 test("transforms of other languages and unknown DoFns are refused", () => {
   const error = problemsOf((root) => {
     const input = root.apply(readTest<number>("in"));

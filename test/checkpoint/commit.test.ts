@@ -2,6 +2,7 @@ import {
   CommitLostError,
   type FencedMulti,
   MAX_LOSSES,
+  MAX_READ_LOSSES,
   operationsBytes,
   reading,
   sendFenced,
@@ -237,6 +238,21 @@ test("reads are repeated over lost connections, and other errors are not", async
     name: "NoNodeError",
   });
   await expect(reading(client, () => Promise.reject(new RangeError("mine")))).rejects.toThrow("mine");
+});
+
+test("a read that breaks its connection every time is given up, with what to look at", async () => {
+  let reads = 0;
+  const ran = reading(client, () => {
+    reads += 1;
+    const lost = client.getData(head);
+    lost.catch(() => undefined);
+    proxy.cut();
+    return lost;
+  });
+  const error = await ran.catch((each: unknown) => each);
+  expect(error).toMatchObject({ name: "ReadLostError", outcome: "retryable", losses: MAX_READ_LOSSES });
+  expect((error as Error).message).toMatch(/jute\.maxbuffer/);
+  expect(reads).toBe(MAX_READ_LOSSES);
 });
 
 test("the size of a request is never estimated too low", async () => {

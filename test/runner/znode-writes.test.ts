@@ -204,6 +204,18 @@ test.each(["/beamkeeper", "/beamkeeper/p/generation"])("a write to %s is refused
   await expect(newWrites().plan([effect("/a", "x")])).resolves.toHaveLength(1);
 });
 
+test("a parent that would be created at a watched path is refused, an existing one is not", async () => {
+  const inside = new ZnodeWrites(client, {
+    root: "/beamkeeper",
+    isWatched: (path) => path === `${root}/made`,
+  });
+  await expect(inside.plan([effect("/made/x", "x")])).rejects.toThrow(
+    /writeToZnodes: .*\/made, which would be created for .*\/made\/x,.*allowFeedback: true/,
+  );
+  await client.create(`${root}/made`);
+  await expect(inside.plan([effect("/made/x", "x")])).resolves.toHaveLength(1);
+});
+
 test("a write below a watched path is refused, with the option that allows it", async () => {
   await expect(writes.plan([effect("/watched/x", "x")])).rejects.toThrow(
     /writeToZnodes: .*\/watched\/x.*allowFeedback: true/,

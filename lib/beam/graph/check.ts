@@ -26,6 +26,7 @@ export function readGraph(builder: PipelineBuilder): { graph: Graph; problems: P
     checkGrouping(node, windowing, builder, problems);
     checkParams(node, problems);
   }
+  checkClaims(nodes, problems);
   if (nodes.length === 0 && problems.length === 0) {
     const remedy = "Apply a source to the root, as in root.apply(readZnodeChanges(...)).";
     problems.push({ transform: "the pipeline", what: "it has no transforms", remedy });
@@ -69,6 +70,20 @@ function checkGrouping(
     what: "it groups an unbounded source in the global window, which never ends, so it would never give a result",
     remedy: "Apply windowInto(fixedWindows(seconds)) before it, or a trigger.",
   });
+}
+
+/** Two sinks that write to the same place would overwrite each other's results. */
+function checkClaims(nodes: readonly GraphNode[], problems: PipelineProblem[]): void {
+  const owners = new Map<string, string>();
+  for (const { name, work } of nodes) {
+    if (work.kind !== "write" || work.spec.claim === undefined) continue;
+    const owner = owners.get(work.spec.claim);
+    if (owner === undefined) owners.set(work.spec.claim, name);
+    else {
+      const what = `it would overwrite ${work.spec.claim}, which "${owner}" writes as well`;
+      problems.push({ transform: name, what, remedy: "Give each of them a prefix or suffix of its own." });
+    }
+  }
 }
 
 function checkParams({ name, work }: GraphNode, problems: PipelineProblem[]): void {
