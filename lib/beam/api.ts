@@ -87,6 +87,8 @@ export interface BundleOutput {
   readonly timestampMs: number;
   /** Unsigned 32-bit hash of the key by value; equal keys have equal hashes in every process. */
   readonly keyHash: number;
+  /** For every shard of the stage, whatever its hash: a pane of a side input. */
+  readonly isBroadcast: boolean;
 }
 
 /** What a sink transform asks for; `payload` is what its function returned. Carried out by the commit. */

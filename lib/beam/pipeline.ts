@@ -76,7 +76,7 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
     name,
     shards: shardsOf(definition, stages),
     fingerprint: fingerprint(graph, stages),
-    sources: stages.filter((stage) => !isShuffle(stage.root.work)).map(toSource),
+    sources: stages.filter((stage) => !isShuffle(stage.root)).map(toSource),
     stages: stages.map((stage) => toStage(stage, stages, graph)),
     openShard(stageId, encodedState) {
       const plan = plans.get(stageId);
@@ -110,7 +110,7 @@ function toSource({ id, root: { work } }: FusedStage): CompiledSource {
 
 function toStage(stage: FusedStage, all: readonly FusedStage[], graph: Graph): CompiledStage {
   const feeding = all.filter((other) => other.shuffles.includes(stage.root));
-  const aggregate = isShuffle(stage.root.work);
+  const aggregate = isShuffle(stage.root);
   const members = new Set<GraphNode>([stage.root, ...stage.nodes]);
   return {
     id: stage.id,

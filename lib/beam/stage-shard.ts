@@ -10,12 +10,15 @@ import { accumulationOf } from "./operators/accumulation";
 import { decodeGrouping, type Grouping, type OpenGrouping } from "./operators/grouping";
 import { BundleMetrics } from "./operators/metrics";
 import { BundleOutputs } from "./operators/outputs";
+import { SideInputGrouping } from "./operators/side-inputs";
 import { type StageOperators, type StagePlan, wireStage } from "./operators/stage-operators";
 import { UserCode } from "./operators/user-code";
 
 /** A shard with the state that `encodeState` wrote, or an empty one. */
 export function openStageShard(plan: StagePlan, encodedState?: Uint8Array): StageShard {
-  return new Shard(plan, decodeGrouping(encodedState, plan.stage.id, plan.panes));
+  const { stage, panes, sides } = plan;
+  if (sides !== undefined) return new Shard(plan, SideInputGrouping.decode(encodedState, stage.id, sides));
+  return new Shard(plan, decodeGrouping(encodedState, stage.id, panes));
 }
 
 class Shard implements StageShard {
@@ -47,11 +50,11 @@ class Bundle implements TentativeBundle {
     if (Number.isNaN(inputWatermarkMs))
       throw new RangeError(`stage "${id}": the input watermark is not a number`);
     if (Number.isNaN(nowMs)) throw new RangeError(`stage "${id}": the processing time is not a number`);
-    if (isShuffle(root.work)) {
+    if (isShuffle(root)) {
       const accumulation = accumulationOf(root, new UserCode(plan.pipeline, root.name));
       this.aggregation = before.begin(accumulation, this.emit, inputWatermarkMs, nowMs);
     }
-    this.stage = wireStage(plan, this.outputs, this.metrics);
+    this.stage = wireStage(plan, this.outputs, this.metrics, this.aggregation?.views);
     for (const operator of this.stage.operators) operator.start?.();
   }
 
@@ -69,9 +72,9 @@ class Bundle implements TentativeBundle {
 
   processElement(encoded: Uint8Array): void {
     this.checkUsable(this.aggregation !== undefined, "reads a source; give it processSourceElement");
-    const { key, value, window, timestampMs } = decodeElement(encoded);
+    const { key, value, window, timestampMs, pane } = decodeElement(encoded);
     this.elementsIn++;
-    this.aggregation!.add(keyId(key), key, value, window, timestampMs);
+    this.aggregation!.add(keyId(key), key, value, window, timestampMs, pane);
   }
 
   advanceWatermark(watermarkMs: number, maxTimers: number): boolean {
@@ -116,7 +119,8 @@ class Bundle implements TentativeBundle {
   }
 
   private readonly emit: Emit = (key, value, timestampMs, window, pane) => {
-    this.stage.receive({ key, value }, timestampMs, window, pane);
+    const element = this.plan.sides === undefined ? { key, value } : value;
+    this.stage.receive(element, timestampMs, window, pane);
   };
 
   private checkUsable(fits: boolean, otherwise: string): void {

@@ -320,12 +320,14 @@ function downstreamSegments(
   const fed: { stage: string; shard: number }[] = [];
   for (const [stage, outputs] of result.outputs) {
     const shards = current.generation.shards[stage] ?? 1;
+    const everyShard = Array.from({ length: shards }, (_, shard) => shard);
     const byShard = new Map<number, SegmentElement[]>();
     for (const output of outputs) {
-      const shard = shardOf(output.keyHash, shards);
-      const elements = byShard.get(shard);
-      if (elements) elements.push(output);
-      else byShard.set(shard, [output]);
+      for (const shard of output.isBroadcast ? everyShard : [shardOf(output.keyHash, shards)]) {
+        const elements = byShard.get(shard);
+        if (elements) elements.push(output);
+        else byShard.set(shard, [output]);
+      }
     }
     for (const [shard, elements] of byShard) {
       const { inbox } = current.scope.shard(stage, shard);

@@ -1,5 +1,6 @@
 import * as beam from "apache-beam";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
+import { SideInputParam } from "apache-beam/transforms/pardo";
 import { compilePipeline, UnsupportedPipelineError, writeToText } from "../../lib/index";
 import { collect, readTest } from "../support/collect";
 
@@ -17,7 +18,14 @@ test("everything that is not supported is reported, all at once, by transform", 
   const error = problemsOf((root) => {
     const input = root.apply(readTest<number>("in"));
     const side = root.apply(readTest<number>("side"));
-    input.map((n, { s }) => n + [...s.lookup()].length, { s: beam.iterableSideInput(side) });
+    const merged = side.apply(beam.withName("merging", beam.windowInto(beam.sessions(5))));
+    const fixed = side.apply(beam.withName("fixed", beam.windowInto(beam.fixedWindows(5))));
+    const count = (n: number, { s }: { s: { lookup(): Iterable<number> } }) => n + [...s.lookup()].length;
+    input.map(count, { s: beam.iterableSideInput(merged) });
+    input.map(count, { s: beam.iterableSideInput(fixed) });
+    input.map(count, { s: beam.iterableSideInput(side) });
+    const multimap = { accessPattern: "beam:side_input:multimap:v1", toValue: (all: unknown) => all };
+    fixed.map(count, { s: new SideInputParam(fixed, multimap) as never });
     input.apply(beam.windowInto(beam.sessions(0)));
     input.apply(beam.withName("slide", beam.windowInto(beam.slidingWindows(10, 10))));
     input.apply(beam.windowInto(beam.fixedWindows(0.0001)));
@@ -32,13 +40,16 @@ test("everything that is not supported is reported, all at once, by transform", 
   });
   const found = error.problems.map(({ transform, what }) => `${transform}: ${what}`);
   expect(found).toEqual([
-    "map: side inputs are not supported",
+    "map-4: side inputs with the access pattern beam:side_input:multimap:v1 are not supported",
     "windowInto: sessions need a gap of at least a millisecond",
     "slide: the SDK's sliding windows with a period that is not shorter than the size are not supported",
     "windowInto-2: fixed windows need a size of at least a millisecond",
     "late: an allowed lateness of -5000 ms is not one",
     "late: retracting panes are not supported",
     "late: the trigger afterAll has no parts",
+    'map: its side input "s" has sessions with a gap of 5000 ms, and windows that merge can\'t be looked up',
+    'map-2: its side input "s" has fixed windows of 5000 ms, while its input is in the global window, which is in none of them',
+    expect.stringMatching(/^map-3\/side\.s: it groups an unbounded source in the global window/),
     expect.stringMatching(
       /^groupBy\/groupByKey\/groupByKey: it groups an unbounded source in the global window/,
     ),

@@ -182,7 +182,9 @@ class MemoryRun {
     this.countMetrics(result.metrics);
     for (const [target, outputs] of result.outputs) {
       const shards = this.shards.get(target)!;
-      for (const { bytes, keyHash } of outputs) shards[keyHash % shards.length]!.inbox.push(bytes);
+      for (const { bytes, keyHash, isBroadcast } of outputs)
+        for (const shard of isBroadcast ? shards : [shards[keyHash % shards.length]!])
+          shard.inbox.push(bytes);
     }
   }
 

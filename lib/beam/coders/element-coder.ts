@@ -69,13 +69,13 @@ export function readWindow(reader: ByteReader): Window {
   return { kind: "interval", startMs, endMs };
 }
 
-function writePane(out: ByteWriter, pane: Pane): void {
+export function writePane(out: ByteWriter, pane: Pane): void {
   out.byte(TIMINGS.indexOf(pane.timing) * 4 + Number(pane.isFirst) * 2 + Number(pane.isLast));
   out.varint(pane.index);
   out.varint(pane.nonSpeculativeIndex + 1);
 }
 
-function readPane(reader: ByteReader): Pane {
+export function readPane(reader: ByteReader): Pane {
   const flags = reader.byte();
   const timing = TIMINGS[flags >> 2] ?? reader.fail(`pane timing ${flags >> 2} is unknown`);
   const index = reader.varint();

@@ -6,10 +6,12 @@ import {
   type Windowing,
   windowingAfterGrouping,
 } from "../engine/windowing";
+import { isMerging } from "../engine/windows";
 import type { PipelineProblem } from "../errors";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
-import { type Graph, type GraphNode, isShuffle } from "./node";
+import { type Graph, type GraphNode, isGrouping } from "./node";
 import { GraphReader } from "./reader";
+import { describeWindowFn } from "./window-fn";
 import { describeWindowing } from "./windowing-strategy";
 
 const GLOBAL_WINDOWING = defaultWindowing({ kind: "global" });
@@ -24,6 +26,7 @@ export function readGraph(builder: PipelineBuilder): { graph: Graph; problems: P
   for (const node of nodes) {
     settleWindowing(node, windowing, problems);
     checkGrouping(node, windowing, builder, problems);
+    checkSides(node, windowing, problems);
     checkParams(node, problems);
   }
   checkClaims(nodes, problems);
@@ -47,7 +50,7 @@ function settleWindowing(
     const remedy = "Apply the same windowInto to each of them.";
     problems.push({ transform: node.name, what: `its inputs differ in windowing (${kinds})`, remedy });
   }
-  const grouped = isShuffle(node.work) ? windowingAfterGrouping(first) : first;
+  const grouped = isGrouping(node.work) ? windowingAfterGrouping(first) : first;
   const result = node.work.kind === "windowInto" ? node.work.windowing : grouped;
   for (const output of Object.values(node.outputs)) windowing.set(output, result);
 }
@@ -59,7 +62,7 @@ function checkGrouping(
   builder: PipelineBuilder,
   problems: PipelineProblem[],
 ): void {
-  if (!isShuffle(node.work)) return;
+  if (!isGrouping(node.work)) return;
   const input = node.inputs[0]!;
   const { isBounded } = builder.getProto().components!.pcollections[input]!;
   const { windowFn } = windowing.get(input)!;
@@ -82,6 +85,25 @@ function checkClaims(nodes: readonly GraphNode[], problems: PipelineProblem[]): 
     else {
       const what = `it would overwrite ${work.spec.claim}, which "${owner}" writes as well`;
       problems.push({ transform: name, what, remedy: "Give each of them a prefix or suffix of its own." });
+    }
+  }
+}
+
+function checkSides(
+  { name, inputs, sides }: GraphNode,
+  windowing: ReadonlyMap<string, Windowing>,
+  problems: PipelineProblem[],
+): void {
+  const main = windowing.get(inputs[0]!) ?? GLOBAL_WINDOWING;
+  for (const [tag, view] of Object.entries(sides)) {
+    const { windowFn } = windowing.get(view)!;
+    const side = `its side input "${tag.replace(/^side\./, "")}" has ${describeWindowFn(windowFn)}`;
+    if (isMerging(windowFn)) {
+      const what = `${side}, and windows that merge can't be looked up`;
+      problems.push({ transform: name, what, remedy: "Apply windowInto(fixedWindows(seconds)) to it." });
+    } else if (windowFn.kind !== "global" && main.windowFn.kind === "global") {
+      const what = `${side}, while its input is in the global window, which is in none of them`;
+      problems.push({ transform: name, what, remedy: "Give both the same windowInto." });
     }
   }
 }

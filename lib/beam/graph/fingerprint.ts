@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { canonicalBytes } from "../coders/value-coder";
 import type { FusedStage } from "./fusion";
-import type { Graph, Work } from "./node";
+import { type Graph, hasSides, type Work } from "./node";
 import { windowFnSettings } from "./window-fn";
 import { windowingSettings } from "./windowing-strategy";
 
@@ -20,6 +20,9 @@ export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string
       name: node.name,
       work: describe(node.work),
       inputs: node.inputs.map((input) => place.get(input)),
+      ...(hasSides(node)
+        ? { sides: Object.entries(node.sides).map(([tag, view]) => [tag, place.get(view)]) }
+        : {}),
       outputs: Object.entries(node.outputs).map(([tag, id]) => [
         tag,
         place.get(id),

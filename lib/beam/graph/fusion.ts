@@ -13,7 +13,7 @@ export interface FusedStage {
 /** Greedy fusion. Stages come in the order in which data flows. */
 export function fuse(graph: Graph): FusedStage[] {
   const consumers = consumersOf(graph);
-  const roots = graph.nodes.filter((node) => isRoot(node.work));
+  const roots = graph.nodes.filter(isRoot);
   const ids = stageIds(roots);
   return roots.map((root, i) => {
     const reached = reach(root, consumers);
@@ -21,30 +21,42 @@ export function fuse(graph: Graph): FusedStage[] {
     return {
       id: ids[i]!,
       root,
-      nodes: inOrder.filter((node) => !isShuffle(node.work)),
-      shuffles: inOrder.filter((node) => isShuffle(node.work)),
+      nodes: inOrder.filter((node) => !isShuffle(node)),
+      shuffles: inOrder.filter(isShuffle),
     };
   });
 }
 
-/** Who reads a collection; a transform that reads it twice (flatten of a collection with itself) is there twice. */
-export function consumersOf(graph: Pick<Graph, "nodes">): ReadonlyMap<string, readonly GraphNode[]> {
-  const consumers = new Map<string, GraphNode[]>();
+/** Who reads a collection: as an element of its main input, or as a pane of the side input `side`. */
+export interface Consumer {
+  readonly node: GraphNode;
+  readonly side?: string;
+}
+
+/** A transform that reads a collection twice (flatten of a collection with itself) is there twice. */
+export function consumersOf(graph: Pick<Graph, "nodes">): ReadonlyMap<string, readonly Consumer[]> {
+  const consumers = new Map<string, Consumer[]>();
+  const add = (collection: string, consumer: Consumer) => {
+    const others = consumers.get(collection);
+    if (others === undefined) consumers.set(collection, [consumer]);
+    else others.push(consumer);
+  };
   for (const node of graph.nodes) {
-    for (const input of node.inputs) consumers.set(input, [...(consumers.get(input) ?? []), node]);
+    for (const input of node.inputs) add(input, { node });
+    for (const [side, view] of Object.entries(node.sides)) add(view, { node, side });
   }
   return consumers;
 }
 
-function reach(root: GraphNode, consumers: ReadonlyMap<string, readonly GraphNode[]>): Set<GraphNode> {
+function reach(root: GraphNode, consumers: ReturnType<typeof consumersOf>): Set<GraphNode> {
   const reached = new Set<GraphNode>();
   const waiting = [root];
   for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
     for (const output of Object.values(node.outputs)) {
-      for (const consumer of consumers.get(output) ?? []) {
+      for (const { node: consumer } of consumers.get(output) ?? []) {
         if (reached.has(consumer)) continue;
         reached.add(consumer);
-        if (!isShuffle(consumer.work)) waiting.push(consumer);
+        if (!isShuffle(consumer)) waiting.push(consumer);
       }
     }
   }

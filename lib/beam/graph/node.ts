@@ -10,6 +10,8 @@ export type Work =
   | { readonly kind: "parDo"; readonly doFn: UserDoFn; readonly context: unknown }
   | { readonly kind: "split"; readonly options: SplitOptions }
   | { readonly kind: "identity" | "flatten" | "groupByKey" }
+  /** All elements of a window, for the transforms that have them as a side input. */
+  | { readonly kind: "view" }
   | { readonly kind: "assignTimestamps"; readonly fn: (element: unknown, timestamp: unknown) => unknown }
   | { readonly kind: "windowInto"; readonly windowing: Windowing }
   | { readonly kind: "combine"; readonly combineFn: UserCombineFn };
@@ -42,6 +44,8 @@ export interface GraphNode {
   readonly name: string;
   readonly work: Work;
   readonly inputs: readonly string[];
+  /** The views that it looks up, by the names that the SDK gave them. */
+  readonly sides: Readonly<Record<string, string>>;
   /** By tag. */
   readonly outputs: Readonly<Record<string, string>>;
 }
@@ -53,10 +57,20 @@ export interface Graph {
   readonly windowing: ReadonlyMap<string, Windowing>;
 }
 
-export function isRoot(work: Work): boolean {
-  return work.kind === "impulse" || work.kind === "read" || isShuffle(work);
+/** Where a stage begins. */
+export function isRoot(node: GraphNode): boolean {
+  return node.work.kind === "impulse" || node.work.kind === "read" || isShuffle(node);
 }
 
-export function isShuffle(work: Work): boolean {
-  return work.kind === "groupByKey" || work.kind === "combine";
+/** Whether elements come to it through the inbox of a stage of its own. */
+export function isShuffle(node: GraphNode): boolean {
+  return isGrouping(node.work) || hasSides(node);
+}
+
+export function isGrouping(work: Work): boolean {
+  return work.kind === "groupByKey" || work.kind === "combine" || work.kind === "view";
+}
+
+export function hasSides({ sides }: GraphNode): boolean {
+  return Object.keys(sides).length > 0;
 }

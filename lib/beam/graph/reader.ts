@@ -14,6 +14,10 @@ const FLATTEN_URN = "beam:transform:flatten:v1";
 const GROUP_BY_KEY_URN = "beam:transform:group_by_key:v1";
 const COMBINE_URN = "beam:transform:combine_per_key:v1";
 const PAR_DO_URN = "beam:transform:pardo:v1";
+const ITERABLE_SIDE_INPUT_URN = "beam:side_input:iterable:v1";
+
+/** The SDK calls the input that a transform looks up as `x` `side.x`. */
+const SIDE_PREFIX = "side.";
 
 /** Reads the SDK's proto into a graph of primitives; what it can't read is added to `problems`. */
 export class GraphReader {
@@ -51,14 +55,27 @@ export class GraphReader {
     if (urn === "") return;
     const work = this.work(proto, urn, proto.spec!.payload);
     if (work === undefined) return;
+    const inputs = Object.entries(proto.inputs);
+    const isSide = (tag: string) => tag.startsWith(SIDE_PREFIX);
     this.nodes.push({
       name: proto.uniqueName,
       work,
-      inputs: Object.entries(proto.inputs)
-        .filter(([tag]) => !tag.startsWith("side."))
-        .map(([, collection]) => collection),
+      sides: Object.fromEntries(
+        inputs
+          .filter(([tag]) => isSide(tag))
+          .map(([tag, collection]) => [tag, this.view(proto.uniqueName, tag, collection)]),
+      ),
+      inputs: inputs.filter(([tag]) => !isSide(tag)).map(([, collection]) => collection),
       outputs: proto.outputs,
     });
+  }
+
+  /** What brings a side input together, for one transform that looks it up; the name of its output. */
+  private view(transform: string, tag: string, collection: string): string {
+    const name = `${transform}/${tag}`;
+    const view = `view ${name}`;
+    this.nodes.push({ name, work: { kind: "view" }, inputs: [collection], sides: {}, outputs: { view } });
+    return view;
   }
 
   private work(proto: runnerApi.PTransform, urn: string, payload: Uint8Array): Work | undefined {
@@ -157,11 +174,11 @@ export class GraphReader {
 /** Parts of a ParDo that ask for more than processing elements: what, and what to do. */
 function unsupportedParts(payload: runnerApi.ParDoPayload): [string, string][] {
   const parts: [boolean, string, string][] = [
-    [
-      Object.keys(payload.sideInputs).length > 0,
-      "side inputs are not supported",
-      "Join the two with coGroupBy.",
-    ],
+    ...Object.values(payload.sideInputs).map(({ accessPattern }): [boolean, string, string] => [
+      accessPattern?.urn !== ITERABLE_SIDE_INPUT_URN,
+      `side inputs with the access pattern ${accessPattern?.urn} are not supported`,
+      "Use iterableSideInput or singletonSideInput.",
+    ]),
     [
       Object.keys(payload.stateSpecs).length > 0,
       "user state is not supported",

@@ -4,39 +4,71 @@ import {
   type Metric,
   type PaneInfo,
   ParDoParam,
+  type SideInputParam,
   Timing,
   type Window,
 } from "apache-beam";
-import type { Pane } from "../engine/panes";
-import type { Window as EngineWindow } from "../engine/windows";
+import { NO_FIRING, type Pane } from "../engine/panes";
+import { type Window as EngineWindow, GLOBAL_WINDOW } from "../engine/windows";
 import { SdkLong } from "../graph/window-fn";
 import type { BundleMetrics } from "./metrics";
+import type { Views } from "./side-inputs";
 
 const COUNTER_URN = "beam:metric:user:sum_int64:v1";
 
-/** The element that a DoFn is at, for its context parameters. Changed in place, once for each element. */
-export interface Place {
-  timestampMs: number;
-  window: EngineWindow;
-  pane: Pane;
+/**
+ * The element that a DoFn is at, for its context parameters, with what else they reach. Changed in place, once for
+ * each element.
+ */
+export class Place {
+  private timestampMs = 0;
+  private window: EngineWindow = GLOBAL_WINDOW;
+  private pane: Pane = NO_FIRING;
+
+  constructor(
+    private readonly transform: string,
+    private readonly metrics: BundleMetrics,
+    private readonly views: Views | undefined,
+  ) {}
+
+  moveTo(timestampMs: number, window: EngineWindow, pane: Pane): void {
+    this.timestampMs = timestampMs;
+    this.window = window;
+    this.pane = pane;
+  }
+
+  lookup(param: ParDoParam): unknown {
+    switch (param.parDoParamName) {
+      case "window":
+        return toSdkWindow(this.window);
+      case "timestamp":
+        return SdkLong.fromNumber(this.timestampMs);
+      case "sideInput": {
+        const { sideInputId, accessor } = param as SideInputParam<unknown, unknown, unknown>;
+        return accessor.toValue(this.views!.lookup(sideInputId, this.window));
+      }
+      default:
+        return toSdkPane(this.pane);
+    }
+  }
+
+  update({ metricType, name }: Metric<number>, value: number): void {
+    if (metricType === COUNTER_URN) this.metrics.increment(this.transform, name, value);
+    else this.metrics.record(this.transform, name, value);
+  }
 }
 
 /**
  * The context that a DoFn sees: what the user passed, with window, timestamp, pane info and metrics bound to this
  * bundle. Each bundle has its own copy, so bundles that run side by side do not see each other's element.
  */
-export function bindContext(
-  context: unknown,
-  place: Place,
-  transform: string,
-  metrics: BundleMetrics,
-): unknown {
+export function bindContext(context: unknown, place: Place): unknown {
   if (typeof context !== "object" || context === null) return context;
   const bound: Record<string, unknown> = {};
   // The SDK hands on a copy whose prototype is what the user passed, so inherited properties count.
   for (const key in context) {
     const value = (context as Record<string, unknown>)[key];
-    bound[key] = value instanceof ParDoParam ? bindParam(value, place, transform, metrics) : value;
+    bound[key] = value instanceof ParDoParam ? bindParam(value, place) : value;
   }
   return bound;
 }
@@ -48,21 +80,8 @@ export function followsElement(context: unknown): boolean {
   return false;
 }
 
-function bindParam(param: ParDoParam, place: Place, transform: string, metrics: BundleMetrics): ParDoParam {
-  const provider = {
-    lookup: () => lookup(param.parDoParamName, place),
-    update: (metric: Metric<number>, value: number) => {
-      if (metric.metricType === COUNTER_URN) metrics.increment(transform, metric.name, value);
-      else metrics.record(transform, metric.name, value);
-    },
-  };
-  return Object.assign(Object.create(param) as ParDoParam, { provider });
-}
-
-function lookup(name: string, place: Place): unknown {
-  if (name === "window") return toSdkWindow(place.window);
-  if (name === "timestamp") return SdkLong.fromNumber(place.timestampMs);
-  return toSdkPane(place.pane);
+function bindParam(param: ParDoParam, place: Place): ParDoParam {
+  return Object.assign(Object.create(param) as ParDoParam, { provider: place });
 }
 
 export function toSdkWindow(window: EngineWindow): Window {

@@ -1,8 +1,7 @@
-import { NO_FIRING, type Pane } from "../engine/panes";
-import { GLOBAL_WINDOW, type Window } from "../engine/windows";
+import type { Pane } from "../engine/panes";
+import type { Window } from "../engine/windows";
 import type { ElementFn, SplitOptions, UserDoFn } from "../graph/node";
 import { bindContext, followsElement, type Place } from "./context";
-import type { BundleMetrics } from "./metrics";
 import type { Receiver } from "./receiver";
 import { elementText, isThenable, type UserCode } from "./user-code";
 import { fromSdkWindowedValue } from "./windowed-value";
@@ -20,10 +19,10 @@ export function mapOperator(
   fn: ElementFn,
   context: unknown,
   code: UserCode,
-  metrics: BundleMetrics,
+  place: Place,
   next: Receiver,
 ): Operator {
-  const call = bindCall(fn, context, code, metrics);
+  const call = bindCall(fn, context, place);
   return {
     receive(value, timestampMs, window, pane) {
       let result: unknown;
@@ -42,10 +41,10 @@ export function flatMapOperator(
   fn: ElementFn,
   context: unknown,
   code: UserCode,
-  metrics: BundleMetrics,
+  place: Place,
   next: Receiver,
 ): Operator {
-  const call = bindCall(fn, context, code, metrics);
+  const call = bindCall(fn, context, place);
   return {
     receive(value, timestampMs, window, pane) {
       try {
@@ -64,14 +63,13 @@ export function parDoOperator(
   doFn: UserDoFn,
   context: unknown,
   code: UserCode,
-  metrics: BundleMetrics,
+  place: Place,
   next: Receiver,
 ): Operator {
-  const place: Place = { timestampMs: 0, window: GLOBAL_WINDOW, pane: NO_FIRING };
-  const bound = bindContext(context, place, code.transform, metrics);
+  const bound = bindContext(context, place);
   return {
     receive(value, timestampMs, window, pane) {
-      moveTo(place, timestampMs, window, pane);
+      place.moveTo(timestampMs, window, pane);
       try {
         for (const result of iterable(doFn.process(value, bound), code, value))
           next(result, timestampMs, window, pane);
@@ -119,27 +117,15 @@ export function splitOperator(
 }
 
 /** The user's function as one of the element and its place; without a context it gets the element alone, as in Beam. */
-function bindCall(
-  fn: ElementFn,
-  context: unknown,
-  code: UserCode,
-  metrics: BundleMetrics,
-): Receiver | typeof plain {
+function bindCall(fn: ElementFn, context: unknown, place: Place): Receiver | typeof plain {
   const plain = (value: unknown): unknown => fn(value);
   if (context === undefined || context === null) return plain;
-  const place: Place = { timestampMs: 0, window: GLOBAL_WINDOW, pane: NO_FIRING };
-  const bound = bindContext(context, place, code.transform, metrics);
+  const bound = bindContext(context, place);
   if (!followsElement(context)) return (value: unknown): unknown => fn(value, bound);
   return (value: unknown, timestampMs: number, window: Window, pane: Pane): unknown => {
-    moveTo(place, timestampMs, window, pane);
+    place.moveTo(timestampMs, window, pane);
     return fn(value, bound);
   };
-}
-
-function moveTo(place: Place, timestampMs: number, window: Window, pane: Pane): void {
-  place.timestampMs = timestampMs;
-  place.window = window;
-  place.pane = pane;
 }
 
 const NOTHING: readonly unknown[] = [];

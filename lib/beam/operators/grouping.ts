@@ -16,7 +16,9 @@ import {
   nextTimerOfPanes,
   type PanePlan,
 } from "../engine/pane-plan";
+import type { Pane } from "../engine/panes";
 import type { Window } from "../engine/windows";
+import type { Views } from "./side-inputs";
 
 /** What one shard has grouped so far. Immutable. Two engines keep it: see `decodeGrouping`. */
 export interface Grouping {
@@ -30,7 +32,9 @@ export interface Grouping {
 /** The same as one bundle sees it. */
 export interface OpenGrouping {
   readonly droppedLate: number;
-  add(keyId: string, key: unknown, value: unknown, window: Window, timestampMs: number): void;
+  /** Of a stage that begins with a transform with side inputs. */
+  readonly views?: Views;
+  add(keyId: string, key: unknown, value: unknown, window: Window, timestampMs: number, pane: Pane): void;
   advance(watermarkMs: number, limit: number): boolean;
   advanceClock(nowMs: number, limit: number): boolean;
   result(): Grouping;

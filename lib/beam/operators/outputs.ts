@@ -1,9 +1,10 @@
 import type { BundleOutput, SinkEffect } from "../api";
 import { encodeElement } from "../coders/element-coder";
-import { keyHash } from "../coders/key";
+import { keyHash, murmur3 } from "../coders/key";
 import { UnencodableValueError } from "../errors";
 import type { SinkPlace, SinkSpec } from "../primitives";
 import type { Operator } from "./elementwise";
+import type { Receiver } from "./receiver";
 import { isThenable, type UserCode } from "./user-code";
 
 /** A rough size of what an output or effect adds beyond its payload, for cutting bundles. */
@@ -31,8 +32,14 @@ export class BundleOutputs {
   }
 }
 
-/** The end of a stage at a shuffle: elements must be {key, value}. */
-export function shuffleOperator(stage: string, code: UserCode, outputs: BundleOutputs): Operator {
+/** The end of a stage at a shuffle: elements must be {key, value}, or with `asOne` they all have one key. */
+export function shuffleOperator(
+  stage: string,
+  code: UserCode,
+  outputs: BundleOutputs,
+  asOne: boolean,
+): Operator {
+  if (asOne) return keyedOperator(stage, code, outputs, null);
   return {
     receive(element, timestampMs, window, pane) {
       if (typeof element !== "object" || element === null || !("key" in element)) {
@@ -41,10 +48,45 @@ export function shuffleOperator(stage: string, code: UserCode, outputs: BundleOu
       const { key, value } = element as { key: unknown; value?: unknown };
       try {
         const bytes = encodeElement({ key, value, timestampMs, window, pane });
-        outputs.add(stage, { bytes, timestampMs, keyHash: keyHash(key) });
+        outputs.add(stage, { bytes, timestampMs, keyHash: keyHash(key), isBroadcast: false });
       } catch (error) {
         if (!(error instanceof UnencodableValueError)) throw error;
         throw code.refusal(error.message, element);
+      }
+    },
+  };
+}
+
+/** The end of a stage before a transform with side inputs: any shard may process the element. */
+export function parkingOperator(stage: string, code: UserCode, outputs: BundleOutputs): Operator {
+  return keyedOperator(stage, code, outputs, undefined);
+}
+
+/** A pane of a side input, on its way to every shard of a stage that looks it up. */
+export function sideOperator(stage: string, tag: string, outputs: BundleOutputs): Receiver {
+  return (element, timestampMs, window, pane) => {
+    const { value } = element as { value: unknown };
+    const bytes = encodeElement({ key: tag, value, timestampMs, window, pane });
+    outputs.add(stage, { bytes, timestampMs, keyHash: 0, isBroadcast: true });
+  };
+}
+
+/** Elements under a key that they do not bring themselves. Without any they are spread by their content. */
+function keyedOperator(
+  stage: string,
+  code: UserCode,
+  outputs: BundleOutputs,
+  key: null | undefined,
+): Operator {
+  return {
+    receive(value, timestampMs, window, pane) {
+      try {
+        const bytes = encodeElement({ key, value, timestampMs, window, pane });
+        const hash = key === undefined ? murmur3(bytes) : keyHash(key);
+        outputs.add(stage, { bytes, timestampMs, keyHash: hash, isBroadcast: false });
+      } catch (error) {
+        if (!(error instanceof UnencodableValueError)) throw error;
+        throw code.refusal(error.message, value);
       }
     },
   };

@@ -1,11 +1,14 @@
 import { type PanePlan, planPanes } from "../engine/pane-plan";
+import type { SideInput } from "../engine/side-inputs";
 import { firesOnceAtTheEnd } from "../engine/windowing";
-import { consumersOf, type FusedStage } from "../graph/fusion";
-import { type Graph, type GraphNode, isShuffle } from "../graph/node";
+import { type Consumer, consumersOf, type FusedStage } from "../graph/fusion";
+import { type Graph, type GraphNode, hasSides, isGrouping, isShuffle } from "../graph/node";
+import { Place } from "./context";
 import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperator } from "./elementwise";
 import type { BundleMetrics } from "./metrics";
-import { type BundleOutputs, shuffleOperator, sinkOperator } from "./outputs";
+import { type BundleOutputs, parkingOperator, shuffleOperator, sideOperator, sinkOperator } from "./outputs";
 import { fanOut, type Receiver } from "./receiver";
+import { sideInputsOf, type Views } from "./side-inputs";
 import { UserCode } from "./user-code";
 import { assignTimestampsOperator, windowIntoOperator } from "./windowing";
 
@@ -25,6 +28,8 @@ export interface StagePlan {
   readonly stageOfShuffle: ReadonlyMap<GraphNode, string>;
   /** Of a stage that groups, where windows may give more than one pane. */
   readonly panes: PanePlan | undefined;
+  /** Of a stage that begins with a transform with side inputs. */
+  readonly sides: readonly SideInput[] | undefined;
 }
 
 export function planStage(
@@ -33,9 +38,10 @@ export function planStage(
   stageOfShuffle: ReadonlyMap<GraphNode, string>,
   windowing: Graph["windowing"],
 ): StagePlan {
-  const input = isShuffle(stage.root.work) ? windowing.get(stage.root.inputs[0]!) : undefined;
+  const input = isGrouping(stage.root.work) ? windowing.get(stage.root.inputs[0]!) : undefined;
   return {
     panes: input === undefined || firesOnceAtTheEnd(input) ? undefined : planPanes(input),
+    sides: sideInputsOf(stage, windowing),
     pipeline,
     stage,
     consumers: consumersOf({ nodes: [...stage.nodes, ...stage.shuffles] }),
@@ -43,10 +49,15 @@ export function planStage(
   };
 }
 
-export function wireStage(plan: StagePlan, outputs: BundleOutputs, metrics: BundleMetrics): StageOperators {
-  const wiring = new Wiring(plan, outputs, metrics);
-  const receivers = Object.values(plan.stage.root.outputs).map((collection) => wiring.receiverOf(collection));
-  return { receive: fanOut(receivers), operators: wiring.operators.reverse() };
+export function wireStage(
+  plan: StagePlan,
+  outputs: BundleOutputs,
+  metrics: BundleMetrics,
+  views?: Views,
+): StageOperators {
+  const wiring = new Wiring(plan, outputs, metrics, views);
+  const receive = wiring.first(plan.stage.root);
+  return { receive, operators: wiring.operators.reverse() };
 }
 
 class Wiring {
@@ -58,33 +69,55 @@ class Wiring {
     private readonly plan: StagePlan,
     private readonly outputs: BundleOutputs,
     private readonly metrics: BundleMetrics,
+    private readonly views: Views | undefined,
   ) {}
 
-  receiverOf(collection: string): Receiver {
-    return fanOut((this.plan.consumers.get(collection) ?? []).map((node) => this.operator(node)));
+  /** What takes in the elements of the stage: the root's consumers, or the root where it has user code of its own. */
+  first(root: GraphNode): Receiver {
+    if (!hasSides(root)) return this.next(root);
+    const operator = this.make(root);
+    this.operators.push(operator);
+    return operator.receive;
+  }
+
+  private receiverOf(collection: string): Receiver {
+    return fanOut((this.plan.consumers.get(collection) ?? []).map((consumer) => this.consume(consumer)));
+  }
+
+  private consume({ node, side }: Consumer): Receiver {
+    if (side === undefined) return this.operator(node);
+    return sideOperator(this.plan.stageOfShuffle.get(node)!, side, this.outputs);
   }
 
   /** One operator for each transform, however many ways lead to it within the stage. */
   private operator(node: GraphNode): Receiver {
     const known = this.receivers.get(node);
     if (known !== undefined) return known;
-    const operator = this.make(node);
+    const operator = isShuffle(node) ? this.shuffle(node) : this.make(node);
     this.operators.push(operator);
     this.receivers.set(node, operator.receive);
     return operator.receive;
   }
 
+  /** The end of this stage and the beginning of another. */
+  private shuffle(node: GraphNode): Operator {
+    const code = new UserCode(this.plan.pipeline, node.name);
+    const stage = this.plan.stageOfShuffle.get(node)!;
+    if (isGrouping(node.work)) return shuffleOperator(stage, code, this.outputs, node.work.kind === "view");
+    return parkingOperator(stage, code, this.outputs);
+  }
+
   private make(node: GraphNode): Operator {
     const { work } = node;
     const code = new UserCode(this.plan.pipeline, node.name);
-    if (isShuffle(work)) return shuffleOperator(this.plan.stageOfShuffle.get(node)!, code, this.outputs);
+    const place = new Place(code.transform, this.metrics, this.views);
     switch (work.kind) {
       case "map":
-        return mapOperator(work.fn, work.context, code, this.metrics, this.next(node));
+        return mapOperator(work.fn, work.context, code, place, this.next(node));
       case "flatMap":
-        return flatMapOperator(work.fn, work.context, code, this.metrics, this.next(node));
+        return flatMapOperator(work.fn, work.context, code, place, this.next(node));
       case "parDo":
-        return parDoOperator(work.doFn, work.context, code, this.metrics, this.next(node));
+        return parDoOperator(work.doFn, work.context, code, place, this.next(node));
       case "split":
         return splitOperator(work.options, code, this.byTag(node));
       case "assignTimestamps":

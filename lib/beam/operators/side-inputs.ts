@@ -1,0 +1,76 @@
+import { decodeSideInputState, encodeSideInputState } from "../coders/side-input-coder";
+import type { Accumulation, Emit } from "../engine/aggregation";
+import {
+  holdOfParked,
+  nextTimerOfParked,
+  type SideInput,
+  type SideInputState,
+  TentativeSideInputs,
+  windowMapping,
+} from "../engine/side-inputs";
+import type { Window } from "../engine/windows";
+import type { FusedStage } from "../graph/fusion";
+import { type Graph, hasSides } from "../graph/node";
+import type { Grouping, OpenGrouping } from "./grouping";
+
+/** What a transform's context parameters look their side inputs up in. */
+export interface Views {
+  lookup(tag: string, window: Window): readonly unknown[];
+}
+
+/** The side inputs of a stage that begins with a transform that has some. */
+export function sideInputsOf(
+  { root }: FusedStage,
+  windowing: Graph["windowing"],
+): readonly SideInput[] | undefined {
+  if (!hasSides(root)) return undefined;
+  const main = windowing.get(root.inputs[0]!)!;
+  return Object.entries(root.sides).map(([tag, view]) => {
+    const side = windowing.get(view)!;
+    const latenessMs = Math.max(main.allowedLatenessMs, side.allowedLatenessMs);
+    return { tag, mapWindow: windowMapping(side), latenessMs };
+  });
+}
+
+/** What a stage with side inputs keeps, in the form of what a stage that groups keeps. */
+export class SideInputGrouping implements Grouping {
+  constructor(
+    private readonly sides: readonly SideInput[],
+    private readonly state: SideInputState,
+  ) {}
+
+  static decode(bytes: Uint8Array | undefined, stage: string, sides: readonly SideInput[]): Grouping {
+    return new SideInputGrouping(sides, decodeSideInputState(bytes, stage));
+  }
+
+  get holdMs(): number {
+    return holdOfParked(this.state);
+  }
+  get nextTimerMs(): number {
+    return nextTimerOfParked(this.state);
+  }
+  readonly nextProcessingTimerMs = Infinity;
+
+  encode(): Buffer | undefined {
+    return encodeSideInputState(this.state);
+  }
+
+  begin(_accumulation: Accumulation, emit: Emit, watermarkMs: number): OpenGrouping {
+    const { sides } = this;
+    const process = emit.bind(undefined, undefined);
+    const open = new TentativeSideInputs(sides, this.state, process, watermarkMs);
+    return {
+      views: open,
+      get droppedLate() {
+        return open.droppedLate;
+      },
+      add(_keyId, tag, value, window, timestampMs, pane) {
+        if (tag === undefined) open.add({ value, timestampMs, window, pane });
+        else open.addPane(tag as string, value as unknown[], window);
+      },
+      advance: (watermark, limit) => open.advance(watermark, limit),
+      advanceClock: () => false,
+      result: () => new SideInputGrouping(sides, open.result()),
+    };
+  }
+}
