@@ -24,8 +24,16 @@ export function nextCommit(history: CommitHistory, id: string): CommitHistory {
 
 export const NO_COMMITS: CommitHistory = { number: 0, ids: [] };
 
-/** Only `running` admits commits. */
-export type GenerationState = "running" | "paused" | "draining" | "cancelled";
+/**
+ * `draining`: the sources read no more, and what was read is being finished. `drained` and `cancelled` are the ends:
+ * everything was finished, or nothing is any more.
+ */
+export type GenerationState = "running" | "paused" | "draining" | "drained" | "cancelled";
+
+/** Whether bundles and relays may commit. */
+export function admitsCommits({ state }: Pick<Generation, "state">): boolean {
+  return state === "running" || state === "draining";
+}
 
 /** The znode whose version every multi below the root checks. */
 export interface Generation {

@@ -90,6 +90,11 @@ function readStage(
   });
 }
 
+/** Whether every source has ended, and all that was read is processed and written. What is so stays so. */
+export function isDrained(status: PipelineStatus): boolean {
+  return isSettled(status, Number.MAX_VALUE);
+}
+
 /**
  * Whether everything that happened up to `timeMs` has been read, and all that was read is processed and written.
  * A deletion's event time is later than the deletion, so a window that is open at `timeMs` may hold it: nothing

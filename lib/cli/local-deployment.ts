@@ -36,6 +36,7 @@ const OUTAGES: ReadonlySet<string> = new Set([
   "ConnectionLossError",
   "SessionExpiredError",
 ]);
+const ENDED: ReadonlySet<RelayEnd["reason"]> = new Set(["finished", "drained", "cancelled"]);
 const OUTAGE_PAUSE_MS = 1_000;
 const PAUSE_POLL_MS = 1_000;
 
@@ -102,7 +103,7 @@ async function keepRelaying(lambda: LocalLambda, log: Log, signal: AbortSignal):
       await systemClock.sleep(PAUSE_POLL_MS, signal);
       continue;
     }
-    if (signal.aborted || ends.every(({ reason }) => reason === "finished"))
+    if (signal.aborted || ends.every(({ reason }) => ENDED.has(reason)))
       return ends.flatMap(({ failing }) => failing);
   }
 }

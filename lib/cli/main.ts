@@ -1,32 +1,15 @@
-import { DEV_USAGE, dev } from "./dev";
-import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
-import { describe, terminal } from "./terminal";
+import { runCommand } from "./command";
+import { isOperation } from "./operations";
+import { terminal } from "./terminal";
 
-const USAGE = `beamkeeper dev ...   run a pipeline on this machine
+const LAST_MS = 1_000;
 
-${DEV_USAGE}
-
-${OPERATIONS_USAGE}`;
-
-/** The command: 0 right, 1 wrong, 2 not usable as called, 130 interrupted. */
-async function main(): Promise<number> {
-  const [verb, ...args] = process.argv.slice(2);
-  if (isOperation(verb)) return operate(verb, args, process.env, terminal);
-  if (verb !== "dev") {
-    terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
-    return 2;
-  }
-  const stop = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
-  return dev(args, process.env, stop.signal);
-}
-
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error: unknown) => {
-    terminal.complain(`\nbeamkeeper: ${describe(error)}`);
-    process.exitCode = error instanceof Error && error.name === "UsageError" ? 2 : 1;
-  },
-);
+const args = process.argv.slice(2);
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
+// An operation that does not listen to the signal, while it connects for instance, is not waited for.
+if (isOperation(args[0]))
+  stop.signal.addEventListener("abort", () => setTimeout(() => process.exit(130), LAST_MS).unref());
+void runCommand(args, process.env, terminal, stop.signal).then((code) => {
+  process.exitCode = code;
+});

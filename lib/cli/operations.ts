@@ -1,116 +1,141 @@
 import { parseArgs } from "node:util";
-import { pausePipeline, resumePipeline } from "../checkpoint/control";
+import {
+  cancelPipeline,
+  listPipelines,
+  NoPipelineError,
+  pausePipeline,
+  resumePipeline,
+} from "../checkpoint/control";
 import { PipelineLayout } from "../checkpoint/layout";
-import { type PipelineStatus, readStatus } from "../checkpoint/status";
+import { readStatus } from "../checkpoint/status";
+import { systemClock } from "../clock";
 import { readSettings } from "../settings";
 import { connect, type ZooKeeperClient } from "../zookeeper";
-import { grouped, type Terminal } from "./terminal";
+import { drain } from "./drain";
+import { statusText, toJson } from "./status-screen";
+import type { Terminal } from "./terminal";
 import { UsageError } from "./usage-error";
 
-export const OPERATIONS_USAGE = `beamkeeper status PIPELINE [--json]   where it stands: watermark, backlog, commits
-beamkeeper pause PIPELINE [--json]    stops every commit, those in flight too; the functions may stay
-beamkeeper resume PIPELINE [--json]   goes on from where it stood
+export const OPERATIONS_USAGE = `beamkeeper status PIPELINE            where it stands: watermark, backlog, commits
+beamkeeper pause PIPELINE             stops every commit, those in flight too; the functions may stay
+beamkeeper resume PIPELINE            goes on from where it stood
+beamkeeper drain PIPELINE             reads no more, finishes what was read, closes all windows, and ends
+    [--wait] [--timeout S]            waits for the end, at most S seconds (default: as long as it takes)
+beamkeeper cancel PIPELINE            stops for good, at once; what is unfinished stays as it is
 
+--json prints the status as JSON. Exit codes: 0 done, 1 failed or ended otherwise, 2 not usable as called.
 ZOOKEEPER_CONNECT names the ensemble, BEAMKEEPER_ROOT the root (default /beamkeeper).`;
 
-export type Operation = "status" | "pause" | "resume";
-
-export function isOperation(verb: string | undefined): verb is Operation {
-  return verb === "status" || verb === "pause" || verb === "resume";
+interface Operating {
+  readonly client: ZooKeeperClient;
+  readonly layout: PipelineLayout;
+  readonly options: Options;
+  readonly terminal: Terminal;
+  readonly signal: AbortSignal;
 }
 
-/** Runs one operation; returns the exit code: 0 done, 1 there is no such pipeline. Throws UsageError, ControlError. */
+interface Options {
+  readonly json: boolean;
+  readonly wait: boolean;
+  readonly timeoutMs: number;
+}
+
+/** What each verb does, and the options that it takes beside --json; the result is the exit code. */
+const OPERATIONS = {
+  status: { options: [], run: showStatus },
+  pause: { options: [], run: changed(pausePipeline) },
+  resume: { options: [], run: changed(resumePipeline) },
+  cancel: { options: [], run: changed(cancelPipeline) },
+  drain: { options: ["wait", "timeout"], run: drainAndShow },
+} as const satisfies Record<
+  string,
+  { options: readonly string[]; run: (operating: Operating) => Promise<number> }
+>;
+
+export type Operation = keyof typeof OPERATIONS;
+
+export function isOperation(verb: string | undefined): verb is Operation {
+  return verb !== undefined && Object.hasOwn(OPERATIONS, verb);
+}
+
+/** Runs one operation; returns the exit code. Throws UsageError, ControlError, SettingsError, or the client's error. */
 export async function operate(
   verb: Operation,
   args: readonly string[],
   environment: NodeJS.ProcessEnv,
   terminal: Terminal,
+  signal: AbortSignal,
 ): Promise<number> {
-  const { pipeline, json } = parseOperation(args);
+  const { pipeline, options } = parseOperation(verb, args);
   const settings = readSettings(environment);
   const layout = new PipelineLayout(settings.root, pipeline);
   const client = await connect({ ...settings });
   try {
-    if (verb === "pause") await pausePipeline(client, layout);
-    if (verb === "resume") await resumePipeline(client, layout);
-    return await showStatus(client, layout, json, terminal);
+    return await OPERATIONS[verb].run({ client, layout, options, terminal, signal });
   } finally {
     await client.close();
   }
 }
 
-async function showStatus(
-  client: ZooKeeperClient,
-  layout: PipelineLayout,
-  json: boolean,
-  terminal: Terminal,
-): Promise<number> {
+function changed(change: (client: ZooKeeperClient, layout: PipelineLayout) => Promise<unknown>) {
+  return async (operating: Operating): Promise<number> => {
+    await change(operating.client, operating.layout);
+    return showStatus(operating);
+  };
+}
+
+async function showStatus({ client, layout, options, terminal }: Operating): Promise<number> {
   const status = await readStatus(client, layout);
-  if (!status) {
-    terminal.complain(
-      `there is no pipeline at ${layout.path}; start its relay first, or look for it under another root`,
-    );
-    return 1;
-  }
-  terminal.say(json ? JSON.stringify(status, infinities) : statusText(layout.pipeline, status));
+  if (!status) throw new NoPipelineError(layout, await listPipelines(client, layout.root));
+  terminal.say(options.json ? toJson(status) : statusText(layout.pipeline, status));
   return 0;
 }
 
-/** JSON has no infinities: they are written as text. */
-function infinities(_name: string, value: unknown): unknown {
-  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+async function drainAndShow(operating: Operating): Promise<number> {
+  const { client, layout, options, terminal, signal } = operating;
+  const { wait, timeoutMs, json } = options;
+  const code = await drain(client, layout, { wait, timeoutMs, quietly: json }, terminal, systemClock, signal);
+  if (code !== 130) await showStatus(operating);
+  if (!wait && !json)
+    terminal.say(`\n"beamkeeper drain ${layout.pipeline} --wait" waits until nothing is left to do.`);
+  return code;
 }
 
-function statusText(pipeline: string, { generation, sources, shards, waitingFiles }: PipelineStatus): string {
-  const rows = [
-    ["stage", "shard", "backlog", "watermark", "commits", "in", "out", "late"],
-    ...shards.map((shard) => [
-      shard.stage,
-      String(shard.shard),
-      grouped(shard.backlog),
-      time(shard.watermarkMs),
-      grouped(shard.commits),
-      grouped(shard.elementsIn),
-      grouped(shard.elementsOut),
-      grouped(shard.droppedLate),
-    ]),
-  ];
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const lines = rows.map((row) =>
-    row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
-      .join("  "),
-  );
-  const from = sources.map(
-    ({ id, watermarkMs, commits }) =>
-      `source ${id}: watermark ${time(watermarkMs)}, ${grouped(commits)} commits`,
-  );
-  const files = waitingFiles > 0 ? [`${grouped(waitingFiles)} files wait for their final names`] : [];
-  return [
-    `${pipeline} is ${generation.state} (epoch ${generation.epoch})`,
-    ...from,
-    ...files,
-    "",
-    ...lines,
-  ].join("\n");
-}
-
-function time(ms: number): string {
-  return Number.isFinite(ms) && Math.abs(ms) < 8.64e15 ? new Date(ms).toISOString() : "-";
-}
-
-function parseOperation(args: readonly string[]): { pipeline: string; json: boolean } {
-  const options = { json: { type: "boolean", default: false } } as const;
+function parseOperation(verb: Operation, args: readonly string[]): { pipeline: string; options: Options } {
+  const config = {
+    json: { type: "boolean", default: false },
+    wait: { type: "boolean", default: false },
+    timeout: { type: "string" },
+  } as const;
   let parsed: ReturnType<
-    typeof parseArgs<{ options: typeof options; allowPositionals: true; args: string[] }>
+    typeof parseArgs<{ options: typeof config; allowPositionals: true; args: string[] }>
   >;
   try {
-    parsed = parseArgs({ args: [...args], options, allowPositionals: true });
+    parsed = parseArgs({ args: [...args], options: config, allowPositionals: true });
   } catch (error) {
-    throw new UsageError(`${(error as Error).message}\n\n${OPERATIONS_USAGE}`);
+    throw unusable((error as Error).message);
   }
-  const [pipeline, ...more] = parsed.positionals;
-  if (pipeline === undefined || more.length > 0)
-    throw new UsageError(`name one pipeline\n\n${OPERATIONS_USAGE}`);
-  return { pipeline, json: parsed.values.json };
+  const { positionals, values } = parsed;
+  const allowed: readonly string[] = ["json", ...OPERATIONS[verb].options];
+  const foreign = Object.keys(values).find(
+    (name) => !allowed.includes(name) && values[name as "wait"] !== false,
+  );
+  if (foreign !== undefined) throw unusable(`${verb} has no option --${foreign}`);
+  const [pipeline, ...more] = positionals;
+  if (pipeline === undefined || more.length > 0) throw unusable(`${verb}: name one pipeline`);
+  const timeoutMs =
+    values.timeout === undefined ? Number.POSITIVE_INFINITY : seconds("timeout", values.timeout);
+  const wait = values.wait || values.timeout !== undefined;
+  return { pipeline, options: { json: values.json, wait, timeoutMs } };
+}
+
+function seconds(name: string, text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !(value > 0) || value > 1e6)
+    throw unusable(`--${name} must be a number of seconds above 0, not "${text}"`);
+  return value * 1000;
+}
+
+function unusable(problem: string): UsageError {
+  return new UsageError(`${problem}\n\n${OPERATIONS_USAGE}`);
 }

@@ -16,6 +16,16 @@ export function table(rows: readonly (readonly [name: string, value: string])[])
   return rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value.padStart(values)}`).join("\n");
 }
 
+/** Rows of any number of cells in columns; the first is text, the others are aligned on the right. */
+export function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
+      .join("  "),
+  );
+}
+
 /** 1234567 -> "1,234,567" */
 export function grouped(value: number): string {
   return value.toLocaleString("en-US");

@@ -1,6 +1,7 @@
+import { completeDrain } from "../checkpoint/control";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
-import type { GenerationState } from "../checkpoint/records";
+import { admitsCommits, type GenerationState } from "../checkpoint/records";
 import { type CurrentGeneration, openPipeline, type ScopePlan } from "../checkpoint/scope";
 import type { Upstream } from "../checkpoint/watermark";
 import type { ZnodeSource } from "../checkpoint/znode-source";
@@ -40,17 +41,18 @@ export interface RelayOptions {
 }
 
 /**
- * Why the relay ended: the signal, the end of a bounded pipeline, because it is not the one to go on, or because the
- * pipeline is paused (the next relay goes on once it is resumed).
+ * Why the relay ended: the signal, the end of a bounded pipeline, because it is not the one to go on, because the
+ * pipeline is paused (the next relay goes on once it is resumed), or because it was drained or cancelled.
  */
 export interface RelayEnd {
-  readonly reason: "signal" | "finished" | "stopped" | "paused";
+  readonly reason: "signal" | "finished" | "stopped" | "paused" | "drained" | "cancelled";
   readonly message: string;
   /** The shards whose last invocation failed, with the reason; their work waits in their inboxes. */
   readonly failing: readonly string[];
 }
 
 const FINISHED_POLL_MS = 50;
+const LAST_FINISHED_POLL_MS = 1_000;
 /** How long the end waits for invocations under way, in ms; less than what is left of a function's time then. */
 const SHUTDOWN_MS = 3_000;
 
@@ -63,7 +65,8 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   const { client, root, pipeline, clock, log } = options;
   const current = await openPipeline(client, new PipelineLayout(root, pipeline.name), pipeline.plan);
   const { state } = current.generation;
-  if (state !== "running") return { reason: endFor(state), message: `the pipeline is ${state}`, failing: [] };
+  if (!admitsCommits(current.generation))
+    return { reason: endFor(state), message: `the pipeline is ${state}`, failing: [] };
   const stop = new AbortController();
   const abort = (): void => stop.abort();
   signal.addEventListener("abort", abort, { once: true });
@@ -73,7 +76,10 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   const sources = pipeline.sources.map((source) => newSource(options, current, dispatcher, source));
   const work =
     sources.length > 0
-      ? sources.map((source) => source.run(stop.signal))
+      ? sources.map(async ({ id, source }) => {
+          await source.run(stop.signal);
+          if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
+        })
       : [untilQuiet(dispatcher, clock, stop.signal)];
   log("info", "the relay is active", {
     pipeline: pipeline.name,
@@ -82,7 +88,9 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   });
   let stopped: RelayStoppedError | undefined;
   try {
-    await Promise.race([Promise.all(work), dispatcher.failure]);
+    const finished = Promise.all(work).then(() => untilDrained(options, dispatcher, stop.signal));
+    work.push(finished);
+    await Promise.race([finished, dispatcher.failure]);
   } catch (error) {
     if (!(error instanceof RelayStoppedError)) throw error;
     stopped = error;
@@ -101,7 +109,33 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
 }
 
 function endFor(state: GenerationState | undefined): RelayEnd["reason"] {
-  return state === "paused" ? "paused" : "stopped";
+  return state === "paused" || state === "drained" || state === "cancelled" ? state : "stopped";
+}
+
+/** Nothing comes any more: every timer is due, and what the relay before this one appended last is looked after. */
+function endOfSource(dispatcher: Dispatcher, source: string, zxid: bigint): void {
+  dispatcher.published(source, Number.POSITIVE_INFINITY, zxid);
+  dispatcher.wakeAll(zxid);
+}
+
+/**
+ * While the pipeline is draining: waits until all that was read is finished, and writes that it is drained. Rejects
+ * with RelayStoppedError once it is, or when the pipeline was stopped in another way.
+ */
+async function untilDrained(
+  options: RelayOptions,
+  dispatcher: Dispatcher,
+  signal: AbortSignal,
+): Promise<void> {
+  const { client, root, pipeline, clock } = options;
+  const layout = new PipelineLayout(root, pipeline.name);
+  for (let waitMs = FINISHED_POLL_MS; !signal.aborted; ) {
+    const { state } = await completeDrain(client, layout);
+    if (state === "running") return;
+    if (state !== "draining") throw new RelayStoppedError(`the pipeline is ${state}`, state);
+    await clock.sleep(waitMs, signal);
+    waitMs = dispatcher.quiet ? Math.min(waitMs * 2, LAST_FINISHED_POLL_MS) : FINISHED_POLL_MS;
+  }
 }
 
 function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispatcher {
@@ -125,10 +159,10 @@ function newSource(
   current: CurrentGeneration,
   dispatcher: Dispatcher,
   { id, source, consumers }: RelayedPipeline["sources"][number],
-): SourceRelay {
+): { id: string; source: SourceRelay } {
   const { client, root, clock, log, limits, onCommit } = options;
   let isFirst = true;
-  return new SourceRelay({
+  const relay = new SourceRelay({
     client,
     sourceId: id,
     source,
@@ -148,6 +182,7 @@ function newSource(
       onCommit?.(commit);
     },
   });
+  return { id, source: relay };
 }
 
 /** A pipeline without a watched source is finished when no shard has anything left to do. */

@@ -1,6 +1,6 @@
 import { CommitLostError, reading, sendFenced } from "../checkpoint/commit";
 import { type SourceLayout, segmentPrefix, shardOf } from "../checkpoint/layout";
-import { type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
+import { admitsCommits, type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
 import { type CurrentGeneration, readGeneration } from "../checkpoint/scope";
 import { cutSegments, type SegmentElement } from "../checkpoint/segment";
 import { encodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
@@ -116,6 +116,8 @@ export class SourceRelay {
   private barrier: Barrier | undefined;
   private watch: Watch | undefined;
   private walkNeeded = true;
+  /** While draining: the latest mark when that became known. What was marked up to then is delivered before the end. */
+  private drainOrder: number | undefined;
   private current: CurrentGeneration;
   private wake: () => void = () => undefined;
 
@@ -124,16 +126,17 @@ export class SourceRelay {
     this.current = options.current;
   }
 
-  get watermarkMs(): number {
-    return this.cursor?.watermarkMs ?? Number.NEGATIVE_INFINITY;
+  /** Whether the source was drained: its watermark is at infinity, and nothing is read any more. */
+  get hasEnded(): boolean {
+    return this.cursor.watermarkMs === Number.POSITIVE_INFINITY;
   }
 
-  /** Runs until the signal aborts. Rejects with what a restart of the relay can or cannot mend, see lib/relay/errors. */
+  /** Runs until the signal aborts or the source is drained. Rejects with what a restart of the relay can or cannot mend, see lib/relay/errors. */
   async run(signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", () => this.wake(), { once: true });
     try {
       await this.load();
-      while (!signal.aborted) await this.step(signal);
+      while (!signal.aborted && !this.hasEnded) await this.step(signal);
     } finally {
       this.watch?.remove();
     }
@@ -143,6 +146,7 @@ export class SourceRelay {
     if (!this.watch) await this.arm();
     if (this.walkNeeded) return this.walkOnce(signal);
     if (this.manifest.isCompactionDue) return this.compact();
+    if (this.current.generation.state === "draining") this.drainOrder ??= this.dirty.latest;
     const paths = this.dirty.first(this.options.limits.maxBatchPaths);
     // More events do not wake a relay that lingers; they are what it waits for.
     const lingerMs = paths.length > 0 ? this.lingerFor(paths.length) : 0;
@@ -217,6 +221,7 @@ export class SourceRelay {
   /** How long until the next empty commit is due; it moves the watermark on. */
   private heartbeatInMs(): number {
     const { clock, limits, nextTimerMs } = this.options;
+    if (this.drainOrder !== undefined) return 0;
     const sinceMs = clock.now() - this.lastCommitAtMs;
     const timerMs = nextTimerMs(this.cursor.watermarkMs);
     if (this.barrier && this.barrier.mtimeMs >= timerMs) return Math.max(0, MIN_HEARTBEAT_MS - sinceMs);
@@ -356,11 +361,17 @@ export class SourceRelay {
     });
   }
 
-  /** The watermark that this commit may publish: the barrier's time, once all that was heard before it is appended. */
+  /**
+   * The watermark that this commit may publish: the barrier's time, once all that was heard before it is appended;
+   * of a source that is drained infinity, once all is appended that happened before the drain.
+   */
   private publishable(batch: Batch): number {
     const published = this.cursor.watermarkMs;
-    if (!this.barrier || this.walkNeeded) return published;
+    if (this.walkNeeded) return published;
     const done = new Set(batch.delivered.map(({ path }) => path));
+    if (this.drainOrder !== undefined && !this.dirty.waitsSince(this.drainOrder, done))
+      return Number.POSITIVE_INFINITY;
+    if (!this.barrier) return published;
     return this.dirty.waitsSince(this.barrier.order, done)
       ? published
       : Math.max(published, this.barrier.mtimeMs);
@@ -411,7 +422,7 @@ export class SourceRelay {
     const generation = await readGeneration(client, this.current.layout);
     if (!generation)
       throw new RelayStoppedError(`${this.current.layout.generation} is gone; the pipeline was deleted`);
-    if (generation.generation.state !== "running")
+    if (!admitsCommits(generation.generation))
       throw new RelayStoppedError(
         `the pipeline is ${generation.generation.state}`,
         generation.generation.state,

@@ -4,7 +4,7 @@ import { decodeFrame, toJsonTime } from "../checkpoint/encoding";
 import type { FileStore } from "../checkpoint/files";
 import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { PipelineLayout, type ShardLayout } from "../checkpoint/layout";
-import { decodeHead, type Head } from "../checkpoint/records";
+import { admitsCommits, decodeHead, type Head } from "../checkpoint/records";
 import { type CurrentGeneration, PipelineMismatchError, readGeneration } from "../checkpoint/scope";
 import { readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
@@ -84,7 +84,7 @@ export class ShardRunner {
     const { client } = this.options;
     await this.catchUp(BigInt(`0x${request.zxid}`));
     const context = await this.open(request);
-    if (context.current.generation.state !== "running") return stoppedReply(client);
+    if (!admitsCommits(context.current.generation)) return stoppedReply(client);
     await this.tidyOutputs(context);
     try {
       return await this.runBundles(context, deadlineMs);
@@ -105,7 +105,9 @@ export class ShardRunner {
       const input = await this.input(context, graph);
       const reply = (outcome: ShardReply["outcome"]): ShardReply => toReply(outcome, progress, head, input);
       const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
-      const isTimerDue = head.nextTimerMs <= watermarkMs || head.nextProcessingTimerMs <= clock.now();
+      // At the end of a source the watermark is infinite, as a timer that is not set.
+      const isWindowDue = head.nextTimerMs <= watermarkMs && head.nextTimerMs < Number.POSITIVE_INFINITY;
+      const isTimerDue = isWindowDue || head.nextProcessingTimerMs <= clock.now();
       if (input.segments.length === 0 && !isTimerDue) {
         // Another invocation may have emptied the inbox since the head was read; then its timers are news to us.
         if ((await readHead(context)).version !== version) continue;

@@ -1,11 +1,9 @@
-import { spawn } from "node:child_process";
-import { join } from "node:path";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
+import { beamkeeper, beamkeeperProcess, type CommandResult } from "../support/command";
 import { Deployment, readTree, temporaryFolder } from "../support/deployment";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
-const PROJECT = join(__dirname, "../..");
 const place = { source: "/app", results: "/results", root: "/beamkeeper" };
 
 let ensemble: LocalZooKeeper;
@@ -25,22 +23,8 @@ afterAll(async () => {
   folder?.remove();
 });
 
-function command(...args: string[]): Promise<{ code: number | null; output: string; errors: string }> {
-  const child = spawn(process.execPath, ["--import", "tsx", "lib/cli/main.ts", ...args], {
-    cwd: PROJECT,
-    env: { ...process.env, ZOOKEEPER_CONNECT: ensemble.connectString },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let output = "";
-  let errors = "";
-  child.stdout.on("data", (chunk) => {
-    output += chunk;
-  });
-  child.stderr.on("data", (chunk) => {
-    errors += chunk;
-  });
-  return new Promise((resolve) => child.once("close", (code) => resolve({ code, output, errors })));
-}
+const command = (...args: string[]): Promise<CommandResult> =>
+  beamkeeper({ ZOOKEEPER_CONNECT: ensemble.connectString }, ...args);
 
 function deploy(): Deployment {
   const definition = summaryPipeline(place);
@@ -62,7 +46,8 @@ test("a pipeline is paused, stands still, and goes on where it stood", async () 
   await first.end();
 
   await client.create("/app/meanwhile", Buffer.from("written while it was paused"));
-  const before = JSON.parse((await command("status", "summary", "--json")).output);
+  const environment = { ZOOKEEPER_CONNECT: ensemble.connectString };
+  const before = JSON.parse((await beamkeeperProcess(environment, "status", "summary", "--json")).output);
   expect(before.generation.state).toBe("paused");
   const refused = deploy();
   await expect(refused.relay).resolves.toMatchObject({ summary: { reason: "paused" } });
@@ -84,8 +69,37 @@ test("status shows each shard", async () => {
   expect(code).toBe(0);
 });
 
+test("a process that is called wrongly ends with 2, and one that fails with 1", async () => {
+  const environment = { ZOOKEEPER_CONNECT: ensemble.connectString };
+  expect((await beamkeeperProcess(environment, "status")).code).toBe(2);
+  const { code, errors } = await beamkeeperProcess(environment, "pause", "nowhere");
+  expect(errors).toMatch(/beamkeeper: there is no pipeline/);
+  expect(code).toBe(1);
+});
+
+test("an ensemble that can't be reached is named", async () => {
+  const { code, errors } = await beamkeeper(
+    { ZOOKEEPER_CONNECT: "127.0.0.1:1", BEAMKEEPER_CONNECT_TIMEOUT_MS: "200" },
+    ...["status", "summary"],
+  );
+  expect(errors).toMatch(/No ZooKeeper server could be reached.*127\.0\.0\.1:1/);
+  expect(code).toBe(1);
+});
+
 test.each([
-  ["a pipeline that is not there", ["status", "nowhere"], /there is no pipeline at \/beamkeeper\/nowhere/, 1],
+  [
+    "a pipeline that is not there",
+    ["status", "nowhere"],
+    /there is no pipeline at \/beamkeeper\/nowhere; below \/beamkeeper there are summary/,
+    1,
+  ],
+  ["an option of another verb", ["pause", "summary", "--wait"], /pause has no option --wait/, 2],
+  [
+    "a time that is none",
+    ["drain", "summary", "--timeout", "soon"],
+    /--timeout must be a number of seconds/,
+    2,
+  ],
   ["pausing what is not there", ["pause", "nowhere"], /there is no pipeline at \/beamkeeper\/nowhere/, 1],
   ["no name", ["status"], /name one pipeline/, 2],
   ["an unknown option", ["pause", "summary", "--now"], /--now/, 2],

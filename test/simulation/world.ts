@@ -1,6 +1,6 @@
 import type { CompiledPipeline } from "../../lib/beam/api";
 import { compilePipeline } from "../../lib/beam/pipeline";
-import { pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
+import { cancelPipeline, drainPipeline, pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import type { FileStore } from "../../lib/checkpoint/files";
 import type { ShardReply, ShardRequest } from "../../lib/checkpoint/invocation";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
@@ -94,6 +94,7 @@ class World {
   private readonly stop = new AbortController();
   private readonly warm: { readonly client: ModelClient; readonly runner: ShardRunner }[] = [];
   private quiet = false;
+  private cancelled = false;
   private fromTheStart = true;
   /** Whether a relay's watch was ever interrupted: then whole lives may have gone by. */
   private gap = false;
@@ -152,11 +153,50 @@ class World {
     // A writer that begins before the source does leaves values that no one can count.
     this.fromTheStart = this.time.chance(0.7);
     if (this.fromTheStart) await this.sourceStarted(observer);
+    const end = this.time.between(0, 5);
+    if (end === 0) return this.playToTheDrain(observer);
+    if (end === 1) return this.playToTheCancellation(observer);
     if (this.time.chance(0.5)) void this.pauseSometimes();
     await this.write(observer);
     this.quiet = true;
     await this.settle(observer);
     await this.judge(observer);
+  }
+
+  /** Drains at any time, under faults: what was acknowledged before is delivered, of the rest a prefix. */
+  private async playToTheDrain(observer: ModelClient): Promise<void> {
+    const layout = new PipelineLayout(ROOT, this.pipeline.name);
+    const writing = this.write(observer);
+    await this.sourceStarted(this.ensemble.connect());
+    await this.time.sleep(this.time.random() * 5_000);
+    const acknowledged = new Map([...this.history].map(([path, values]) => [path, values.length]));
+    const client = this.ensemble.connect();
+    await drainPipeline(client, layout);
+    while ((await readStatus(client, layout))?.generation.state !== "drained") await this.time.sleep(100);
+    await writing;
+    this.quiet = true;
+    await observer.sync();
+    await this.judge(observer, acknowledged);
+  }
+
+  /** Cancels at any time: nothing changes from then on, and what was written by then was not written twice. */
+  private async playToTheCancellation(observer: ModelClient): Promise<void> {
+    const layout = new PipelineLayout(ROOT, this.pipeline.name);
+    const writing = this.write(observer);
+    const client = this.ensemble.connect();
+    await this.sourceStarted(client);
+    await this.time.sleep(this.time.random() * 5_000);
+    await cancelPipeline(client, layout);
+    this.cancelled = true;
+    const cut = async (): Promise<string> => {
+      await client.sync();
+      return JSON.stringify([await readStatus(client, layout), await this.results(client)]);
+    };
+    const before = await cut();
+    await writing;
+    await this.time.sleep(5_000);
+    if ((await cut()) !== before) this.problems.push("something was committed after the cancellation");
+    await this.judge(observer, new Map());
   }
 
   /** A pause is a consistent cut: from its reply until it is resumed, nothing below the epoch changes. */
@@ -350,30 +390,41 @@ class World {
   }
 
   /** The oracle: what the writer wrote against what came out, by plain counting. */
-  private async judge(observer: ModelClient): Promise<void> {
+  private async judge(observer: ModelClient, acknowledged?: ReadonlyMap<string, number>): Promise<void> {
     const { problems } = this;
     problems.push(...this.files.problems);
     const summaries = await this.results(observer);
     const lines = [...this.files.published.values()].flatMap((text) => text.split("\n").filter(Boolean));
     const inFiles = lines.map((line) => JSON.stringify(JSON.parse(line).summary)).sort();
     const inZnodes = summaries.map((summary) => JSON.stringify(summary)).sort();
-    if (JSON.stringify(inFiles) !== JSON.stringify(inZnodes))
+    // Files that were committed may wait for their names for ever after a cancellation.
+    const inBoth = this.cancelled ? inZnodes.filter((each) => inFiles.includes(each)) : inZnodes;
+    if (JSON.stringify(inFiles) !== JSON.stringify(inBoth))
       problems.push(`files and znodes differ: ${inFiles.length} and ${inZnodes.length} results`);
     const byPath = new Map<string, Summary[]>();
     for (const summary of summaries) byPath.set(summary.path, [...(byPath.get(summary.path) ?? []), summary]);
-    for (const [path, values] of this.history) this.judgePath(path, values, byPath.get(path) ?? []);
+    for (const [path, values] of this.history) {
+      // Where it was stopped on purpose, some prefix has to be right, with all that had to be in it.
+      let found = this.judgePath(path, values, byPath.get(path) ?? []);
+      for (let end = values.length - 1; acknowledged && found.length > 0; end--) {
+        if (end < (acknowledged.get(path) ?? 0)) break;
+        found = this.judgePath(path, values.slice(0, end), byPath.get(path) ?? []);
+      }
+      problems.push(...found);
+    }
   }
 
-  private judgePath(path: string, written: readonly (string | null)[], parts: readonly Summary[]): void {
+  private judgePath(path: string, written: readonly (string | null)[], parts: readonly Summary[]): string[] {
+    const found: string[] = [];
     const seen = parts
       .flatMap((part) => part.seen)
       .sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
     const values = seen.map(({ value }) => value).filter((value) => value !== null);
     const missed = parts.reduce((sum, part) => sum + part.missed, 0);
     const writtenValues = written.filter((value) => value !== null);
-    const final = written.at(-1);
+    const final = written.at(-1) ?? null;
     const problem = (text: string): void =>
-      void this.problems.push(
+      void found.push(
         `${path}: ${text} (wrote ${written.join(",")}; got ${seen.map(({ kind, value }) => `${kind} ${value}`).join(",")}; missed ${missed})`,
       );
     if (new Set(values).size !== values.length) problem("a value was delivered twice");
@@ -391,6 +442,7 @@ class World {
     const counted = values.length + missed;
     if (atLeast ? counted > writtenValues.length : counted !== writtenValues.length)
       problem(`${writtenValues.length} values, ${counted} counted`);
+    return found;
   }
 
   private async results(observer: ModelClient): Promise<Summary[]> {

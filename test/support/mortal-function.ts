@@ -65,6 +65,8 @@ export class MortalFunction implements LambdaService {
         TEST_DEATH: death ? JSON.stringify(death) : "",
       },
     });
+    // Two for each invocation that is under way.
+    child.setMaxListeners(0);
     child.once("exit", (_code, signal) => {
       if (this.child === child) this.child = undefined;
       if (signal === "SIGKILL" && death) this.deaths += 1;

@@ -1,0 +1,27 @@
+import { DEV_USAGE, dev } from "./dev";
+import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
+import { describe, type Terminal } from "./terminal";
+
+const USAGE = `beamkeeper dev ...   run a pipeline on this machine
+
+${DEV_USAGE}
+
+${OPERATIONS_USAGE}`;
+
+/** The command: resolves with its exit code, 0 right, 1 wrong, 2 not usable as called, 130 interrupted. Never rejects. */
+export async function runCommand(
+  [verb, ...args]: readonly string[],
+  environment: NodeJS.ProcessEnv,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<number> {
+  try {
+    if (isOperation(verb)) return await operate(verb, args, environment, terminal, signal);
+    if (verb === "dev") return await dev(args, environment, signal);
+    terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
+    return 2;
+  } catch (error) {
+    terminal.complain(`\nbeamkeeper: ${describe(error)}`);
+    return error instanceof Error && error.name === "UsageError" ? 2 : 1;
+  }
+}

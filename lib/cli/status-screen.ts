@@ -1,0 +1,45 @@
+import type { PipelineStatus } from "../checkpoint/status";
+import { columns, grouped } from "./terminal";
+
+/** What `status` prints. */
+export function statusText(
+  pipeline: string,
+  { generation, sources, shards, waitingFiles }: PipelineStatus,
+): string {
+  const rows = shards.map((shard) => [
+    shard.stage,
+    String(shard.shard),
+    grouped(shard.backlog),
+    watermarkText(shard.watermarkMs),
+    grouped(shard.commits),
+    grouped(shard.elementsIn),
+    grouped(shard.elementsOut),
+    grouped(shard.droppedLate),
+  ]);
+  const from = sources.map(
+    ({ id, watermarkMs, commits }) =>
+      `source ${id}: watermark ${watermarkText(watermarkMs)}, ${grouped(commits)} commits`,
+  );
+  const files = waitingFiles > 0 ? [`${grouped(waitingFiles)} files wait for their final names`] : [];
+  return [
+    `${pipeline} is ${generation.state} (epoch ${generation.epoch})`,
+    ...from,
+    ...files,
+    "",
+    ...columns([["stage", "shard", "backlog", "watermark", "commits", "in", "out", "late"], ...rows]),
+  ].join("\n");
+}
+
+/** A watermark for a person: the time, `-` before the first, `end` at infinity. */
+export function watermarkText(ms: number): string {
+  if (ms === Number.POSITIVE_INFINITY) return "end";
+  return Math.abs(ms) < 8.64e15 ? new Date(ms).toISOString() : "-";
+}
+
+/** JSON has no infinities: they are written as text. */
+export function toJson(value: unknown): string {
+  return JSON.stringify(value, (_name, each) => {
+    if (typeof each === "bigint") return `0x${each.toString(16)}`;
+    return typeof each === "number" && !Number.isFinite(each) ? String(each) : each;
+  });
+}
