@@ -50,9 +50,12 @@ export {
   sessions,
   slidingWindows,
 } from "./beam/windows";
-export type { ZnodeChange } from "./checkpoint/znode-change";
+export type { FieldRule, ValueFilter } from "./checkpoint/value-filter";
+export type { ChangeKind, ZnodeChange } from "./checkpoint/znode-change";
 export type { ZnodeSource } from "./checkpoint/znode-source";
+export { bytes, type DecodedZnodeChange, type Decoder, json, text, ZnodeDecodeError } from "./io/decode";
 export {
+  type DecodingOptions,
   type ReadZnodeChangesOptions,
   readZnodeChanges,
 } from "./io/read-znode-changes";

@@ -1,54 +1,133 @@
 import type { SegmentElement } from "./segment";
 
+/** In the order of their codes in the encoding. */
+export const CHANGE_KINDS = ["existing", "created", "changed", "deleted", "children", "acl"] as const;
+
+/**
+ * `existing` was there when the source first started; `created`, `changed` and `deleted` happened since.
+ * `children`: the list of the znode's children is another one. `acl`: its access-control list was set; there is
+ * no event for that, so it is found at walks and with other changes.
+ */
+export type ChangeKind = (typeof CHANGE_KINDS)[number];
+
 /**
  * What the relay delivers for a znode: one element for each value that could be seen.
  *
- * `existing` was there when the source first started; `created`, `changed` and `deleted` happened since.
  * Values that were overwritten before they could be read are counted in `missed`: exactly while the znode
  * lived on (one czxid), and as a lower bound (`missedAtLeast`) where a whole life may have gone by unseen.
  */
 export interface ZnodeChange {
   readonly path: string;
-  readonly kind: "existing" | "created" | "changed" | "deleted";
-  /** The value; null for a deletion. */
+  readonly kind: ChangeKind;
+  /** The value; null for a deletion, and for `children` and `acl`. */
   readonly data: Buffer | null;
-  /** The value as UTF-8 text; null for a deletion. */
+  /** The value as UTF-8 text; null where `data` is. */
   readonly text: string | null;
   /** The version of the value; for a deletion that of the last value delivered, -1 if there was none. */
   readonly version: number;
   readonly czxid: bigint;
   /** Of the write that gave this value; for a deletion its own, or the smallest that it can be where no event told it. */
   readonly mzxid: bigint;
+  /** Of the transaction: mzxid, for `children` the pzxid; 0 for `acl`, which leaves none. */
+  readonly zxid: bigint;
   /** Milliseconds since 1970 on the ensemble's clock: when the znode was created and last written. */
   readonly ctimeMs: number;
   readonly mtimeMs: number;
-  /** Values of this path that were written since the last delivered one and never seen. */
+  /** Changes of the children and of the ACL in this life, and the number of children; 0 for a deletion. */
+  readonly cversion: number;
+  readonly aversion: number;
+  readonly numChildren: number;
+  /** Whether the znode ends with the session that created it; false for a deletion. The session's id is a secret. */
+  readonly isEphemeral: boolean;
+  /** Values of this path that were written since the last delivered one and never seen; for `children`, lists. */
   readonly missed: number;
   readonly missedAtLeast: boolean;
+  /** For `children`: their names, sorted. */
+  readonly children?: readonly string[];
+  /** The value delivered before this one, where asked for and still known; null where there was none before. */
+  readonly previous?: Buffer | null;
 }
 
-/** element = event time (double), length of the JSON part (uint32), JSON without the value, the value; big-endian. */
+/**
+ * element = event time (double), kind, flags, path length (uint32), version, cversion, aversion, children (int32),
+ * czxid, mzxid, zxid (int64), ctime, mtime (double), missed (uint32), previous length (uint32), path, previous, value;
+ * big-endian. The value of `children` is the list as JSON.
+ */
+const HEADER_BYTES = 8 + 1 + 1 + 4 + 4 * 4 + 8 * 3 + 8 * 2 + 4 + 4;
+const AT_LEAST = 1;
+const EPHEMERAL = 2;
+const HAS_DATA = 4;
+const KNOWS_PREVIOUS = 8;
+const HAD_PREVIOUS = 16;
+const MAX_UINT32 = 2 ** 32 - 1;
+
 export function encodeZnodeChange(change: ZnodeChange, timestampMs: number): SegmentElement {
-  const { data, text: _, czxid, mzxid, ...rest } = change;
-  const json = Buffer.from(JSON.stringify({ ...rest, czxid: `${czxid}`, mzxid: `${mzxid}` }), "utf8");
-  const bytes = Buffer.allocUnsafe(12 + json.length + (data?.length ?? 0));
-  bytes.writeDoubleBE(timestampMs, 0);
-  bytes.writeUInt32BE(json.length, 8);
-  json.copy(bytes, 12);
-  data?.copy(bytes, 12 + json.length);
+  const { path, previous } = change;
+  const data = change.children ? Buffer.from(JSON.stringify(change.children), "utf8") : change.data;
+  const pathBytes = Buffer.byteLength(path);
+  const previousBytes = previous?.length ?? 0;
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES + pathBytes + previousBytes + (data?.length ?? 0));
+  let at = bytes.writeDoubleBE(timestampMs, 0);
+  at = bytes.writeUInt8(CHANGE_KINDS.indexOf(change.kind), at);
+  at = bytes.writeUInt8(flagsOf(change, data), at);
+  at = bytes.writeUInt32BE(pathBytes, at);
+  at = bytes.writeInt32BE(change.version, at);
+  at = bytes.writeInt32BE(change.cversion, at);
+  at = bytes.writeInt32BE(change.aversion, at);
+  at = bytes.writeInt32BE(change.numChildren, at);
+  at = bytes.writeBigInt64BE(change.czxid, at);
+  at = bytes.writeBigInt64BE(change.mzxid, at);
+  at = bytes.writeBigInt64BE(change.zxid, at);
+  at = bytes.writeDoubleBE(change.ctimeMs, at);
+  at = bytes.writeDoubleBE(change.mtimeMs, at);
+  at = bytes.writeUInt32BE(Math.min(change.missed, MAX_UINT32), at);
+  at = bytes.writeUInt32BE(previousBytes, at);
+  at += bytes.write(path, at, "utf8");
+  if (previous) at += previous.copy(bytes, at);
+  data?.copy(bytes, at);
   return { bytes, timestampMs };
 }
 
+function flagsOf(change: ZnodeChange, data: Buffer | null): number {
+  return (
+    (change.missedAtLeast ? AT_LEAST : 0) |
+    (change.isEphemeral ? EPHEMERAL : 0) |
+    (data === null ? 0 : HAS_DATA) |
+    (change.previous === undefined ? 0 : KNOWS_PREVIOUS) |
+    (change.previous ? HAD_PREVIOUS : 0)
+  );
+}
+
 export function decodeZnodeChange(bytes: Buffer): { change: ZnodeChange; timestampMs: number } {
-  const end = 12 + bytes.readUInt32BE(8);
-  const { czxid, mzxid, ...rest } = JSON.parse(bytes.toString("utf8", 12, end));
-  const data = rest.kind === "deleted" ? null : Buffer.from(bytes.subarray(end));
-  const change = {
-    ...rest,
-    czxid: BigInt(czxid),
-    mzxid: BigInt(mzxid),
+  const flags = bytes.readUInt8(9);
+  const pathEnd = HEADER_BYTES + bytes.readUInt32BE(10);
+  const valueStart = pathEnd + bytes.readUInt32BE(74);
+  const kind = CHANGE_KINDS[bytes.readUInt8(8)]!;
+  const value = flags & HAS_DATA ? Buffer.from(bytes.subarray(valueStart)) : null;
+  const data = kind === "children" ? null : value;
+  const change: ZnodeChange = {
+    path: bytes.toString("utf8", HEADER_BYTES, pathEnd),
+    kind,
     data,
     text: data?.toString("utf8") ?? null,
+    version: bytes.readInt32BE(14),
+    cversion: bytes.readInt32BE(18),
+    aversion: bytes.readInt32BE(22),
+    numChildren: bytes.readInt32BE(26),
+    czxid: bytes.readBigInt64BE(30),
+    mzxid: bytes.readBigInt64BE(38),
+    zxid: bytes.readBigInt64BE(46),
+    ctimeMs: bytes.readDoubleBE(54),
+    mtimeMs: bytes.readDoubleBE(62),
+    missed: bytes.readUInt32BE(70),
+    missedAtLeast: (flags & AT_LEAST) !== 0,
+    isEphemeral: (flags & EPHEMERAL) !== 0,
+    ...(kind === "children" && value ? { children: JSON.parse(value.toString("utf8")) } : {}),
+    ...(flags & KNOWS_PREVIOUS ? { previous: previousOf(bytes, flags, pathEnd, valueStart) } : {}),
   };
   return { change, timestampMs: bytes.readDoubleBE(0) };
+}
+
+function previousOf(bytes: Buffer, flags: number, from: number, to: number): Buffer | null {
+  return flags & HAD_PREVIOUS ? Buffer.from(bytes.subarray(from, to)) : null;
 }

@@ -1,12 +1,28 @@
-import type { PCollection, PTransform, Root } from "apache-beam";
+import { type PCollection, type PTransform, type Root, withName } from "apache-beam";
 import { readPrimitive } from "../beam/primitives";
-import type { ZnodeChange } from "../checkpoint/znode-change";
+import { filterProblem, type ValueFilter } from "../checkpoint/value-filter";
+import { CHANGE_KINDS, type ChangeKind, type ZnodeChange } from "../checkpoint/znode-change";
 import type { ZnodeSource } from "../checkpoint/znode-source";
+import { type DecodedZnodeChange, type Decoder, decodeChange } from "./decode";
 import { patternProblem } from "./znode-path";
 
 export interface ReadZnodeChangesOptions {
-  /** Watch what lies below the path as well. Default: true. */
+  /** Watch what lies below the path as well. Default: true. For one level, watch `/path/*` with `recursive: false`. */
   readonly recursive?: boolean;
+  /** Patterns of paths that are left out with everything below them; their values are not read. Default: none. */
+  readonly exclude?: string | readonly string[];
+  /**
+   * What is delivered: `existing`, `created`, `changed`, `deleted`, `children`, `acl`. A change that is not
+   * delivered is not read either, where that is known before. Default: the first four.
+   */
+  readonly kinds?: readonly ChangeKind[];
+  /**
+   * Deliver a value only if it is JSON whose fields fit, in the language of Lambda's event filtering. Applied to
+   * what has a value: deletions, `children` and `acl` pass. Default: every value.
+   */
+  readonly filter?: ValueFilter;
+  /** Deliver the value before each change as `previous`, where the relay still knows it. Default: false. */
+  readonly previous?: boolean;
   /**
    * `snapshot` delivers what is there at the very first start as elements of kind `existing`; `now` delivers only
    * what happens after it. Default: "snapshot".
@@ -16,6 +32,11 @@ export interface ReadZnodeChangesOptions {
   readonly allowFeedback?: boolean;
 }
 
+export interface DecodingOptions<T> extends ReadZnodeChangesOptions {
+  /** Gives each element a typed `value`: `json<T>()`, `text()`, `bytes()`, or one of the decoders for known layouts. */
+  readonly decode: Decoder<T>;
+}
+
 /**
  * Reads the changes of znodes: an unbounded source with one element for each value that could be seen.
  *
@@ -23,24 +44,79 @@ export interface ReadZnodeChangesOptions {
  * could be read are counted in `missed`. The event time is the later of the znode's mtime and the published
  * watermark, in the global window.
  *
- * @param path a znode path; a segment may be `*`, for any one name: `/dubbo/*\/providers`.
- * @throws TypeError if the path is none, or an option has the wrong type.
+ * @param path a znode path, or several; a name may be `*`, for any one name (`/dubbo/*\/providers`), or `**`, for
+ * any number of names.
+ * @throws TypeError if a path is none, or an option has the wrong type. A value that can't be decoded is a
+ * ZnodeDecodeError when the element is processed.
  */
+export function readZnodeChanges<T>(
+  path: string | readonly string[],
+  options: DecodingOptions<T>,
+): PTransform<Root, PCollection<DecodedZnodeChange<T>>>;
 export function readZnodeChanges(
-  path: string,
-  options: ReadZnodeChangesOptions = {},
+  path: string | readonly string[],
+  options?: ReadZnodeChangesOptions,
+): PTransform<Root, PCollection<ZnodeChange>>;
+export function readZnodeChanges(
+  path: string | readonly string[],
+  options: ReadZnodeChangesOptions & { readonly decode?: Decoder<unknown> } = {},
 ): PTransform<Root, PCollection<ZnodeChange>> {
-  const problem = patternProblem(path);
-  if (problem !== undefined)
-    throw new TypeError(`readZnodeChanges: the path ${JSON.stringify(path)} ${problem}`);
-  const { recursive = true, start = "snapshot", allowFeedback = false } = options;
-  for (const [name, value] of Object.entries({ recursive, allowFeedback })) {
-    if (typeof value !== "boolean")
-      throw new TypeError(`readZnodeChanges("${path}"): ${name} must be true or false`);
+  const config = sourceOf(path, options);
+  const read = readPrimitive<ZnodeChange>("readZnodeChanges", {
+    kind: "znode-changes",
+    config,
+    bounded: false,
+  });
+  const { decode } = options;
+  if (decode === undefined) return read;
+  if (typeof decode?.decode !== "function")
+    throw new TypeError(
+      `readZnodeChanges("${config.paths[0]}"): decode must be a decoder such as json(), text() or bytes()`,
+    );
+  return withName("decodeZnodeChanges", (root: Root) =>
+    root.apply(read).map((change) => decodeChange(decode, change)),
+  );
+}
+
+function sourceOf(path: string | readonly string[], options: ReadZnodeChangesOptions): ZnodeSource {
+  const paths = listOf(path);
+  if (paths.length === 0) throw new TypeError("readZnodeChanges needs a path");
+  const { recursive = true, previous = false, allowFeedback = false, start = "snapshot", filter } = options;
+  const exclude = listOf(options.exclude ?? []);
+  checkPatterns("path", paths);
+  checkPatterns("path to exclude", exclude);
+  const fail = (problem: string): never => {
+    throw new TypeError(`readZnodeChanges("${paths[0]}"): ${problem}`);
+  };
+  for (const [name, value] of Object.entries({ recursive, previous, allowFeedback }))
+    if (typeof value !== "boolean") fail(`${name} must be true or false`);
+  if (start !== "snapshot" && start !== "now") fail(`start must be "snapshot" or "now"`);
+  const { kinds } = options;
+  if (kinds && (kinds.length === 0 || kinds.some((kind) => !CHANGE_KINDS.includes(kind))))
+    fail(`kinds must be a list of ${CHANGE_KINDS.join(", ")}`);
+  const problem = filter && filterProblem(filter);
+  if (problem) fail(problem);
+  return {
+    paths,
+    recursive,
+    start,
+    allowFeedback,
+    // What is not said is not part of the pipeline's fingerprint.
+    ...(exclude.length > 0 ? { exclude } : {}),
+    ...(kinds ? { kinds: CHANGE_KINDS.filter((kind) => kinds.includes(kind)) } : {}),
+    ...(filter ? { filter } : {}),
+    ...(previous ? { previous } : {}),
+  };
+}
+
+function listOf(value: string | readonly string[]): readonly string[] {
+  return Array.isArray(value) ? value : [value as string];
+}
+
+function checkPatterns(what: string, patterns: readonly string[]): void {
+  for (const pattern of patterns) {
+    const problem = patternProblem(pattern);
+    if (problem !== undefined)
+      throw new TypeError(`readZnodeChanges: the ${what} ${JSON.stringify(pattern)} ${problem}`);
   }
-  if (start !== "snapshot" && start !== "now") {
-    throw new TypeError(`readZnodeChanges("${path}"): start must be "snapshot" or "now"`);
-  }
-  const config: ZnodeSource = { path, recursive, start, allowFeedback };
-  return readPrimitive<ZnodeChange>("readZnodeChanges", { kind: "znode-changes", config, bounded: false });
 }

@@ -1,6 +1,5 @@
 /**
  * What is wrong with a znode path, or undefined: the rules of ZooKeeper's `PathUtils.validatePath`.
- * With `pattern`, a segment may be `*`, which stands for any one name.
  */
 export function pathProblem(path: unknown): string | undefined {
   if (typeof path !== "string") return `must be a string, it is ${typeof path}`;
@@ -20,12 +19,12 @@ export function pathProblem(path: unknown): string | undefined {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that ZooKeeper refuses.
 const FORBIDDEN = /[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\uffff]/;
 
-/** A pattern may have `*` for whole names only: `/dubbo/*\/providers`. */
+/** A pattern may have `*` and `**` for whole names only: `/dubbo/*\/providers`, `/app/**\/config`. */
 export function patternProblem(pattern: unknown): string | undefined {
   const problem = pathProblem(pattern);
   if (problem !== undefined) return problem;
   const segments = (pattern as string).slice(1).split("/");
-  const partial = segments.find((segment) => segment.includes("*") && segment !== "*");
+  const partial = segments.find((segment) => segment.includes("*") && !["*", "**"].includes(segment));
   if (partial === undefined) return undefined;
   return `may have "*" for a whole name only, not within one ("${partial}"); filter the elements instead`;
 }

@@ -1,9 +1,14 @@
-import type { ZnodeChange } from "../checkpoint/znode-change";
+import type { ChangeKind, ZnodeChange } from "../checkpoint/znode-change";
+import { type WantedKinds, wantedKinds } from "../checkpoint/znode-source";
 import type { Stat, WatchedEventType } from "../zookeeper";
 import type { KnownZnode } from "./manifest";
 
-/** A znode as a read found it; null where it does not exist. */
-export type Observed = { readonly data: Buffer; readonly stat: Stat } | null;
+/** A znode as a read found it; null where it does not exist. `children` where a source delivers them. */
+export type Observed = {
+  readonly data: Buffer;
+  readonly stat: Stat;
+  readonly children?: { readonly names: readonly string[]; readonly stat: Stat };
+} | null;
 
 /** What the watch told of a path up to the read that `Observed` comes from. */
 export interface HeardEvents {
@@ -37,6 +42,54 @@ export const UNCHANGED: Difference = { changes: [], known: undefined };
  * them were heard; otherwise the count is a lower bound.
  */
 export function compareZnode(
+  path: string,
+  known: KnownZnode | undefined,
+  observed: Observed,
+  heard: HeardEvents,
+  start: SourceStart,
+  wanted: WantedKinds = VALUES_ONLY,
+): Difference {
+  const values = compareValue(path, known, observed, heard, start);
+  const all = observed === null ? values : withStructure(path, known, observed, values, start, wanted);
+  return { ...all, changes: all.changes.filter(({ kind }) => wanted[kind]) };
+}
+
+const VALUES_ONLY = wantedKinds({});
+
+/** Adds what happened to the list of children and to the ACL. */
+function withStructure(
+  path: string,
+  known: KnownZnode | undefined,
+  observed: NonNullable<Observed>,
+  values: Difference,
+  start: SourceStart,
+  wanted: WantedKinds,
+): Difference {
+  const { stat, children } = observed;
+  const before = known?.czxid === stat.czxid ? known : undefined;
+  // Of a znode that is new, the list is told if there was ever one; the ACL that it was created with is no change.
+  const isSilent = before === undefined && stat.czxid <= start.zxid && start.mode === "now";
+  const cversion = children && children.stat.czxid === stat.czxid ? children.stat.cversion : stat.cversion;
+  const added: ZnodeChange[] = [];
+  const listed = wanted.children && children !== undefined && !isSilent;
+  if (listed && cversion !== (before?.cversion ?? 0)) {
+    const missed = before ? Math.max(0, cversion - before.cversion - 1) : 0;
+    const list = { ...observed, stat: children.stat };
+    const change = seen(path, "children", list, missed, false);
+    added.push({ ...change, children: [...children.names].sort(), zxid: children.stat.pzxid });
+  }
+  if (wanted.acl && before && before.aversion !== stat.aversion)
+    added.push({ ...seen(path, "acl", observed, stat.aversion - before.aversion - 1, false), zxid: 0n });
+  const isKnown = before && before.cversion === cversion && before.aversion === stat.aversion;
+  const isNews =
+    added.length > 0 || values.known !== undefined || (!isKnown && (wanted.children || wanted.acl));
+  return {
+    changes: [...values.changes, ...added],
+    known: isNews ? { ...toKnown(stat), cversion } : undefined,
+  };
+}
+
+function compareValue(
   path: string,
   known: KnownZnode | undefined,
   observed: Observed,
@@ -98,26 +151,34 @@ function writesSince(known: KnownZnode | undefined, heard: HeardEvents): number 
 }
 
 function toKnown(stat: Stat): KnownZnode {
-  return { czxid: stat.czxid, mzxid: stat.mzxid, version: stat.version };
+  const { czxid, mzxid, version, cversion, aversion } = stat;
+  return { czxid, mzxid, version, cversion, aversion };
 }
 
 function seen(
   path: string,
-  kind: "existing" | "created" | "changed",
+  kind: Exclude<ChangeKind, "deleted">,
   { data, stat }: NonNullable<Observed>,
   missed: number,
   missedAtLeast: boolean,
 ): ZnodeChange {
+  const hasValue = kind !== "children" && kind !== "acl";
   return {
     path,
     kind,
-    data,
-    text: data.toString("utf8"),
+    data: hasValue ? data : null,
+    // The function that receives the element makes the text; the relay never needs it.
+    text: null,
     version: stat.version,
     czxid: stat.czxid,
     mzxid: stat.mzxid,
+    zxid: stat.mzxid,
     ctimeMs: stat.ctime,
     mtimeMs: stat.mtime,
+    cversion: stat.cversion,
+    aversion: stat.aversion,
+    numChildren: stat.numChildren,
+    isEphemeral: stat.ephemeralOwner !== 0n,
     missed,
     missedAtLeast,
   };
@@ -126,6 +187,8 @@ function seen(
 /** The raw times of a deletion are unknown to a client; the element's event time is the watermark's. */
 function gone(path: string, known: KnownZnode | undefined, heard: HeardEvents, missed: number): ZnodeChange {
   const deletion = heard.events.findLast(({ type }) => type === "deleted");
+  // A deletion that was not heard came after the last value, so that sorting by zxid keeps it behind that value.
+  const zxid = deletion?.zxid ?? (known ? known.mzxid + 1n : 0n);
   return {
     path,
     kind: "deleted",
@@ -133,10 +196,14 @@ function gone(path: string, known: KnownZnode | undefined, heard: HeardEvents, m
     text: null,
     version: known?.version ?? -1,
     czxid: known?.czxid ?? 0n,
-    // A deletion that was not heard came after the last value, so that sorting by zxid keeps it behind that value.
-    mzxid: deletion?.zxid ?? (known ? known.mzxid + 1n : 0n),
+    mzxid: zxid,
+    zxid,
     ctimeMs: 0,
     mtimeMs: 0,
+    cversion: 0,
+    aversion: 0,
+    numChildren: 0,
+    isEphemeral: false,
     missed,
     missedAtLeast: !heard.complete || (!known && heard.earlierLives === true),
   };

@@ -5,12 +5,17 @@ export interface KnownZnode {
   readonly czxid: bigint;
   readonly mzxid: bigint;
   readonly version: number;
+  /** Of the children and of the ACL: compared where a source delivers their changes. */
+  readonly cversion: number;
+  readonly aversion: number;
 }
 
 /** A change of the manifest: the znode as it is now, or null for one that is gone. */
 export type ManifestUpdate = readonly [path: string, known: KnownZnode | null];
 
-type Row = [path: string, czxid: string, mzxid: string, version: number] | [path: string];
+type Row =
+  | [path: string, czxid: string, mzxid: string, version: number, cversion: number, aversion: number]
+  | [path: string];
 
 /** The znodes that a source has delivered, by path. Stored as a snapshot and deltas. */
 export class Manifest {
@@ -43,10 +48,13 @@ export class Manifest {
   }
 }
 
-/** One record: rows of path, czxid, mzxid, version; a row of a path alone is a deletion. */
+/** One record: rows of path, czxid, mzxid and three versions; a row of a path alone is a deletion. */
 export function encodeUpdates(updates: readonly ManifestUpdate[]): Buffer {
   const rows = updates.map(
-    ([path, known]): Row => (known ? [path, hex(known.czxid), hex(known.mzxid), known.version] : [path]),
+    ([path, known]): Row =>
+      known
+        ? [path, hex(known.czxid), hex(known.mzxid), known.version, known.cversion, known.aversion]
+        : [path],
   );
   return encodeFrame("manifest", Buffer.from(JSON.stringify(rows), "utf8"));
 }
@@ -54,9 +62,10 @@ export function encodeUpdates(updates: readonly ManifestUpdate[]): Buffer {
 /** The rows of a snapshot or delta found at `path`; throws EncodingError. */
 export function decodeUpdates(frame: Uint8Array, path: string): ManifestUpdate[] {
   const rows = parseRows(decodeFrame("manifest", frame, path), path);
-  return rows.map(([znode, czxid, mzxid, version]): ManifestUpdate => {
-    if (czxid === undefined || mzxid === undefined || version === undefined) return [znode, null];
-    return [znode, { czxid: BigInt(`0x${czxid}`), mzxid: BigInt(`0x${mzxid}`), version }];
+  return rows.map(([znode, czxid, mzxid, version = 0, cversion = 0, aversion = 0]): ManifestUpdate => {
+    if (czxid === undefined || mzxid === undefined) return [znode, null];
+    const zxids = { czxid: BigInt(`0x${czxid}`), mzxid: BigInt(`0x${mzxid}`) };
+    return [znode, { ...zxids, version, cversion, aversion }];
   });
 }
 

@@ -4,18 +4,11 @@ import { admitsCommits, type Cursor, decodeCursor, encodeCursor, nextCommit } fr
 import { type CurrentGeneration, readGeneration } from "../checkpoint/scope";
 import { cutSegments, type SegmentElement } from "../checkpoint/segment";
 import { encodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
-import { matchesSource, watchRoot, type ZnodeSource } from "../checkpoint/znode-source";
+import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
-import {
-  NoAuthError,
-  NoNodeError,
-  type Op,
-  type Watch,
-  type WatchNotification,
-  type ZooKeeperClient,
-} from "../zookeeper";
-import { compareZnode, type Observed, UNCHANGED } from "./comparison";
+import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
+import { ChangeReader, type ReadZnode } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
 import {
   cursorAhead,
@@ -81,17 +74,11 @@ interface Barrier {
 interface Batch {
   readonly elements: { readonly key: string; readonly element: SegmentElement }[];
   readonly updates: ManifestUpdate[];
-  readonly delivered: { readonly path: string; readonly zxid: bigint; readonly isUnreadable: boolean }[];
+  readonly delivered: ReadZnode[];
   /** The latest mark when the reads were sent. */
   readonly order: number;
   missed: number;
   bytes: number;
-}
-
-interface ReadZnode {
-  readonly path: string;
-  readonly observed: Observed | "unreadable";
-  readonly zxid: bigint;
 }
 
 const EMPTY_BATCH: Batch = { elements: [], updates: [], delivered: [], order: 0, missed: 0, bytes: 0 };
@@ -105,6 +92,7 @@ const MIN_HEARTBEAT_MS = 2;
 export class SourceRelay {
   private readonly dirty = new DirtyPaths();
   private readonly gaps = new Gaps();
+  private readonly reader: ChangeReader;
   private readonly layout: SourceLayout;
   private manifest!: StoredManifest;
   private cursor!: Cursor;
@@ -114,7 +102,7 @@ export class SourceRelay {
   private skewMs = 0;
   private lastCommitAtMs = Number.NEGATIVE_INFINITY;
   private barrier: Barrier | undefined;
-  private watch: Watch | undefined;
+  private watches: Watch[] = [];
   private walkNeeded = true;
   /** While draining: the latest mark when that became known. What was marked up to then is delivered before the end. */
   private drainOrder: number | undefined;
@@ -123,6 +111,7 @@ export class SourceRelay {
 
   constructor(private readonly options: SourceRelayOptions) {
     this.layout = options.current.scope.source(options.sourceId);
+    this.reader = new ChangeReader(options);
     this.current = options.current;
   }
 
@@ -138,12 +127,12 @@ export class SourceRelay {
       await this.load();
       while (!signal.aborted && !this.hasEnded) await this.step(signal);
     } finally {
-      this.watch?.remove();
+      for (const watch of this.watches) watch.remove();
     }
   }
 
   private async step(signal: AbortSignal): Promise<void> {
-    if (!this.watch) await this.arm();
+    if (this.watches.length < this.reader.paths.roots.length) await this.arm();
     if (this.walkNeeded) return this.walkOnce(signal);
     if (this.manifest.isCompactionDue) return this.compact();
     if (this.current.generation.state === "draining") this.drainOrder ??= this.dirty.latest;
@@ -160,38 +149,34 @@ export class SourceRelay {
   private async arm(): Promise<void> {
     this.walkNeeded = true;
     this.dirty.interrupt();
-    const { client, source } = this.options;
+    const { client } = this.options;
     const hear = (notification: WatchNotification): void => this.hear(notification);
-    this.watch = await reading(client, () => client.addWatch(watchRoot(source), "persistentRecursive", hear));
+    const watch = (root: string): Promise<Watch> =>
+      reading(client, () => client.addWatch(root, "persistentRecursive", hear));
+    for (const armed of this.watches) armed.remove();
+    this.watches = [];
+    // A session that expires meanwhile ends those that are armed; then all are armed again.
+    for (const root of this.reader.paths.roots) this.watches.push(await watch(root));
   }
 
   private hear(notification: WatchNotification): void {
     if (notification.type === "event") {
-      const { event } = notification;
-      if (event.type === "childrenChanged" || !this.isWanted(event.path)) return;
-      this.dirty.heard(event);
+      if (!this.reader.heard(notification.event, this.dirty)) return;
     } else {
       this.dirty.interrupt();
       this.gaps.interrupted();
       this.walkNeeded = true;
       this.barrier = undefined;
-      if (notification.type === "ended") this.watch = undefined;
+      if (notification.type === "ended") this.watches = [];
     }
     this.wake();
   }
 
-  private isWanted(path: string): boolean {
-    return matchesSource(this.options.source, path) && !this.isOwn(path);
-  }
-
-  private readonly isOwn = (path: string): boolean =>
-    path === this.options.root || path.startsWith(`${this.options.root}/`);
-
   private async walkOnce(signal: AbortSignal): Promise<void> {
-    const { client, source, log, clock, sourceId } = this.options;
+    const { client, log, clock, sourceId } = this.options;
     this.walkNeeded = false;
     const began = clock.now();
-    const result = await walk(client, source, this.manifest.known, this.isOwn, signal);
+    const result = await walk(client, this.reader, this.manifest.known, signal);
     if (signal.aborted || this.walkNeeded) return;
     for (const path of result.different) this.dirty.suspected(path);
     this.dirty.resume();
@@ -252,15 +237,11 @@ export class SourceRelay {
       bytes: 0,
     };
     const { consumers } = this.options;
-    const reads = paths.map((path) => this.read(path));
-    await Promise.allSettled(reads);
     const start = { zxid: this.cursor.startZxid ?? 0n, mode: this.options.source.start };
-    for (const { path, observed, zxid } of await Promise.all(reads)) {
+    for (const read of await this.reader.readAll(paths)) {
+      const { path, zxid } = read;
       const heard = { ...this.dirty.heardUpTo(path, zxid), earlierLives: this.gaps.mayHideLives(path) };
-      const difference =
-        observed === "unreadable"
-          ? UNCHANGED
-          : compareZnode(path, this.manifest.known.get(path), observed, heard, start);
+      const difference = this.reader.compare(read, this.manifest.known.get(path), heard, start);
       const elements = difference.changes.map((change, index, { [index + 1]: next }) => ({
         key: path,
         element: this.encode(change, next),
@@ -275,7 +256,7 @@ export class SourceRelay {
       batch.elements.push(...elements);
       batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
       if (difference.known !== undefined) batch.updates.push([path, difference.known]);
-      batch.delivered.push({ path, zxid, isUnreadable: observed === "unreadable" });
+      batch.delivered.push(read);
     }
     return batch;
   }
@@ -284,26 +265,15 @@ export class SourceRelay {
     return this.options.limits.commitSizeBytes * 0.75;
   }
 
-  private async read(path: string): Promise<ReadZnode> {
-    const { client, log, sourceId } = this.options;
-    try {
-      const { data, stat, zxid } = await reading(client, () => client.getData(path));
-      return { path, observed: { data, stat }, zxid };
-    } catch (error) {
-      if (error instanceof NoNodeError) return { path, observed: null, zxid: error.zxid ?? client.lastZxid };
-      if (!(error instanceof NoAuthError)) throw error;
-      log("warn", "no right to read a znode that changed; its value is unknown", { source: sourceId, path });
-      return { path, observed: "unreadable", zxid: error.zxid ?? client.lastZxid };
-    }
-  }
-
   /**
    * Event time: never before the published watermark, so that nothing is late. A deletion takes the ensemble's
    * latest known time, but none after the creation that followed it.
    */
   private encode(change: ZnodeChange, next: ZnodeChange | undefined): SegmentElement {
-    const deletedMs = Math.min(this.cursorMtimeMs, next?.ctimeMs ?? Number.POSITIVE_INFINITY);
-    const timeMs = change.kind === "deleted" ? deletedMs : change.mtimeMs;
+    const latestMs = Math.min(this.cursorMtimeMs, next?.ctimeMs ?? Number.POSITIVE_INFINITY);
+    // The stat has no time of these either.
+    const isUntimed = change.kind === "deleted" || change.kind === "children" || change.kind === "acl";
+    const timeMs = isUntimed ? latestMs : change.mtimeMs;
     return encodeZnodeChange(change, Math.max(timeMs, this.cursor.watermarkMs));
   }
 
@@ -344,9 +314,10 @@ export class SourceRelay {
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
     this.manifest.committed(manifest);
     for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path);
-    for (const { path, zxid, isUnreadable } of batch.delivered) {
-      this.dirty.delivered(path, zxid, batch.order);
-      if (isUnreadable) this.dirty.unread(path);
+    for (const read of batch.delivered) {
+      this.dirty.delivered(read.path, read.zxid, batch.order);
+      this.reader.delivered(read);
+      if (read.observed === "unreadable") this.dirty.unread(read.path);
     }
     // A walk that is still to come may find changes that are older than this commit.
     this.barrier = this.walkNeeded ? undefined : { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
@@ -407,7 +378,7 @@ export class SourceRelay {
     if (compaction.snapshotBytes > limit) {
       throw manifestTooLarge(
         sourceId,
-        source.path,
+        source.paths.join(", "),
         this.manifest.known.size,
         compaction.snapshotBytes,
         limit,

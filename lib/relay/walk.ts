@@ -1,7 +1,7 @@
 import { reading } from "../checkpoint/commit";
-import { leadsToSource, matchesSource, watchRoot, type ZnodeSource } from "../checkpoint/znode-source";
-import { NoAuthError, NoNodeError, type ZooKeeperClient } from "../zookeeper";
-import type { Manifest } from "./manifest";
+import type { SourcePaths, WantedKinds } from "../checkpoint/znode-source";
+import { NoAuthError, NoNodeError, type Stat, type ZooKeeperClient } from "../zookeeper";
+import type { KnownZnode, Manifest } from "./manifest";
 
 /** What a walk found: paths that differ from the manifest, and how many znodes it read. */
 export interface WalkResult {
@@ -9,6 +9,13 @@ export interface WalkResult {
   readonly znodes: number;
   /** Paths that could not be read for lack of rights: what is below them is unknown, never deleted. */
   readonly unreadable: readonly string[];
+}
+
+export interface WalkedSource {
+  readonly paths: SourcePaths;
+  readonly wanted: WantedKinds;
+  /** Beamkeeper's own znodes. */
+  readonly isExcluded: (path: string) => boolean;
 }
 
 // Requests that are under way at once; enough to hide the round trip, few enough to leave the server to others.
@@ -20,17 +27,16 @@ const READS_IN_FLIGHT = 256;
  */
 export async function walk(
   client: ZooKeeperClient,
-  source: ZnodeSource,
+  source: WalkedSource,
   manifest: Manifest,
-  isExcluded: (path: string) => boolean,
   signal: AbortSignal,
 ): Promise<WalkResult> {
+  const { paths, wanted, isExcluded } = source;
   const found = new Set<string>();
   const different: string[] = [];
   const unreadable: string[] = [];
-  const root = watchRoot(source);
-  await reading(client, () => client.sync(root));
-  for (let level = [root]; level.length > 0 && !signal.aborted; ) {
+  for (const root of paths.roots) await reading(client, () => client.sync(root));
+  for (let level = [...paths.roots]; level.length > 0 && !signal.aborted; ) {
     const next: string[] = [];
     for (let from = 0; from < level.length; from += READS_IN_FLIGHT) {
       const visit = async (path: string): Promise<void> => {
@@ -41,10 +47,10 @@ export async function walk(
           unreadable.push(path);
           return;
         }
-        if (matchesSource(source, path) && manifest.get(path)?.mzxid !== znode.mzxid) different.push(path);
+        if (paths.matches(path) && differs(manifest.get(path), znode.stat, wanted)) different.push(path);
         for (const child of znode.children) {
           const childPath = path === "/" ? `/${child}` : `${path}/${child}`;
-          if (leadsToSource(source, childPath) && !isExcluded(childPath)) next.push(childPath);
+          if (paths.leadsTo(childPath) && !isExcluded(childPath)) next.push(childPath);
         }
       };
       await Promise.all(level.slice(from, from + READS_IN_FLIGHT).map(visit));
@@ -56,12 +62,21 @@ export async function walk(
   return { different, znodes: found.size, unreadable };
 }
 
-type Visited = { readonly mzxid: bigint; readonly children: readonly string[] } | "absent" | "unreadable";
+/** Whether something happened that the source delivers. */
+function differs(known: KnownZnode | undefined, stat: Stat, wanted: WantedKinds): boolean {
+  if (known?.czxid !== stat.czxid) return true;
+  return (
+    (wanted.changed && known.mzxid !== stat.mzxid) ||
+    (wanted.children && known.cversion !== stat.cversion) ||
+    (wanted.acl && known.aversion !== stat.aversion)
+  );
+}
+
+type Visited = { readonly stat: Stat; readonly children: readonly string[] } | "absent" | "unreadable";
 
 async function readZnode(client: ZooKeeperClient, path: string): Promise<Visited> {
   try {
-    const { children, stat } = await reading(client, () => client.getChildren(path));
-    return { mzxid: stat.mzxid, children };
+    return await reading(client, () => client.getChildren(path));
   } catch (error) {
     if (error instanceof NoNodeError) return "absent";
     if (error instanceof NoAuthError) return "unreadable";

@@ -72,7 +72,7 @@ test("the design's example compiles into its stages, the same at each build", ()
     {
       id: "readZnodeChanges",
       kind: "znode-changes",
-      config: { path: "/dubbo/*/providers", recursive: true, allowFeedback: false },
+      config: { paths: ["/dubbo/*/providers"], recursive: true, allowFeedback: false },
       consumers: ["readZnodeChanges"],
     },
   ]);

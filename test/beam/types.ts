@@ -1,6 +1,6 @@
 import * as beam from "apache-beam";
 import { count, mean, sum } from "apache-beam/transforms/combiners";
-import { definePipeline, readZnodeChanges, writeToText, writeToZnodes } from "beamkeeper";
+import { definePipeline, json, readZnodeChanges, text, writeToText, writeToZnodes } from "beamkeeper";
 
 /**
  * Compiled with the rest by `tsc`: a wrong type is an error there, and so is a `@ts-expect-error` without one.
@@ -22,6 +22,20 @@ export default definePipeline({
       at: change.mtimeMs,
     }));
     expectType<{ service: string; size: number; at: number }>()(rows, true);
+
+    const decoded = root.apply(
+      readZnodeChanges(["/a", "/b"], { decode: json<{ owner: string }>(), kinds: ["created", "children"] }),
+    );
+    expectType<string>()(
+      decoded.map((change) => change.value?.owner ?? ""),
+      true,
+    );
+    expectType<string>()(
+      root.apply(readZnodeChanges("/c", { decode: text() })).map(({ value, path }) => value ?? path),
+      true,
+    );
+    // @ts-expect-error there is no such kind
+    readZnodeChanges("/c", { kinds: ["updated"] });
 
     const windowed = rows.apply(beam.windowInto(beam.fixedWindows(1)));
     expectType<{ service: string; size: number; at: number }>()(windowed, true);

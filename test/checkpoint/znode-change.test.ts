@@ -1,23 +1,44 @@
 import fc from "fast-check";
-import { decodeZnodeChange, encodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
+import {
+  CHANGE_KINDS,
+  decodeZnodeChange,
+  encodeZnodeChange,
+  type ZnodeChange,
+} from "../../lib/checkpoint/znode-change";
 
+const int32 = fc.integer();
 const zxid = fc.bigInt({ min: 0n, max: 2n ** 63n - 1n });
 const change: fc.Arbitrary<ZnodeChange> = fc
   .record({
     path: fc.string({ unit: "grapheme" }),
-    kind: fc.constantFrom("existing", "created", "changed", "deleted"),
+    kind: fc.constantFrom(...CHANGE_KINDS),
     bytes: fc.uint8Array({ maxLength: 100 }),
-    version: fc.integer(),
+    version: int32,
     czxid: zxid,
     mzxid: zxid,
+    zxid,
+    cversion: int32,
+    aversion: int32,
+    numChildren: int32,
+    isEphemeral: fc.boolean(),
+    children: fc.array(fc.string()),
+    previous: fc.option(fc.uint8Array({ maxLength: 20 })),
+    knowsPrevious: fc.boolean(),
     ctimeMs: fc.integer(),
     mtimeMs: fc.integer(),
     missed: fc.nat(),
     missedAtLeast: fc.boolean(),
   })
-  .map(({ bytes, kind, ...rest }): ZnodeChange => {
-    const data = kind === "deleted" ? null : Buffer.from(bytes);
-    return { ...rest, kind, data, text: data?.toString("utf8") ?? null };
+  .map(({ bytes, kind, children, previous, knowsPrevious, ...rest }): ZnodeChange => {
+    const data = ["deleted", "children", "acl"].includes(kind) ? null : Buffer.from(bytes);
+    return {
+      ...rest,
+      kind,
+      data,
+      text: data?.toString("utf8") ?? null,
+      ...(kind === "children" ? { children } : {}),
+      ...(knowsPrevious ? { previous: previous && Buffer.from(previous) } : {}),
+    };
   });
 
 test("changes survive their encoding, with any value and the largest zxids", () => {

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { compareZnode, type HeardEvents, type Observed, type SourceStart } from "../../lib/relay/comparison";
 import { DirtyPaths } from "../../lib/relay/dirty-paths";
 import { Gaps } from "../../lib/relay/gaps";
-import { Manifest } from "../../lib/relay/manifest";
+import { type KnownZnode, Manifest } from "../../lib/relay/manifest";
 import type { Stat, WatchedEvent, WatchedEventType } from "../../lib/zookeeper";
 
 const SEED = 20260724;
@@ -18,6 +18,10 @@ function znode(czxid: bigint, mzxid: bigint, version: number): NonNullable<Obser
   return { data: Buffer.from(`value ${mzxid}`), stat: stat(czxid, mzxid, version) };
 }
 
+function known(czxid: bigint, mzxid: bigint, version: number): KnownZnode {
+  return { czxid, mzxid, version, cversion: 0, aversion: 0 };
+}
+
 function heard(...events: [WatchedEventType, bigint][]): HeardEvents {
   return { events: events.map(([type, zxid]) => ({ type, zxid })), complete: true };
 }
@@ -26,17 +30,17 @@ const incomplete = (events: HeardEvents): HeardEvents => ({ ...events, complete:
 
 describe("one comparison", () => {
   test("the same write is nothing new, whatever was heard", () => {
-    const known = { czxid: 110n, mzxid: 120n, version: 3 };
-    const again = compareZnode("/a", known, znode(110n, 120n, 3), heard(["dataChanged", 120n]), START);
+    const before = known(110n, 120n, 3);
+    const again = compareZnode("/a", before, znode(110n, 120n, 3), heard(["dataChanged", 120n]), START);
     expect(again).toEqual({ changes: [], known: undefined });
   });
 
   test("within a life the version counts, with or without events", () => {
-    const known = { czxid: 110n, mzxid: 120n, version: 3 };
+    const before = known(110n, 120n, 3);
     for (const events of [NOTHING, incomplete(NOTHING), heard(["dataChanged", 121n])]) {
-      const { changes, known: next } = compareZnode("/a", known, znode(110n, 130n, 7), events, START);
+      const { changes, known: next } = compareZnode("/a", before, znode(110n, 130n, 7), events, START);
       expect(changes).toMatchObject([{ kind: "changed", version: 7, missed: 3, missedAtLeast: false }]);
-      expect(next).toEqual({ czxid: 110n, mzxid: 130n, version: 7 });
+      expect(next).toEqual(known(110n, 130n, 7));
     }
   });
 
@@ -50,7 +54,7 @@ describe("one comparison", () => {
   test("a source that starts now knows what was there without delivering it", () => {
     const now: SourceStart = { zxid: 100n, mode: "now" };
     const old = compareZnode("/a", undefined, znode(50n, 60n, 4), NOTHING, now);
-    expect(old).toEqual({ changes: [], known: { czxid: 50n, mzxid: 60n, version: 4 } });
+    expect(old).toEqual({ changes: [], known: known(50n, 60n, 4) });
     const changed = compareZnode("/a", undefined, znode(50n, 101n, 5), NOTHING, now).changes;
     expect(changed).toMatchObject([{ kind: "changed", missed: 0, missedAtLeast: true }]);
     const created = compareZnode(
@@ -74,15 +78,15 @@ describe("one comparison", () => {
   });
 
   test("a znode that was deleted and created again gives both, in this order", () => {
-    const known = { czxid: 110n, mzxid: 120n, version: 3 };
+    const before = known(110n, 120n, 3);
     const events = heard(["dataChanged", 125n], ["deleted", 126n], ["created", 127n], ["dataChanged", 128n]);
-    const { changes, known: next } = compareZnode("/a", known, znode(127n, 128n, 1), events, START);
+    const { changes, known: next } = compareZnode("/a", before, znode(127n, 128n, 1), events, START);
     expect(changes).toMatchObject([
       { kind: "deleted", version: 3, czxid: 110n, mzxid: 126n, missed: 1, missedAtLeast: false, data: null },
       { kind: "created", version: 1, missed: 1, missedAtLeast: false },
     ]);
-    expect(next).toEqual({ czxid: 127n, mzxid: 128n, version: 1 });
-    const unheard = compareZnode("/a", known, znode(127n, 128n, 1), incomplete(NOTHING), START).changes;
+    expect(next).toEqual(known(127n, 128n, 1));
+    const unheard = compareZnode("/a", before, znode(127n, 128n, 1), incomplete(NOTHING), START).changes;
     expect(unheard.map(({ missedAtLeast }) => missedAtLeast)).toEqual([true, false]);
     expect(unheard.map(({ mzxid }) => mzxid)).toEqual([121n, 128n]);
   });
@@ -99,10 +103,10 @@ describe("one comparison", () => {
   });
 
   test("events of what was delivered already are not counted again", () => {
-    const known = { czxid: 110n, mzxid: 120n, version: 3 };
+    const before = known(110n, 120n, 3);
     const { changes } = compareZnode(
       "/a",
-      known,
+      before,
       null,
       heard(["dataChanged", 120n], ["deleted", 121n]),
       START,

@@ -13,7 +13,9 @@ const zxid = fc.bigInt({ min: 0n, max: 2n ** 63n - 1n });
 const known: fc.Arbitrary<KnownZnode> = fc.record({
   czxid: zxid,
   mzxid: zxid,
-  version: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }),
+  version: fc.integer(),
+  cversion: fc.integer(),
+  aversion: fc.integer(),
 });
 const update = fc.tuple(
   fc.constantFrom("/a", "/b/ü", '/c"', "/d"),

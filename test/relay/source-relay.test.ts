@@ -73,7 +73,7 @@ class RunningRelay {
     const relay = new SourceRelay({
       client: through,
       sourceId: "znodes",
-      source: { path: app, recursive: true, start: "snapshot", allowFeedback: false, ...source },
+      source: { paths: [app], recursive: true, start: "snapshot", allowFeedback: false, ...source },
       consumers: ["read"],
       root: "/beamkeeper",
       current,
@@ -189,8 +189,77 @@ test("a source that starts now delivers only what happens after it", async () =>
   expect(await summary()).toEqual(["changed /a=2", "created /b=x"]);
 });
 
+test("several paths, with what is left out", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  await client.create(`${app}/c`, bytes("1"));
+  const paths = [`${app}/a`, `${app}/b`, `${app}/**/deep`];
+  const relay = new RunningRelay({ source: { paths, exclude: [`${app}/*/tmp`] } });
+  await relay.delivered(1);
+  for (const path of ["/b", "/b/x", "/b/tmp", "/b/tmp/y", "/c/deep", "/c/other"])
+    await client.create(app + path, bytes("2"));
+  await relay.caughtUp();
+  expect(await summary()).toEqual(["existing /a=1", "created /b=2", "created /b/x=2", "created /c/deep=2"]);
+});
+
+test("only the kinds that are wanted, and no read for what is not", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  const relay = new RunningRelay({ source: { kinds: ["created", "deleted"] } });
+  await relay.caughtUp();
+  const commits = relay.commits.length;
+  for (let value = 0; value < 5; value++) await client.setData(`${app}/a`, bytes(`${value}`));
+  await client.create(`${app}/b`, bytes("x"));
+  await client.delete(`${app}/a`);
+  await relay.caughtUp();
+  expect(await summary()).toEqual(["deleted /a", "created /b=x"]);
+  expect(relay.commits.slice(commits).reduce((sum, { missed }) => sum + missed, 0)).toBe(0);
+});
+
+test("the list of children and the ACL as elements of their own", async () => {
+  await client.create(`${app}/a`, bytes("1"));
+  const relay = new RunningRelay({ source: { kinds: ["children", "acl"], start: "now" } });
+  await relay.caughtUp();
+  await client.create(`${app}/b`, bytes("x"));
+  await relay.delivered(1);
+  await client.setAcl(`${app}/a`, [{ perms: 31, scheme: "world", id: "anyone" }]);
+  await client.setData(`${app}/a`, bytes("2"));
+  await client.create(`${app}/a/child`);
+  await relay.delivered(3);
+  await client.delete(`${app}/b`);
+  await relay.delivered(4);
+  const lines = (await appended()).map(({ change: { path, kind, children, data, missed } }) => {
+    expect(data).toBeNull();
+    return `${kind} ${path.slice(app.length)} ${children?.join(",") ?? ""} ${missed}`;
+  });
+  expect(lines.sort()).toEqual(["acl /a  0", "children  a 0", "children  a,b 0", "children /a child 0"]);
+});
+
+test("values that do not pass the filter are not delivered, and those before a change are where asked for", async () => {
+  await client.create(`${app}/a`, bytes(`{"level":"info","n":1}`));
+  const filter = { level: ["error"], n: [{ numeric: [">", 1] }] };
+  const relay = new RunningRelay({ source: { filter, previous: true } });
+  await relay.caughtUp();
+  for (const value of [
+    `{"level":"error","n":1}`,
+    `{"level":"error","n":2}`,
+    "no JSON",
+    `{"level":"error","n":3}`,
+  ]) {
+    await client.setData(`${app}/a`, bytes(value));
+    await relay.caughtUp();
+  }
+  await client.delete(`${app}/a`);
+  await relay.caughtUp();
+  const changes = (await appended()).map(({ change }) => change);
+  expect(changes.map(({ kind, text, previous }) => [kind, text, previous?.toString()])).toEqual([
+    ["changed", `{"level":"error","n":2}`, `{"level":"error","n":1}`],
+    ["changed", `{"level":"error","n":3}`, "no JSON"],
+    ["deleted", null, `{"level":"error","n":3}`],
+  ]);
+  expect(changes.every(({ missed }) => missed === 0)).toBe(true);
+});
+
 test("a wildcard takes the znodes that match, and no others", async () => {
-  const relay = new RunningRelay({ source: { path: `${app}/*/p`, recursive: false } });
+  const relay = new RunningRelay({ source: { paths: [`${app}/*/p`], recursive: false } });
   await relay.caughtUp();
   for (const path of ["/s", "/s/p", "/s/q", "/s/p/below", "/t", "/t/p"])
     await client.create(app + path, bytes("x"));
@@ -200,7 +269,7 @@ test("a wildcard takes the znodes that match, and no others", async () => {
 });
 
 test("what the relay itself writes is never delivered", async () => {
-  const relay = new RunningRelay({ source: { path: "/", start: "now" } });
+  const relay = new RunningRelay({ source: { paths: ["/"], start: "now" } });
   await relay.caughtUp();
   await client.create(`${app}/a`, bytes("x"));
   await relay.delivered(1);

@@ -1,4 +1,5 @@
-import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
+import type { ChangeKind } from "../../lib/checkpoint/znode-change";
+import { SourcePaths, wantedKinds } from "../../lib/checkpoint/znode-source";
 import { Manifest } from "../../lib/relay/manifest";
 import { walk } from "../../lib/relay/walk";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
@@ -31,21 +32,22 @@ const walked = (
     recursive = true,
     isExcluded = (_path: string): boolean => false,
     signal = new AbortController().signal,
+    wanted = wantedKinds({}),
   } = {},
 ) => {
-  const source: ZnodeSource = { path: root + pattern, recursive, start: "snapshot", allowFeedback: false };
-  return walk(client, source, manifest, isExcluded, signal);
+  const paths = new SourcePaths({ paths: [root + pattern], recursive });
+  return walk(client, { paths, wanted, isExcluded }, manifest, signal);
 };
 
 const below = (paths: readonly string[]): string[] => paths.map((path) => path.slice(root.length)).sort();
+
+const UNKNOWN = { czxid: 1n, mzxid: 1n, version: 0, cversion: 0, aversion: 0 };
 
 async function knowing(...paths: string[]): Promise<Manifest> {
   const manifest = new Manifest();
   for (const path of paths) {
     const stat = await client.exists(root + path);
-    manifest.apply([
-      [root + path, { czxid: stat?.czxid ?? 1n, mzxid: stat?.mzxid ?? 1n, version: stat?.version ?? 0 }],
-    ]);
+    manifest.apply([[root + path, { ...UNKNOWN, ...stat }]]);
   }
   return manifest;
 }
@@ -73,6 +75,18 @@ test("a wildcard is walked only where it leads", async () => {
   expect(below((await walked("/a", { recursive: false })).different)).toEqual(["/a"]);
 });
 
+test("a source that does not deliver changed values does not look for them; lists and ACLs as it wants them", async () => {
+  const manifest = await knowing("", "/a", "/a/x", "/a/y", "/b", "/b/x");
+  await client.setData(`${root}/a`, Buffer.from("2"));
+  await client.create(`${root}/b/new`);
+  await client.setAcl(`${root}/b/x`, [{ perms: 31, scheme: "world", id: "anyone" }]);
+  const different = async (kinds: readonly ChangeKind[]): Promise<string[]> =>
+    below((await walked("", { manifest, wanted: wantedKinds({ kinds }) })).different);
+  expect(await different(["created", "deleted"])).toEqual(["/b/new"]);
+  expect(await different(["children"])).toEqual(["/b", "/b/new"]);
+  expect(await different(["acl"])).toEqual(["/b/new", "/b/x"]);
+});
+
 test("what is excluded is not read", async () => {
   const { different } = await walked("", { isExcluded: (path) => path === `${root}/a` });
   expect(below(different)).toEqual(["", "/b", "/b/x"]);
@@ -81,7 +95,7 @@ test("what is excluded is not read", async () => {
 test("what is below a znode that may not be read is unknown, not gone", async () => {
   await client.create(`${root}/locked`, undefined, { acl: [{ perms: 2, scheme: "world", id: "anyone" }] });
   const manifest = await knowing("/locked-not");
-  const known = { czxid: 1n, mzxid: 1n, version: 0 };
+  const known = UNKNOWN;
   for (const path of ["/locked", "/locked/below"]) manifest.apply([[root + path, known]]);
   const { different, unreadable } = await walked("", { manifest });
   expect(below(unreadable)).toEqual(["/locked"]);

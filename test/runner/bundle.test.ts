@@ -114,7 +114,8 @@ async function append(...values: (string | Buffer)[]): Promise<void> {
     const times = { ctimeMs: 500, mtimeMs: 500, missed: 0, missedAtLeast: false };
     const change: ZnodeChange = {
       ...{ path: `/${++written}`, kind: "created", data, text: data.toString() },
-      ...{ version: 0, czxid: 1n, mzxid: 1n, ...times },
+      ...{ version: 0, czxid: 1n, mzxid: 1n, zxid: 1n, ...times },
+      ...{ cversion: 0, aversion: 0, numChildren: 0, isEphemeral: false },
     };
     return encodeZnodeChange(change, 500);
   });
