@@ -23,6 +23,7 @@ export {
   UnsupportedPipelineError,
   UserCodeError,
 } from "./beam/errors";
+export type { FailureOptions, FailurePolicy } from "./beam/failure-policy";
 export {
   compilePipeline,
   definePipeline,
@@ -61,6 +62,7 @@ export {
 } from "./io/read-znode-changes";
 export { TEXT_SINK, type TextFilePayload, type WriteToTextOptions, writeToText } from "./io/write-to-text";
 export {
+  type ConflictPolicy,
   type WriteToZnodesOptions,
   writeToZnodes,
   ZNODES_SINK,

@@ -3,6 +3,8 @@
  * Times are milliseconds since 1970; no I/O and no clock anywhere behind this surface.
  */
 
+import type { FailurePolicy } from "./failure-policy";
+
 /** A window: `global`, or the half-open interval [startMs, endMs). */
 export type BoundedWindow =
   | { readonly kind: "global" }
@@ -43,6 +45,8 @@ export interface CompiledPipeline {
   readonly name: string;
   /** How many shards each stage has, by stage id; 1 where the definition says nothing. */
   readonly shards: ReadonlyMap<string, number>;
+  /** What happens to what its functions fail on. Not part of the fingerprint. */
+  readonly failures: FailurePolicy;
   /** SHA-256 (hex) of the graph, free of function text and of random or minified names. */
   readonly fingerprint: string;
   readonly sources: readonly CompiledSource[];
@@ -52,21 +56,53 @@ export interface CompiledPipeline {
   openShard(stageId: string, encodedState?: Uint8Array): StageShard;
 }
 
+/**
+ * The panes of a bundle that are kept from the transforms behind the grouping, by their number in the bundle. With
+ * "all", these transforms are not even started.
+ */
+export type SetAside = ReadonlySet<number> | "all";
+
+/** Where a pane stands; the key as a text. */
+export interface PanePosition {
+  readonly key: string;
+  readonly window: BoundedWindow;
+  readonly pane: Pane;
+  readonly timestampMs: number;
+}
+
+/** A pane, or an element that had waited for a side input, that was set aside: the state has moved on as if it had been emitted. */
+export interface SetAsidePane {
+  /**
+   * `timer`: the value of the pane could not be had, so the bytes hold its accumulator. `element`: it had waited for
+   * a side input.
+   */
+  readonly kind: "element" | "pane" | "timer";
+  /** In the order of the bundle, from 0. */
+  readonly number: number;
+  readonly position: PanePosition;
+  /** The value or the accumulator, shortened, for a person. */
+  readonly text: string;
+  /** What `processElement` takes to emit the pane after all. */
+  readonly bytes: Uint8Array;
+}
+
 /** The committed state of one shard of one stage, decoded. Immutable from outside. */
 export interface StageShard {
-  /** Starts a bundle on top of this state; nothing of it is visible here. */
   /**
+   * Starts a bundle on top of this state; nothing of it is visible here.
+   *
    * @param nowMs the processing time; it counts up to the highest one given so far. Without any, delays of
    *   triggers (AfterProcessingTime) do not begin.
+   * @param setAside default: no pane.
    */
-  beginBundle(inputWatermarkMs: number, nowMs?: number): TentativeBundle;
+  beginBundle(inputWatermarkMs: number, nowMs?: number, setAside?: SetAside): TentativeBundle;
 }
 
 /** All that a bundle would change, until its commit. */
 export interface TentativeBundle {
   /** One element of a source, in the global window, at its event time. */
   processSourceElement(value: unknown, timestampMs: number): void;
-  /** One element as a `BundleOutput.bytes` of the stage upstream. */
+  /** One element as a `BundleOutput.bytes` of the stage upstream, or a pane as `SetAsidePane.bytes`. */
   processElement(encoded: Uint8Array): void;
   /**
    * Moves the input watermark on and fires what is due, in order, at most `maxTimers`.
@@ -77,6 +113,8 @@ export interface TentativeBundle {
   advanceProcessingTime(nowMs: number, maxTimers: number): boolean;
   /** Bytes that outputs and effects hold so far; a cheap estimate for cutting a bundle. */
   readonly pendingBytes: number;
+  /** How many panes it has begun to emit, and the number of the one that failed when it threw. */
+  readonly panes: { readonly begun: number; readonly failed: number | undefined };
   /** Ends the bundle (finishBundle of the DoFns included). The bundle is used up. */
   finish(): BundleResult;
 }
@@ -105,6 +143,7 @@ export interface BundleResult {
   /** By id of the downstream stage, in the order of emission. */
   readonly outputs: ReadonlyMap<string, readonly BundleOutput[]>;
   readonly effects: readonly SinkEffect[];
+  readonly setAside: readonly SetAsidePane[];
   /** The shard after this bundle: what to go on with once the commit has succeeded. */
   readonly shard: StageShard;
   /** Undefined where the shard holds no state. */

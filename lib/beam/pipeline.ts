@@ -2,6 +2,7 @@ import "./sdk/patches";
 import { Root } from "apache-beam";
 import type { CompiledPipeline, CompiledSource, CompiledStage } from "./api";
 import { BuildError, PipelineDefinitionError, UnsupportedPipelineError } from "./errors";
+import { type FailureOptions, type FailurePolicy, failurePolicy } from "./failure-policy";
 import { readGraph } from "./graph/check";
 import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
@@ -19,12 +20,15 @@ export interface PipelineOptions {
   readonly build: (root: Root) => unknown;
   /** Shards of every stage, or of single stages by their id. Default: 1. */
   readonly shards?: number | Readonly<Record<string, number>>;
+  /** What happens to what the pipeline's functions fail on. May be changed while the pipeline lives. */
+  readonly failures?: FailureOptions;
 }
 
 export interface PipelineDefinition {
   readonly name: string;
   readonly build: (root: Root) => unknown;
   readonly shards: number | Readonly<Record<string, number>>;
+  readonly failures?: FailurePolicy;
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
@@ -54,7 +58,7 @@ export function definePipeline(options: PipelineOptions): PipelineDefinition {
     );
   }
   checkShards(name, shards);
-  return Object.freeze({ name, build, shards });
+  return Object.freeze({ name, build, shards, failures: failurePolicy(name, options.failures) });
 }
 
 /**
@@ -75,6 +79,7 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
   return {
     name,
     shards: shardsOf(definition, stages),
+    failures: failurePolicy(name, definition.failures),
     fingerprint: fingerprint(graph, stages),
     sources: stages.filter((stage) => !isShuffle(stage.root)).map(toSource),
     stages: stages.map((stage) => toStage(stage, stages, graph)),

@@ -1,5 +1,5 @@
-import type { BundleResult, StageShard, TentativeBundle } from "./api";
-import { decodeElement } from "./coders/element-coder";
+import type { BundleResult, SetAside, StageShard, TentativeBundle } from "./api";
+import { decodeInboxElement } from "./coders/element-coder";
 import { keyId } from "./coders/key";
 import type { Emit } from "./engine/aggregation";
 import { NO_FIRING } from "./engine/panes";
@@ -10,6 +10,7 @@ import { accumulationOf } from "./operators/accumulation";
 import { decodeGrouping, type Grouping, type OpenGrouping } from "./operators/grouping";
 import { BundleMetrics } from "./operators/metrics";
 import { BundleOutputs } from "./operators/outputs";
+import { PaneGate } from "./operators/set-aside";
 import { SideInputGrouping } from "./operators/side-inputs";
 import { type StageOperators, type StagePlan, wireStage } from "./operators/stage-operators";
 import { UserCode } from "./operators/user-code";
@@ -21,22 +22,33 @@ export function openStageShard(plan: StagePlan, encodedState?: Uint8Array): Stag
   return new Shard(plan, decodeGrouping(encodedState, stage.id, panes));
 }
 
+const NOTHING: SetAside = new Set();
+
 class Shard implements StageShard {
   constructor(
     private readonly plan: StagePlan,
     private readonly state: Grouping,
   ) {}
 
-  beginBundle(inputWatermarkMs: number, nowMs?: number): TentativeBundle {
-    return new Bundle(this.plan, this.state, inputWatermarkMs, nowMs);
+  beginBundle(inputWatermarkMs: number, nowMs?: number, setAside: SetAside = NOTHING): TentativeBundle {
+    return new Bundle(this.plan, this.state, inputWatermarkMs, nowMs, setAside);
   }
 }
+
+/** Of a bundle whose panes are all set aside, so that nothing comes here. */
+const UNWIRED: StageOperators = {
+  operators: [],
+  receive: () => {
+    throw new Error("a bundle that sets everything aside emits nothing");
+  },
+};
 
 class Bundle implements TentativeBundle {
   private readonly outputs = new BundleOutputs();
   private readonly metrics = new BundleMetrics();
   private readonly stage: StageOperators;
   private readonly aggregation: OpenGrouping | undefined;
+  private readonly gate: PaneGate | undefined;
   private elementsIn = 0;
   private used = false;
 
@@ -45,6 +57,7 @@ class Bundle implements TentativeBundle {
     private readonly before: Grouping,
     inputWatermarkMs: number,
     nowMs: number | undefined,
+    setAside: SetAside,
   ) {
     const { root, id } = plan.stage;
     if (Number.isNaN(inputWatermarkMs))
@@ -52,14 +65,20 @@ class Bundle implements TentativeBundle {
     if (Number.isNaN(nowMs)) throw new RangeError(`stage "${id}": the processing time is not a number`);
     if (isShuffle(root)) {
       const accumulation = accumulationOf(root, new UserCode(plan.pipeline, root.name));
-      this.aggregation = before.begin(accumulation, this.emit, inputWatermarkMs, nowMs);
+      this.gate = new PaneGate(accumulation, this.emit, setAside);
+      this.aggregation = before.begin(this.gate.accumulation, this.gate.emit, inputWatermarkMs, nowMs);
     }
-    this.stage = wireStage(plan, this.outputs, this.metrics, this.aggregation?.views);
+    this.stage =
+      setAside === "all" ? UNWIRED : wireStage(plan, this.outputs, this.metrics, this.aggregation?.views);
     for (const operator of this.stage.operators) operator.start?.();
   }
 
   get pendingBytes(): number {
     return this.outputs.pendingBytes;
+  }
+
+  get panes(): TentativeBundle["panes"] {
+    return { begun: this.gate?.count ?? 0, failed: this.gate?.current };
   }
 
   processSourceElement(value: unknown, timestampMs: number): void {
@@ -72,9 +91,11 @@ class Bundle implements TentativeBundle {
 
   processElement(encoded: Uint8Array): void {
     this.checkUsable(this.aggregation !== undefined, "reads a source; give it processSourceElement");
-    const { key, value, window, timestampMs, pane } = decodeElement(encoded);
+    const { form, key, value, window, timestampMs, pane } = decodeInboxElement(encoded);
     this.elementsIn++;
-    this.aggregation!.add(keyId(key), key, value, window, timestampMs, pane);
+    if (form === "element") this.aggregation!.add(keyId(key), key, value, window, timestampMs, pane);
+    else if (form === "pane") this.emit(key, value, timestampMs, window, pane);
+    else this.emit(key, this.extract(value), timestampMs, window, pane);
   }
 
   advanceWatermark(watermarkMs: number, maxTimers: number): boolean {
@@ -95,6 +116,7 @@ class Bundle implements TentativeBundle {
     return {
       outputs: this.outputs.byStage,
       effects: this.outputs.effects,
+      setAside: this.gate?.setAside ?? [],
       shard: new Shard(this.plan, state),
       encodeState: () => this.encode(state),
       holdMs: state.holdMs,
@@ -107,6 +129,11 @@ class Bundle implements TentativeBundle {
       },
       metrics: this.metrics,
     };
+  }
+
+  private extract(accumulator: unknown): unknown {
+    const { pipeline, stage } = this.plan;
+    return accumulationOf(stage.root, new UserCode(pipeline, stage.root.name)).extract(accumulator);
   }
 
   private encode(state: Grouping): Uint8Array | undefined {

@@ -99,7 +99,8 @@ async function changeState(client: ZooKeeperClient, layout: PipelineLayout, to: 
   }
 }
 
-async function requireGeneration(
+/** The pipeline's generation. Throws {@link NoPipelineError}. */
+export async function requireGeneration(
   client: ZooKeeperClient,
   layout: PipelineLayout,
 ): Promise<CurrentGeneration> {

@@ -18,6 +18,7 @@ export const RECORD_KINDS = {
   segment: { tag: 5, version: 1 },
   state: { tag: 6, version: 1 },
   output: { tag: 7, version: 1 },
+  "dead-letter": { tag: 16, version: 1 },
 } as const;
 
 export type RecordKind = keyof typeof RECORD_KINDS;

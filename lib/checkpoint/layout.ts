@@ -41,6 +41,10 @@ export class ScopeLayout {
   get outputs(): string {
     return `${this.path}/outputs`;
   }
+  /** Written with each replay of dead letters, so that the relay hears of it. */
+  get replays(): string {
+    return `${this.path}/replays`;
+  }
   get sources(): string {
     return `${this.path}/sources`;
   }
@@ -78,6 +82,9 @@ export class ShardLayout {
   }
   get state(): string {
     return `${this.head}/state`;
+  }
+  get deadLetters(): string {
+    return `${this.head}/dead-letter`;
   }
 }
 

@@ -57,14 +57,31 @@ export interface Head extends CommitHistory {
   readonly nextProcessingTimerMs: number;
   /** How far the oldest segment is consumed, where that is not whole. */
   readonly position: { readonly segment: string; readonly elements: number } | null;
+  /** The bundle that is under way has failed; null after a commit that leaves nothing of it. */
+  readonly failing: FailingBundle | null;
   /** Totals over the life of the shard. */
   readonly counters: ShardCounters;
+}
+
+/** A bundle that user code has failed on since the last commit. */
+export interface FailingBundle {
+  readonly attempts: number;
+  /** When it failed first, on the functions' clock, in ms. */
+  readonly sinceMs: number;
+  /** Elements and timers, from the position on, among which the fault lies. */
+  readonly units: number;
+  /** The attempts or the time are used up: what fails is looked for and set aside. */
+  readonly isExhausted: boolean;
 }
 
 export interface ShardCounters {
   readonly elementsIn: number;
   readonly elementsOut: number;
   readonly droppedLate: number;
+  /** Bundles that user code failed on, each attempt counted. */
+  readonly failures: number;
+  /** Elements, timers and panes that went to dead-letter, those that were replayed since included. */
+  readonly deadLettered: number;
 }
 
 export const NEW_HEAD: Head = {
@@ -74,7 +91,8 @@ export const NEW_HEAD: Head = {
   nextTimerMs: Number.POSITIVE_INFINITY,
   nextProcessingTimerMs: Number.POSITIVE_INFINITY,
   position: null,
-  counters: { elementsIn: 0, elementsOut: 0, droppedLate: 0 },
+  failing: null,
+  counters: { elementsIn: 0, elementsOut: 0, droppedLate: 0, failures: 0, deadLettered: 0 },
 };
 
 /** Where one source stands. */
@@ -123,6 +141,8 @@ export function decodeHead(frame: Uint8Array, path: string): Head {
   requireHistory("head", head, path);
   return {
     ...head,
+    failing: head.failing ?? null,
+    counters: { ...NEW_HEAD.counters, ...head.counters },
     watermarkMs: fromJsonTime(head.watermarkMs as JsonTime),
     holdMs: fromJsonTime(head.holdMs as JsonTime),
     nextTimerMs: fromJsonTime(head.nextTimerMs as JsonTime),

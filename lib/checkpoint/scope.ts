@@ -125,6 +125,7 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
   return [
     create(scope.path),
     create(scope.outputs),
+    create(scope.replays),
     create(scope.sources),
     ...plan.sources.flatMap((id) => {
       const source = scope.source(id);
@@ -140,6 +141,7 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
         create(shard.head, encodeHead(NEW_HEAD)),
         create(shard.inbox),
         create(shard.state),
+        create(shard.deadLetters),
       ]),
     ]),
     ...plan.impulses.map((stage) => impulse(scope, stage, plan.minTimestampMs)),

@@ -1,7 +1,7 @@
 import type { ZooKeeperClient } from "../zookeeper";
 import { reading } from "./commit";
 import { type PipelineLayout, segmentNames } from "./layout";
-import { decodeCursor, decodeHead, type Generation } from "./records";
+import { decodeCursor, decodeHead, type FailingBundle, type Generation } from "./records";
 import { type CurrentGeneration, readGeneration } from "./scope";
 
 /**
@@ -32,6 +32,14 @@ export interface ShardStatus {
   readonly elementsIn: number;
   readonly elementsOut: number;
   readonly droppedLate: number;
+  /** Attempts of bundles that user code failed on, in all. */
+  readonly failures: number;
+  /** What went to dead-letter, in all. */
+  readonly deadLettered: number;
+  /** What is in dead-letter now. */
+  readonly deadLetters: number;
+  /** The bundle that user code fails on at present, if there is one. */
+  readonly failing: FailingBundle | null;
 }
 
 /** Reads where a pipeline stands; undefined where it was never started. Rejects with EncodingError or the client's error. */
@@ -81,12 +89,15 @@ function readStage(
   const layouts = Array.from({ length: count }, (_, shard) => scope.shard(stage, shard));
   const inboxes = layouts.map(({ inbox }) => client.getChildren(inbox));
   const heads = layouts.map(({ head }) => client.getData(head));
+  const letters = layouts.map(({ deadLetters }) => client.getChildren(deadLetters));
   return layouts.map(async ({ head: path }, shard) => {
-    await Promise.allSettled([inboxes[shard], heads[shard]]);
+    await Promise.allSettled([inboxes[shard], heads[shard], letters[shard]]);
     const backlog = segmentNames((await inboxes[shard]!).children).length;
     const head = decodeHead((await heads[shard]!).data, path);
-    const { watermarkMs, nextTimerMs, nextProcessingTimerMs, number: commits, counters } = head;
-    return { stage, shard, backlog, watermarkMs, nextTimerMs, nextProcessingTimerMs, commits, ...counters };
+    const deadLetters = (await letters[shard]!).children.length;
+    const { watermarkMs, nextTimerMs, nextProcessingTimerMs, number: commits, counters, failing } = head;
+    const times = { watermarkMs, nextTimerMs, nextProcessingTimerMs };
+    return { stage, shard, backlog, ...times, commits, ...counters, deadLetters, failing };
   });
 }
 

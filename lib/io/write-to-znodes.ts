@@ -5,11 +5,17 @@ import { pathProblem } from "./znode-path";
 /** `upsert` creates or overwrites, `create` and `update` do one of the two, `delete` deletes. */
 export type ZnodeWriteMode = "upsert" | "create" | "update" | "delete";
 
+export type ConflictPolicy = "fail" | "skip" | "dead-letter";
+
 export interface WriteToZnodesOptions {
   /** Default: "upsert". */
   readonly mode?: ZnodeWriteMode;
-  /** What happens when the mode or the expected version does not fit the znode. Default: "fail". */
-  readonly onConflict?: "fail" | "skip";
+  /**
+   * What happens when the mode or the expected version does not fit the znode: `fail` tries the bundle again, as the
+   * pipeline's `failures` say; `skip` leaves the write out; `dead-letter` puts the element aside at once, with all that
+   * its transforms make of it. Default: "fail".
+   */
+  readonly onConflict?: ConflictPolicy;
 }
 
 /** What the function returns for an element. */
@@ -29,11 +35,11 @@ export interface ZnodeWritePayload {
   readonly data: Uint8Array;
   readonly version?: number;
   readonly mode: ZnodeWriteMode;
-  readonly onConflict: "fail" | "skip";
+  readonly onConflict: ConflictPolicy;
 }
 
 const MODES: readonly string[] = ["upsert", "create", "update", "delete"];
-const POLICIES: readonly string[] = ["fail", "skip"];
+const POLICIES: readonly string[] = ["fail", "skip", "dead-letter"];
 
 /**
  * Writes a znode for each element, in the same multi that commits the bundle: exactly once.
@@ -57,7 +63,7 @@ export function writeToZnodes<T>(
   });
 }
 
-function toPayload(write: ZnodeWrite, mode: ZnodeWriteMode, onConflict: "fail" | "skip"): ZnodeWritePayload {
+function toPayload(write: ZnodeWrite, mode: ZnodeWriteMode, onConflict: ConflictPolicy): ZnodeWritePayload {
   if (typeof write !== "object" || write === null)
     throw new TypeError("writeToZnodes: the function must give { path, data }");
   const { path, data, version } = write;

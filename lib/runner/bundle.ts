@@ -1,4 +1,4 @@
-import type { BundleResult, StageShard, TentativeBundle } from "../beam/api";
+import type { BundleResult, SetAsidePane, StageShard, TentativeBundle } from "../beam/api";
 import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
 import {
   CommitLostError,
@@ -7,6 +7,7 @@ import {
   reading,
   sendFenced,
 } from "../checkpoint/commit";
+import { type DeadLetter, deadLetterOps } from "../checkpoint/dead-letter";
 import { encodeFrame } from "../checkpoint/encoding";
 import { type SegmentName, segmentPrefix, shardOf } from "../checkpoint/layout";
 import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/records";
@@ -14,6 +15,16 @@ import { cutSegments, decodeSegment, type SegmentElement } from "../checkpoint/s
 import type { ShardInput } from "../checkpoint/watermark";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError, NoNodeError, type Op } from "../zookeeper";
+import {
+  type AsideElement,
+  type BundleAside,
+  BundleFailedError,
+  BundleTrace,
+  CommitTooLargeError,
+  NOTHING_ASIDE,
+  RefusedWriteError,
+} from "./bundle-failure";
+import { isImpulse, stillFailing } from "./failures";
 import { type CurrentHead, generationCheck, type ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
 import { ForbiddenWriteError, isStalePlan, ZnodeConflictError } from "./znode-writes";
@@ -26,12 +37,6 @@ export interface BundleLimits {
   readonly commitSizeBytes: number;
   /** Bytes of one inline segment. */
   readonly segmentSizeBytes: number;
-}
-
-/** What does not fit in one commit even alone. Terminal: it will not fit the next time either. */
-export class CommitTooLargeError extends Error {
-  override readonly name = "CommitTooLargeError";
-  readonly outcome = "terminal";
 }
 
 /** What became of a bundle. `too-large`: nothing was committed, and `units` has to be less. */
@@ -52,15 +57,37 @@ interface Consumption {
   readonly whole: readonly SegmentName[];
   readonly position: Head["position"];
   readonly elements: number;
+  /** What was not processed, though it is consumed. */
+  readonly aside?: AsideElement;
 }
+
+/** A bundle on its way to the commit. */
+interface Work {
+  readonly current: CurrentHead;
+  readonly consumed: Consumption;
+  readonly result: BundleResult;
+  readonly watermarkMs: number;
+  /** Elements and timers in it, at most `limit`. */
+  readonly units: number;
+  readonly limit: number;
+  /** Nothing that was due is left. */
+  readonly isAll: boolean;
+  readonly letters: readonly DeadLetter[];
+}
+
+/** Makes dead letters of what a bundle kept out. */
+export type WriteLetters = (aside: {
+  readonly element: AsideElement | undefined;
+  readonly panes: readonly SetAsidePane[];
+}) => readonly DeadLetter[];
 
 // Re-planning against a znode that someone else keeps changing has to end some time; the relay tries again later.
 const MAX_PLANS = 8;
 const SEGMENTS_READ_AHEAD = 16;
 
 /**
- * Runs one bundle of at most `limit` elements and timers and commits it.
- * Rejects with the user's error, an EncodingError, {@link CommitTooLargeError}, ZnodeConflictError, or the client's.
+ * Runs one bundle of at most `limit` elements and timers and commits it, with dead letters of what `aside` keeps out.
+ * Rejects with {@link BundleFailedError} where it lies in the bundle, with an EncodingError, or the client's error.
  */
 export async function runBundle(
   context: ShardContext,
@@ -69,51 +96,61 @@ export async function runBundle(
   input: ShardInput,
   watermarkMs: number,
   limit: number,
+  aside: BundleAside = NOTHING_ASIDE,
+  writeLetters: WriteLetters = () => [],
 ): Promise<BundleOutcome> {
+  const trace = new BundleTrace();
   const nowMs = context.clock.now();
-  const bundle = shard.beginBundle(current.head.watermarkMs, nowMs);
-  const consumed = await consume(context, bundle, current.head, input.segments, limit);
+  const bundle = trace.begin(() => shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes));
+  const consumed = await consume(context, bundle, trace, current.head, input.segments, limit, aside);
   if (consumed === undefined)
     return { kind: "rejected", cause: new Error("another invocation consumed a segment") };
   const all = consumed.whole.length === input.segments.length;
   const timers = all ? limit - consumed.elements : 0;
-  if (timers > 0) fireTimers(bundle, current.head, watermarkMs, nowMs, timers);
-  const result = bundle.finish();
-  const units = timers > 0 ? limit : consumed.elements;
-  return commitBundle(
-    context,
-    current,
-    consumed,
-    result,
-    timers > 0 ? watermarkMs : current.head.watermarkMs,
-    units,
-    limit,
-  );
+  const isMoreDue =
+    timers > 0 && trace.guard(() => fireTimers(bundle, current.head, watermarkMs, nowMs, timers));
+  const result = trace.guard(() => bundle.finish());
+  const letters = writeLetters({ element: consumed.aside, panes: result.setAside });
+  const work: Work = {
+    ...{ current, consumed, result, limit, letters },
+    watermarkMs: timers > 0 ? watermarkMs : current.head.watermarkMs,
+    units: timers > 0 ? limit : consumed.elements,
+    isAll: timers > 0 && !isMoreDue,
+  };
+  return commitBundle(context, work, trace).catch((error: unknown) => {
+    throw trace.failedCommit(error);
+  });
 }
 
-/** Event time first, then processing time when nothing more is due in event time; one kind only where one timer is all. */
+/**
+ * Event time first, then processing time when nothing more is due in event time; one kind only where one timer is
+ * all. True while more is due.
+ */
 function fireTimers(
   bundle: TentativeBundle,
   head: Head,
   watermarkMs: number,
   nowMs: number,
   timers: number,
-): void {
-  const isMoreDue = bundle.advanceWatermark(watermarkMs, timers);
-  if (!isMoreDue && (timers > 1 || head.nextTimerMs > watermarkMs))
-    bundle.advanceProcessingTime(nowMs, timers);
+): boolean {
+  if (bundle.advanceWatermark(watermarkMs, timers)) return true;
+  if (timers === 1 && head.nextTimerMs <= watermarkMs) return true;
+  return bundle.advanceProcessingTime(nowMs, timers);
 }
 
 /** Feeds elements from the inbox, oldest first, until the limit or half a commit is reached; undefined if a segment is gone. */
 async function consume(
   context: ShardContext,
   bundle: TentativeBundle,
+  trace: BundleTrace,
   head: Head,
   segments: readonly SegmentName[],
   limit: number,
+  aside: BundleAside,
 ): Promise<Consumption | undefined> {
   const whole: SegmentName[] = [];
   let elements = 0;
+  let out: AsideElement | undefined;
   const full = (): boolean => elements >= limit || bundle.pendingBytes >= context.limits.commitSizeBytes / 2;
   for (let next = 0; next < segments.length && !full(); next += SEGMENTS_READ_AHEAD) {
     const ahead = segments.slice(next, next + SEGMENTS_READ_AHEAD);
@@ -123,15 +160,25 @@ async function consume(
       const skipped = head.position?.segment === segment.name ? head.position.elements : 0;
       let done = skipped;
       for (const element of contents[index]!.slice(skipped)) {
-        if (full()) return { whole, position: { segment: segment.name, elements: done }, elements };
-        process(context, bundle, element);
+        if (full()) return consumption(whole, { segment: segment.name, elements: done }, elements, out);
+        if (aside.element && elements === 0) out = { segment, index: done, bytes: element };
+        else trace.element(() => process(context, bundle, element));
         done += 1;
         elements += 1;
       }
       whole.push(segment);
     }
   }
-  return { whole, position: null, elements };
+  return consumption(whole, null, elements, out);
+}
+
+function consumption(
+  whole: readonly SegmentName[],
+  position: Head["position"],
+  elements: number,
+  aside: AsideElement | undefined,
+): Consumption {
+  return { whole, position, elements, ...(aside === undefined ? {} : { aside }) };
 }
 
 async function readSegments(
@@ -157,7 +204,7 @@ function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, ele
     bundle.processElement(element);
     return;
   }
-  if (pipeline.sources.find(({ id }) => id === from.id)?.kind === "impulse") {
+  if (isImpulse(pipeline, from.id)) {
     bundle.processSourceElement(new Uint8Array(0), MIN_TIMESTAMP_MS);
     return;
   }
@@ -165,26 +212,20 @@ function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, ele
   bundle.processSourceElement(change, timestampMs);
 }
 
-async function commitBundle(
-  context: ShardContext,
-  current: CurrentHead,
-  consumed: Consumption,
-  result: BundleResult,
-  watermarkMs: number,
-  units: number,
-  limit: number,
-): Promise<BundleOutcome> {
+async function commitBundle(context: ShardContext, work: Work, trace: BundleTrace): Promise<BundleOutcome> {
   const { client, clock, current: generation, files, layout, stage, shard } = context;
+  const { current, consumed, result, letters } = work;
   const commitId = clock.uniqueId();
-  const head = nextHead(current.head, commitId, watermarkMs, consumed, result);
+  const head = nextHead(work, commitId);
   const segments = downstreamSegments(context, result);
-  const state = result.encodeState();
+  const state = trace.guard(() => result.encodeState());
   const own: Op[] = [
     generationCheck(generation),
     { type: "setData", path: layout.head, data: encodeHead(head), version: current.version },
     { type: "setData", path: layout.state, data: state ? encodeFrame("state", state) : Buffer.alloc(0) },
     ...consumed.whole.map(({ name }): Op => ({ type: "delete", path: `${layout.inbox}/${name}` })),
     ...segments.ops,
+    ...deadLetterOps(layout, head.number, letters),
   ];
   const texts = result.effects.filter(({ sink }) => sink === "text-files");
   const pending = await writeFiles(
@@ -194,12 +235,10 @@ async function commitBundle(
     texts,
   );
   own.push(...pending.ops);
-  const outcome = await commitPlanned(context, commitId, own, result, units, limit).catch(
-    async (error: unknown) => {
-      if (isUncommitted(error)) await discardFiles(context, pending);
-      throw error;
-    },
-  );
+  const outcome = await commitPlanned(context, commitId, own, work).catch(async (error: unknown) => {
+    if (isUncommitted(error)) await discardFiles(context, pending);
+    throw error;
+  });
   // Files of a rejected commit are left to the next invocation, which first looks at what was committed.
   if (outcome.kind === "too-large") await discardFiles(context, pending);
   if (outcome.kind !== "committed") return outcome;
@@ -219,9 +258,7 @@ async function commitPlanned(
   context: ShardContext,
   commitId: string,
   own: readonly Op[],
-  result: BundleResult,
-  units: number,
-  limit: number,
+  { result, units, limit }: Work,
 ): Promise<Exclude<CommitOutcome, { kind: "conflict" }> | { kind: "too-large"; units: number }> {
   const { client, layout, limits } = context;
   const znodes = result.effects.filter(({ sink }) => sink === "znodes");
@@ -241,7 +278,8 @@ async function commitPlanned(
         user,
       });
       if (outcome.kind !== "conflict") return outcome;
-      if (!isStalePlan(outcome.cause.cause)) throw outcome.cause;
+      if (!isStalePlan(outcome.cause.cause))
+        throw new RefusedWriteError(context.stage.id, user[outcome.index]!.path, outcome.cause);
       context.writes.forget();
     } catch (error) {
       if (error instanceof CommitLostError && limit > 1) return { kind: "too-large", units };
@@ -290,11 +328,8 @@ function tooLarge(
 }
 
 function nextHead(
-  head: Head,
+  { current: { head }, watermarkMs, consumed, result, units, isAll, letters }: Work,
   commitId: string,
-  watermarkMs: number,
-  consumed: Consumption,
-  result: BundleResult,
 ): Head {
   const { counters } = result;
   return {
@@ -304,10 +339,13 @@ function nextHead(
     nextTimerMs: result.nextTimerMs,
     nextProcessingTimerMs: result.nextProcessingTimerMs,
     position: consumed.position,
+    failing: isAll ? null : stillFailing(head.failing, units),
     counters: {
       elementsIn: head.counters.elementsIn + counters.elementsIn,
       elementsOut: head.counters.elementsOut + counters.elementsOut,
       droppedLate: head.counters.droppedLate + counters.droppedLate,
+      failures: head.counters.failures,
+      deadLettered: head.counters.deadLettered + letters.length,
     },
   };
 }
@@ -348,6 +386,8 @@ function downstreamSegments(
 /** Whether the error says for sure that nothing was committed; a lost connection does not. */
 function isUncommitted(error: unknown): boolean {
   return (
+    error instanceof BundleFailedError ||
+    error instanceof RefusedWriteError ||
     error instanceof CommitTooLargeError ||
     error instanceof CommitLostError ||
     error instanceof ZnodeConflictError ||

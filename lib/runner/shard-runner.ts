@@ -11,7 +11,8 @@ import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
-import { type BundleLimits, type BundleOutcome, runBundle } from "./bundle";
+import type { BundleLimits, BundleOutcome } from "./bundle";
+import { attemptBundle, type TryAgain } from "./failures";
 import { publishLeftOver, removeAbandoned } from "./text-files";
 import { ZnodeWrites } from "./znode-writes";
 
@@ -43,6 +44,7 @@ export interface ShardContext {
   readonly files: FileStore;
   readonly writes: ZnodeWrites;
   readonly clock: Clock;
+  readonly log: Log;
   readonly limits: BundleLimits;
 }
 
@@ -115,10 +117,10 @@ export class ShardRunner {
       }
       if (clock.now() >= deadlineMs || (progress.fed.size > 0 && clock.now() >= replyAtMs))
         return reply("more");
-      let outcome: BundleOutcome;
+      let outcome: BundleOutcome | TryAgain;
       try {
         const shard = await this.load(context, head);
-        outcome = await runBundle(context, { head, version }, shard, input, watermarkMs, limit);
+        outcome = await attemptBundle(context, { head, version }, { shard, input, watermarkMs }, limit);
       } catch (error) {
         if (progress.commits === 0) throw error;
         // The shards that this invocation fed have to hear of it; the error comes again when it is called again.
@@ -126,8 +128,8 @@ export class ShardRunner {
         this.options.log("warn", "a bundle failed after others were committed", { ...names(context), error });
         return reply("interrupted");
       }
-      if (outcome.kind === "too-large") {
-        limit = Math.max(1, Math.floor(outcome.units / 2));
+      if (outcome.kind === "too-large" || outcome.kind === "again") {
+        limit = outcome.kind === "again" ? outcome.limit : Math.max(1, Math.floor(outcome.units / 2));
         continue;
       }
       if (!this.settle(context, outcome, progress)) return reply("superseded");
@@ -161,7 +163,7 @@ export class ShardRunner {
   }
 
   private async open({ pipeline: name, stage: stageId, shard }: ShardRequest): Promise<ShardContext> {
-    const { client, root, files, clock, limits, pipelines } = this.options;
+    const { client, root, files, clock, log, limits, pipelines } = this.options;
     const pipeline = pipelines.get(name);
     if (!pipeline)
       throw new UnknownShardError(
@@ -190,6 +192,7 @@ export class ShardRunner {
       files,
       writes: this.writesOf(pipeline),
       clock,
+      log,
       limits,
     };
   }

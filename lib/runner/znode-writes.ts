@@ -1,6 +1,6 @@
 import type { SinkEffect } from "../beam/api";
 import { reading } from "../checkpoint/commit";
-import type { ZnodeWritePayload } from "../io/write-to-znodes";
+import type { ConflictPolicy, ZnodeWritePayload } from "../io/write-to-znodes";
 import type { Op, Stat, ZooKeeperClient } from "../zookeeper";
 
 /** A write of the user's that cannot take effect as asked; the znode says something else than was expected. */
@@ -11,9 +11,10 @@ export class ZnodeConflictError extends Error {
     readonly path: string,
     readonly transform: string,
     problem: string,
+    readonly onConflict: ConflictPolicy = "fail",
   ) {
     super(
-      `${transform}: ${path} ${problem}. Nothing of this bundle was committed. Mend the znode, or choose onConflict: "skip".`,
+      `${transform}: ${path} ${problem}. Nothing of this bundle was committed. Mend the znode, or choose onConflict: "skip" or "dead-letter".`,
     );
   }
 }
@@ -71,7 +72,7 @@ export class ZnodeWrites {
     const problem = conflict(write.payload, stat);
     if (problem) {
       if (write.payload.onConflict === "skip") return [];
-      throw new ZnodeConflictError(path, write.transform, problem);
+      throw new ZnodeConflictError(path, write.transform, problem, write.payload.onConflict);
     }
     if (mode === "delete") {
       tree.set(path, null);

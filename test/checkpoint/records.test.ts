@@ -30,7 +30,13 @@ test("heads survive their encoding", () => {
     nextTimerMs: time,
     nextProcessingTimerMs: time,
     position: fc.option(fc.record({ segment: fc.string(), elements: fc.nat() })),
-    counters: fc.record({ elementsIn: fc.nat(), elementsOut: fc.nat(), droppedLate: fc.nat() }),
+    failing: fc.option(
+      fc.record({ attempts: fc.nat(), sinceMs: fc.nat(), units: fc.nat(), isExhausted: fc.boolean() }),
+    ),
+    counters: fc.record({
+      ...{ elementsIn: fc.nat(), elementsOut: fc.nat(), droppedLate: fc.nat() },
+      ...{ failures: fc.nat(), deadLettered: fc.nat() },
+    }),
   });
   fc.assert(
     fc.property(head, (each) => expect(decodeHead(encodeHead(each), "/h")).toEqual(each)),

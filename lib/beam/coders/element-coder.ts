@@ -12,6 +12,9 @@ import { readValue, withWriter, writeValue } from "./value-coder";
  *   pane    = timing * 4 + isFirst * 2 + isLast (1 byte), index (varint), non-speculative index (varint, from -1)
  */
 export const ELEMENT_VERSION = 1;
+/** The same with the value of a pane, and with its accumulator: what comes back from dead-letter. */
+const PANE_VERSION = 0x81;
+const TIMER_VERSION = 0xc1;
 
 const TIMINGS = ["EARLY", "ON_TIME", "LATE", "UNKNOWN"] as const;
 
@@ -24,8 +27,17 @@ export interface ShuffledElement {
 }
 
 export function encodeElement(element: ShuffledElement): Buffer {
+  return encodeAs(ELEMENT_VERSION, element);
+}
+
+/** A pane on its way back: with its value, or with the accumulator that the value is still to be extracted from. */
+export function encodeReplay(form: "pane" | "timer", element: ShuffledElement): Buffer {
+  return encodeAs(form === "pane" ? PANE_VERSION : TIMER_VERSION, element);
+}
+
+function encodeAs(version: number, element: ShuffledElement): Buffer {
   return withWriter((out) => {
-    out.byte(ELEMENT_VERSION);
+    out.byte(version);
     out.double(element.timestampMs);
     writeWindow(out, element.window);
     writePane(out, element.pane);
@@ -34,12 +46,15 @@ export function encodeElement(element: ShuffledElement): Buffer {
   });
 }
 
-export function decodeElement(bytes: Uint8Array): ShuffledElement {
+/** What an inbox holds: an element for the grouping, or a pane that was set aside. */
+export interface InboxElement extends ShuffledElement {
+  readonly form: "element" | "pane" | "timer";
+}
+
+export function decodeInboxElement(bytes: Uint8Array): InboxElement {
   const reader = new ByteReader(bytes, "an element of an inbox");
-  const version = reader.byte();
-  if (version !== ELEMENT_VERSION)
-    reader.fail(`version ${version} is unknown, this code reads version ${ELEMENT_VERSION}`);
   const element = {
+    form: formOf(reader),
     timestampMs: reader.double(),
     window: readWindow(reader),
     pane: readPane(reader),
@@ -48,6 +63,14 @@ export function decodeElement(bytes: Uint8Array): ShuffledElement {
   };
   reader.end();
   return element;
+}
+
+function formOf(reader: ByteReader): InboxElement["form"] {
+  const version = reader.byte();
+  if (version === PANE_VERSION) return "pane";
+  if (version === TIMER_VERSION) return "timer";
+  if (version === ELEMENT_VERSION) return "element";
+  return reader.fail(`version ${version} is unknown, this code reads version ${ELEMENT_VERSION}`);
 }
 
 export function writeWindow(out: ByteWriter, window: Window): void {

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { decodeElement, encodeElement } from "../../../lib/beam/coders/element-coder";
+import { decodeInboxElement, encodeElement } from "../../../lib/beam/coders/element-coder";
 import { keyHash, keyId, murmur3 } from "../../../lib/beam/coders/key";
 import { decodeState, encodeState } from "../../../lib/beam/coders/state-coder";
 import { canonicalBytes, decodeValue, encodeValue } from "../../../lib/beam/coders/value-coder";
@@ -153,7 +153,11 @@ describe("damaged bytes give an error of their own", () => {
   const state = { watermarkMs: 5, windows: new Map([["0/1000", { window, cells }]]) };
   const cases: [string, Buffer, (bytes: Uint8Array) => unknown][] = [
     ["value", encodeValue(value), decodeValue],
-    ["element", encodeElement({ key: "k", value, timestampMs: 1, window, pane: NO_FIRING }), decodeElement],
+    [
+      "element",
+      encodeElement({ key: "k", value, timestampMs: 1, window, pane: NO_FIRING }),
+      decodeInboxElement,
+    ],
     ["state", encodeState(state)!, (bytes) => decodeState(bytes, "s")],
   ];
 

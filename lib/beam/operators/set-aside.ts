@@ -1,0 +1,87 @@
+import type { PanePosition, SetAside, SetAsidePane } from "../api";
+import {
+  decodeInboxElement,
+  encodeElement,
+  encodeReplay,
+  type ShuffledElement,
+} from "../coders/element-coder";
+import type { Accumulation, Emit } from "../engine/aggregation";
+import { elementText } from "./user-code";
+
+/**
+ * Stands between the grouping of a bundle and the transforms behind it: counts the panes, knows which one is under
+ * way when user code fails, and keeps those back that are to be set aside. The state moves on either way.
+ */
+export class PaneGate {
+  readonly accumulation: Accumulation;
+  readonly setAside: SetAsidePane[] = [];
+  /** Panes so far, the one under way included. */
+  count = 0;
+  /** The pane under way; still set when it failed. */
+  current: number | undefined;
+  private held: { readonly accumulator: unknown } | undefined;
+
+  constructor(
+    private readonly own: Accumulation,
+    private readonly next: Emit,
+    private readonly aside: SetAside,
+  ) {
+    // What is set aside is not changed, so that an accumulator that can't be copied stops nothing.
+    const copy = aside === "all" ? (accumulator: unknown) => accumulator : own.copy;
+    this.accumulation = { ...own, copy, extract: (accumulator) => this.extract(accumulator) };
+  }
+
+  readonly emit: Emit = (key, value, timestampMs, window, pane) => {
+    this.current ??= this.count++;
+    const place = { timestampMs, window, pane };
+    if (!this.isAside(this.current)) this.next(key, value, timestampMs, window, pane);
+    else if (this.held) this.setAside.push(this.keep(this.held.accumulator, key, place));
+    else this.setAside.push(this.keepElement({ key, value, ...place }));
+    this.held = undefined;
+    this.current = undefined;
+  };
+
+  private extract(accumulator: unknown): unknown {
+    this.current = this.count++;
+    if (!this.isAside(this.current)) return this.own.extract(accumulator);
+    this.held = { accumulator };
+    return undefined;
+  }
+
+  private isAside(pane: number): boolean {
+    return this.aside === "all" || this.aside.has(pane);
+  }
+
+  /** An element that had waited for a side input: it comes back as the element that it was. */
+  private keepElement(element: ShuffledElement): SetAsidePane {
+    const { key, value, ...place } = element;
+    const position: PanePosition = { key: elementText(key), ...place };
+    const bytes = encodeElement(element);
+    return { kind: "element", number: this.current!, position, text: elementText(value), bytes };
+  }
+
+  private keep(accumulator: unknown, key: unknown, place: Omit<PanePosition, "key">): SetAsidePane {
+    const number = this.current!;
+    const position: PanePosition = { key: elementText(key), ...place };
+    try {
+      const value = this.own.extract(this.own.copy(accumulator));
+      const bytes = encodeReplay("pane", { key, value, ...place });
+      return { kind: "pane", number, position, text: elementText(value), bytes };
+    } catch {
+      // The CombineFn's extractOutput fails, or what it gives has no encoding; its accumulator has one.
+      const bytes = encodeReplay("timer", { key, value: accumulator, ...place });
+      return { kind: "timer", number, position, text: elementText(accumulator), bytes };
+    }
+  }
+}
+
+/** An element of an inbox for a person, in at most some 400 characters; says so where the bytes are none. */
+export function describeInboxElement(bytes: Uint8Array): string {
+  try {
+    const { form, key, value, timestampMs } = decodeInboxElement(bytes);
+    const what = form === "element" ? "" : `${form} `;
+    return `${what}${elementText(key)}: ${elementText(value)} at ${timestampMs} ms`;
+  } catch (error) {
+    return `${bytes.length} bytes that are no element: ${(error as Error).message}`;
+  }
+}
