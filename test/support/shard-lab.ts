@@ -94,7 +94,8 @@ export class ShardLab {
       const times = { ctimeMs: 500, mtimeMs: 500, missed: 0, missedAtLeast: false };
       const change: ZnodeChange = {
         ...{ path: `/watched/${++this.elements}`, kind: "created", data, text: data.toString() },
-        ...{ version: 0, czxid: 1n, mzxid: BigInt(this.elements), ...times },
+        ...{ version: 0, czxid: 1n, mzxid: BigInt(this.elements), zxid: 1n, ...times },
+        ...{ cversion: 0, aversion: 0, numChildren: 0, isEphemeral: false },
       };
       return encodeZnodeChange(change, 500);
     });
