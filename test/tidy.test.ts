@@ -221,6 +221,16 @@ const RULES: readonly Rule[] = [
     [["lib/cli/x.ts", "../../functions/bundle"]],
   ),
   noImport(
+    "only the command imports the simulator",
+    (path) => inside("lib", "functions", "pipelines")(path) && !inside("lib/simulation", "lib/cli")(path),
+    inside("lib/simulation"),
+    [["lib/runner/x.ts", "../simulation/virtual-time"]],
+    [
+      ["lib/cli/x.ts", "../simulation/simulate"],
+      ["lib/simulation/x.ts", "./virtual-time"],
+    ],
+  ),
+  noImport(
     "the demonstration's writer and oracle share nothing with lib",
     inside("infra/demo"),
     inside("lib", "functions"),
@@ -304,8 +314,7 @@ const RULES: readonly Rule[] = [
     name: "every test has its counterpart in lib",
     check: ({ path }) => {
       const folder = dirname(path).split("/")[1];
-      if (!/^test\/.*\.test\.ts$/.test(path) || ["integration", "simulation"].includes(folder ?? ""))
-        return [];
+      if (!/^test\/.*\.test\.ts$/.test(path) || folder === "integration") return [];
       if (folder === undefined)
         return path === "test/tidy.test.ts" || isThere(`lib/${basename(path, ".test.ts")}.ts`)
           ? []

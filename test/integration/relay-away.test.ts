@@ -1,7 +1,7 @@
 import { join } from "node:path";
+import { randomNumbers } from "../../lib/simulation/random-numbers";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { Deployment, readTree, temporaryFolder } from "../support/deployment";
-import { randomNumbers } from "../support/memory-runner";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { TcpProxy } from "../support/tcp-proxy";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";

@@ -1,3 +1,5 @@
+import { ModelEnsemble } from "../../lib/simulation/model-ensemble";
+import { VirtualTime } from "../../lib/simulation/virtual-time";
 import {
   connect,
   MultiError,
@@ -8,8 +10,6 @@ import {
   ZooKeeperError,
 } from "../../lib/zookeeper";
 import { startZooKeeper } from "../support/zookeeper-server";
-import { ModelEnsemble } from "./model-ensemble";
-import { VirtualTime } from "./virtual-time";
 
 /**
  * The model is worth what it shares with the real server: the same random operations are sent to both, and their

@@ -7,8 +7,9 @@
  * Exit code 1 when something was lost, doubled or stuck, or when a mutant survived.
  */
 import { parseArgs } from "node:util";
+import { Coverage } from "../../lib/simulation/faults";
+import { simulate } from "../../lib/simulation/simulate";
 import { hunt } from "./mutants";
-import { simulate } from "./world";
 
 const [verb = "simulation", ...args] = process.argv.slice(2);
 const PROGRESS_SEEDS = 100;
@@ -19,7 +20,7 @@ async function simulation(): Promise<number> {
   const { values } = parseArgs({ args, options });
   const first = Number(values.from ?? Date.now() % 1_000_000_000);
   const last = first + Number(values.seeds ?? Number.POSITIVE_INFINITY);
-  const coverage = new Map<string, number>();
+  const coverage = new Coverage();
   let stopped = false;
   let failed = 0;
   process.on("SIGINT", () => {
@@ -35,7 +36,7 @@ async function simulation(): Promise<number> {
     }
     if ((seed - first + 1) % PROGRESS_SEEDS === 0) say(`${seed - first + 1} runs, ${failed} failed`);
   }
-  for (const [cell, count] of [...coverage].sort()) say(`  ${cell.padEnd(36)} ${String(count).padStart(8)}`);
+  say(coverage.table());
   say(`${seed - first} runs, ${failed} failed`);
   return failed === 0 ? 0 : 1;
 }

@@ -1,7 +1,8 @@
+import { movesData, type Part } from "../../lib/simulation/steps";
 import type { MultiResult, Op, ZooKeeperClient } from "../../lib/zookeeper";
 
 /** Which multis a fault is about: a bundle's commit writes a head, a relay's commit a cursor. */
-export type CommitKind = "bundle" | "relay";
+export type CommitKind = Part;
 
 export interface Fault {
   readonly kind: CommitKind;
@@ -13,24 +14,11 @@ export interface Fault {
   readonly after?: (result: MultiResult) => Promise<void> | void;
 }
 
-const FENCES: Record<CommitKind, RegExp> = {
-  bundle: /\/epochs\/\d+\/stages\/[^/]+\/\d+$/,
-  relay: /\/epochs\/\d+\/sources\/[^/]+$/,
-};
-
-/** Whether the multi is a commit of that kind which moves data: a relay's heartbeat does not count. */
-export function isCommit(ops: readonly Op[], kind: CommitKind): boolean {
-  const fenced = ops.some((op) => op.type === "setData" && FENCES[kind].test(op.path));
-  return (
-    fenced && (kind === "bundle" || ops.some((op) => op.type === "create" && op.path.includes("/inbox/")))
-  );
-}
-
 /** The client with one fault in it; everything else goes through. */
 export function withFault(client: ZooKeeperClient, fault: Fault): ZooKeeperClient {
   let count = 0;
   const multi = async (ops: readonly Op[]): Promise<MultiResult> => {
-    const hit = isCommit(ops, fault.kind) && ++count === fault.nth;
+    const hit = movesData(ops, fault.kind) && ++count === fault.nth;
     if (hit) await fault.before?.();
     const result = await client.multi(ops);
     if (hit) await fault.after?.(result);

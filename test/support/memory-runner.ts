@@ -1,4 +1,5 @@
 import type { CompiledPipeline, CompiledStage, SinkEffect, StageShard } from "../../lib/beam/api";
+import { randomNumbers } from "../../lib/simulation/random-numbers";
 
 /**
  * Runs a compiled pipeline in memory, one shard a stage or several, in bundles of a given shape. Elements and
@@ -218,15 +219,4 @@ class MemoryRun {
     }
     return cuts;
   }
-}
-
-/** Mulberry32: small, seeded, good enough to cut bundles. */
-export function randomNumbers(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

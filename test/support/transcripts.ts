@@ -10,7 +10,7 @@ import type { Pane } from "../../lib/beam/engine/panes";
 import type { Trigger } from "../../lib/beam/engine/trigger";
 import type { Windowing } from "../../lib/beam/engine/windowing";
 import { assigner, GLOBAL_WINDOW, maxTimestamp, type Window } from "../../lib/beam/engine/windows";
-import { randomNumbers } from "./memory-runner";
+import { randomNumbers } from "../../lib/simulation/random-numbers";
 import { parseExpression, toTrigger, toWindowFn, windowTags } from "./transcript-expressions";
 
 /**

@@ -1,6 +1,7 @@
 import {
   BadVersionError,
   MultiError,
+  NoChildrenForEphemeralsError,
   NodeExistsError,
   NoNodeError,
   NotEmptyError,
@@ -9,10 +10,10 @@ import {
   type Stat,
   type WatchedEventType,
   type ZooKeeperError,
-} from "../../lib/zookeeper";
+} from "../zookeeper";
 
-/** A znode of the model; replaced, never changed, so that servers can share it. */
-interface Znode {
+/** A znode of the model; replaced, never changed, so that servers and readers can share it. */
+export interface Znode {
   readonly data: Buffer;
   readonly stat: Stat;
 }
@@ -32,6 +33,7 @@ export interface Transaction {
 export class ModelTree {
   private readonly znodes = new Map<string, Znode>();
   private readonly children = new Map<string, Set<string>>();
+  private readonly ephemerals = new Map<string, bigint>();
   zxid = 0n;
 
   constructor() {
@@ -46,19 +48,36 @@ export class ModelTree {
     return [...(this.children.get(path) ?? [])];
   }
 
+  ephemeralsOf(session: bigint): string[] {
+    return [...this.ephemerals].filter(([, owner]) => owner === session).map(([path]) => path);
+  }
+
+  childCount(path: string): number {
+    return this.children.get(path)?.size ?? 0;
+  }
+
   apply({ zxid, changes }: Transaction): void {
     this.zxid = zxid;
     for (const { path, znode } of changes) {
-      const siblings = this.children.get(parentOf(path)) ?? new Set();
-      this.children.set(parentOf(path), siblings);
       if (znode) {
+        if (!this.znodes.has(path)) this.siblingsOf(path).add(nameOf(path));
         this.znodes.set(path, znode);
-        if (path !== "/") siblings.add(nameOf(path));
-      } else {
-        this.znodes.delete(path);
-        siblings.delete(nameOf(path));
+        if (znode.stat.ephemeralOwner !== 0n) this.ephemerals.set(path, znode.stat.ephemeralOwner);
+      } else if (this.znodes.delete(path)) {
+        this.siblingsOf(path).delete(nameOf(path));
+        this.ephemerals.delete(path);
       }
     }
+  }
+
+  private siblingsOf(path: string): Set<string> {
+    const parent = parentOf(path);
+    let siblings = this.children.get(parent);
+    if (!siblings) {
+      siblings = new Set();
+      this.children.set(parent, siblings);
+    }
+    return siblings;
   }
 }
 
@@ -78,6 +97,7 @@ export class Preparation {
     private readonly tree: ModelTree,
     private readonly zxid: bigint,
     private readonly timeMs: number,
+    private readonly sessionId: bigint,
   ) {}
 
   /** Throws the error of the first operation that fails; then nothing has happened. */
@@ -112,14 +132,21 @@ export class Preparation {
     const parentPath = parentOf(op.path);
     const parent = this.at(parentPath);
     if (!parent) throw new NoNodeError(`the parent of ${op.path} does not exist`, "terminal", -101, op.path);
+    if (parent.stat.ephemeralOwner !== 0n)
+      throw new NoChildrenForEphemeralsError(`${parentPath} is ephemeral`, "terminal", -108, op.path);
     // A sequence counts the creations below the parent; cversion counts the deletions, too.
     const creations = (parent.stat.cversion + this.childCount(parentPath)) / 2;
     const path = op.mode?.endsWith("sequential")
       ? `${op.path}${String(creations).padStart(10, "0")}`
       : op.path;
     if (this.at(path)) throw new NodeExistsError(`${path} exists`, "terminal", -110, path);
-    const data = Buffer.from(op.data ?? []);
-    const stat = newStat(this.zxid, this.timeMs, data.length, 0n);
+    const data = bytesOf(op.data);
+    const stat = newStat(
+      this.zxid,
+      this.timeMs,
+      data.length,
+      op.mode?.startsWith("ephemeral") ? this.sessionId : 0n,
+    );
     this.changed.set(path, { data, stat });
     this.touchParent(parentPath, 1);
     this.events.push({ type: "created", path });
@@ -135,7 +162,7 @@ export class Preparation {
   }
 
   private setData(path: string, bytes: Uint8Array, { stat: old }: Znode): OpResult {
-    const data = Buffer.from(bytes);
+    const data = bytesOf(bytes);
     const stat = {
       ...old,
       mzxid: this.zxid,
@@ -153,7 +180,7 @@ export class Preparation {
   }
 
   private childCount(path: string): number {
-    return this.childCounts.get(path) ?? this.tree.childrenOf(path).length;
+    return this.childCounts.get(path) ?? this.tree.childCount(path);
   }
 
   private touchParent(path: string, difference: 1 | -1): void {
@@ -163,6 +190,13 @@ export class Preparation {
     const stat = { ...parent.stat, cversion: parent.stat.cversion + 1, numChildren, pzxid: this.zxid };
     this.changed.set(path, { data: parent.data, stat });
   }
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+/** The bytes as they are: nobody changes a buffer after it was written or read. */
+function bytesOf(data: Uint8Array = NO_BYTES): Buffer {
+  return Buffer.isBuffer(data) ? data : Buffer.from(data);
 }
 
 function newStat(zxid: bigint, timeMs: number, dataLength: number, ephemeralOwner: bigint): Stat {

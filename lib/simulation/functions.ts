@@ -1,0 +1,119 @@
+import type { FileStore } from "../checkpoint/files";
+import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
+import { silent } from "../log";
+import { ShardRunner } from "../runner/shard-runner";
+import type { SimulatedProcess } from "./process";
+import type { Step } from "./steps";
+import { ROOT, type World } from "./world";
+
+/** An execution environment of the bundle function: a process, and what it keeps between invocations. */
+interface Environment {
+  readonly process: SimulatedProcess;
+  readonly runner: ShardRunner;
+  request: ShardRequest | undefined;
+}
+
+/** Lambda's Invoke: some environment runs it, sometimes two do; a killed one is an error after a while. */
+export class Functions {
+  private readonly warm: Environment[] = [];
+  private readonly byProcess = new Map<SimulatedProcess, Environment>();
+
+  constructor(private readonly world: World) {}
+
+  async invoke(request: ShardRequest): Promise<ShardReply> {
+    const { time } = this.world;
+    await time.sleep(time.random() * 5);
+    const reply = await this.once(request);
+    await time.sleep(time.random() * 5);
+    return JSON.parse(JSON.stringify(reply)) as ShardReply;
+  }
+
+  /** The same invocation once more, at the same time, in another environment. */
+  duplicate(process: SimulatedProcess): boolean {
+    const request = this.byProcess.get(process)?.request;
+    if (request) void this.once(request).catch(() => undefined);
+    return request !== undefined;
+  }
+
+  private async once(request: ShardRequest): Promise<ShardReply> {
+    const { time } = this.world;
+    const environment =
+      this.warm.length > 0 && time.chance(0.8)
+        ? this.warm.splice(time.between(0, this.warm.length - 1), 1)[0]!
+        : this.newEnvironment();
+    const { process, runner } = environment;
+    environment.request = request;
+    const died = new Promise<never>((_, reject) => {
+      process.client.onDeath = () => {
+        this.byProcess.delete(process);
+        time.after(time.between(1, 200), () => reject(new Error("the function was killed")));
+      };
+    });
+    died.catch(() => undefined);
+    try {
+      return await Promise.race([runner.run(request, process.now() + time.between(20, 2_000)), died]);
+    } finally {
+      environment.request = undefined;
+      if (!process.dead) this.warm.push(environment);
+    }
+  }
+
+  private newEnvironment(): Environment {
+    const { world } = this;
+    const process = world.newProcess("bundle");
+    const runner = new ShardRunner({
+      client: process.client,
+      root: ROOT,
+      pipelines: new Map([[world.pipeline.name, world.pipeline]]),
+      files: new StruckFiles(world, process, world.files),
+      clock: process,
+      log: silent,
+      limits: { maxUnits: world.time.between(1, 60), commitSizeBytes: 512 * 1024, segmentSizeBytes: 2_048 },
+    });
+    const environment = { process, runner, request: undefined };
+    this.byProcess.set(process, environment);
+    return environment;
+  }
+}
+
+/** The file store as one process reaches it: what is written and renamed may fail, before or after it took effect. */
+class StruckFiles implements FileStore {
+  constructor(
+    private readonly world: World,
+    private readonly process: SimulatedProcess,
+    private readonly files: FileStore,
+  ) {}
+
+  checkName(final: string): void {
+    this.files.checkName(final);
+  }
+
+  writeTemporary(name: string, data: Uint8Array): Promise<void> {
+    return this.struck("bundle: write a temporary file", () => this.files.writeTemporary(name, data));
+  }
+
+  publish(temporary: string, final: string): Promise<void> {
+    return this.struck("bundle: give a file its final name", () => this.files.publish(temporary, final));
+  }
+
+  listTemporary(prefix: string): Promise<string[]> {
+    return this.files.listTemporary(prefix);
+  }
+
+  removeTemporary(name: string): Promise<void> {
+    return this.process.dead ? new Promise(() => undefined) : this.files.removeTemporary(name);
+  }
+
+  private async struck(step: Step, work: () => Promise<void>): Promise<void> {
+    const { process, world } = this;
+    const fault = !process.dead && world.mayStrike() ? world.strike(process, step) : undefined;
+    if (fault === "killed before") process.client.die();
+    if (process.dead) return new Promise(() => undefined);
+    await process.heard(world.time.sleep(world.time.random() * 3));
+    if (fault === "request lost") throw new Error("the file store did not answer");
+    await work();
+    if (fault === "reply lost") throw new Error("the file store did its work and did not answer");
+    if (fault === "killed after") process.client.die();
+    if (process.dead) return new Promise(() => undefined);
+  }
+}

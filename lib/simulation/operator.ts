@@ -1,0 +1,102 @@
+import { cancelPipeline, drainPipeline, pausePipeline, resumePipeline } from "../checkpoint/control";
+import { isSettled, readStatus } from "../checkpoint/status";
+import { type Acknowledged, readSummaries } from "./oracle";
+import type { World } from "./world";
+import type { Writer } from "./writer";
+
+/** How a run ends: it goes on until everything is processed, or it is stopped on purpose while the writer goes on. */
+export type Ending = "settled" | "drained" | "cancelled";
+
+/**
+ * Ends the run in that way. Returns how many values of each path had been acknowledged when a drain began, all of
+ * which have to be delivered; undefined where all that was written has to be.
+ */
+export async function end(world: World, writer: Writer, ending: Ending): Promise<Acknowledged | undefined> {
+  if (ending === "drained") return drain(world, writer);
+  if (ending === "cancelled") return cancel(world, writer);
+  world.isQuiet = true;
+  await settled(world);
+  return undefined;
+}
+
+async function settled({ time, ensemble, layout }: World): Promise<void> {
+  const client = ensemble.connect();
+  // Leaders' clocks differ: the end is after the latest time that any of them has given.
+  const untilMs = Math.ceil((Math.max(ensemble.latestMs, ensemble.now()) + 1) / 1000) * 1000;
+  for (;;) {
+    await client.sync();
+    const status = await readStatus(client, layout);
+    if (status && isSettled(status, untilMs)) return;
+    await time.sleep(100);
+  }
+}
+
+/** Drains under faults: what was acknowledged before is delivered, and of the rest a prefix. */
+async function drain(world: World, writer: Writer): Promise<Acknowledged> {
+  const { time, ensemble, layout } = world;
+  const client = ensemble.connect();
+  const writing = writer.more(time.between(20, 100));
+  await time.sleep(time.random() * 500);
+  const acknowledged = new Map([...writer.log].map(([path, values]) => [path, values.length]));
+  await drainPipeline(client, layout);
+  while ((await readStatus(client, layout))?.generation.state !== "drained") await time.sleep(100);
+  await writing;
+  world.isQuiet = true;
+  return acknowledged;
+}
+
+/** Cancels under faults: nothing changes from then on, and what was written by then was not written twice. */
+async function cancel(world: World, writer: Writer): Promise<Acknowledged> {
+  const { time, ensemble, layout } = world;
+  const client = ensemble.connect();
+  const writing = writer.more(time.between(20, 100));
+  await time.sleep(time.random() * 500);
+  await cancelPipeline(client, layout);
+  world.isCancelled = true;
+  const cut = async (): Promise<string> => {
+    await client.sync();
+    return JSON.stringify([await readStatus(client, layout), await readSummaries(client)]);
+  };
+  const before = await cut();
+  await writing;
+  await time.sleep(5_000);
+  if ((await cut()) !== before) world.problems.push("something was committed after the cancellation");
+  world.isQuiet = true;
+  return new Map();
+}
+
+/**
+ * Pauses the pipeline now and then, until the run comes to its end. A pause is a consistent cut: from its reply until the
+ * pipeline is resumed, nothing below the epoch changes.
+ */
+export async function pauseSometimes(world: World): Promise<void> {
+  const { time, layout } = world;
+  const client = world.ensemble.connect();
+  const cut = async (): Promise<string> => {
+    await client.sync();
+    return JSON.stringify(await readStatus(client, layout));
+  };
+  const isOver = (): boolean => world.isQuiet || world.isEnding;
+  while (!isOver()) {
+    await time.sleep(time.between(50, 1_500));
+    if (isOver() || !(await client.exists(layout.generation)) || isOver()) continue;
+    await unlessEnding(world, () => pausePipeline(client, layout));
+    world.tally.pauses += 1;
+    // A relay that is told so ends, and the next one finds what happened by walking.
+    world.hadGap = true;
+    const before = await cut();
+    await time.sleep(time.between(0, 1_000));
+    if ((await cut()) !== before && !isOver())
+      world.problems.push("something was committed while the pipeline was paused");
+    await unlessEnding(world, () => resumePipeline(client, layout));
+  }
+}
+
+/** A pipeline that is drained or cancelled meanwhile refuses to be paused and resumed, and rightly so. */
+async function unlessEnding(world: World, work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!world.isEnding) throw error;
+  }
+}

@@ -1,0 +1,125 @@
+import type { ModelClient } from "./model-client";
+import { RESULTS, type SeenChange, type Summary } from "./summary-pipeline";
+import type { World } from "./world";
+
+/** The writer's log: every value of every znode, in order; null is a deletion. */
+export type WriterLog = ReadonlyMap<string, readonly (string | null)[]>;
+
+/** How many values of each path must have been delivered, where the pipeline was stopped while the writer went on. */
+export type Acknowledged = ReadonlyMap<string, number>;
+
+export interface Evidence {
+  readonly log: WriterLog;
+  /** Undefined: everything was delivered. */
+  readonly acknowledged: Acknowledged | undefined;
+  /** Whether the source was active before the first write. */
+  readonly fromTheStart: boolean;
+}
+
+/**
+ * What the writer wrote against what came out, by plain counting; returns what is wrong, in sentences. It knows the
+ * log, the result znodes and the published files, and nothing of how they came about.
+ */
+export async function judge(world: World, client: ModelClient, evidence: Evidence): Promise<string[]> {
+  const { log, acknowledged, fromTheStart } = evidence;
+  const problems = [...world.files.problems];
+  const summaries: Summary[] = [];
+  for (const { window, summary } of await readSummaries(client)) {
+    // Event time is the ensemble's: no element can be from later than any leader's clock has shown.
+    if (window > world.ensemble.latestMs) problems.push(`a window begins at ${window}, in the future`);
+    summaries.push(summary);
+  }
+  problems.push(...judgeFiles(summaries, world.files.published.values(), world.isCancelled));
+  const byPath = new Map<string, Summary[]>();
+  for (const summary of summaries) byPath.set(summary.path, [...(byPath.get(summary.path) ?? []), summary]);
+  const circumstances = { fromTheStart, hadGap: world.hadGap };
+  for (const [path, values] of log) {
+    const parts = byPath.get(path) ?? [];
+    // Where it was stopped on purpose, some prefix has to be right, with all that had to be in it.
+    let found = judgePath(path, values, parts, circumstances);
+    for (let end = values.length - 1; acknowledged && found.length > 0; end--) {
+      if (end < (acknowledged.get(path) ?? 0)) break;
+      found = judgePath(path, values.slice(0, end), parts, circumstances);
+    }
+    problems.push(...found);
+  }
+  return problems;
+}
+
+/** The result znodes, each with the start of its window, in ms. */
+export async function readSummaries(client: ModelClient): Promise<{ window: number; summary: Summary }[]> {
+  const summaries: { window: number; summary: Summary }[] = [];
+  for (const window of (await client.getChildren(RESULTS)).children) {
+    const names = (await client.getChildren(`${RESULTS}/${window}`)).children;
+    const read = (name: string) => client.getData(`${RESULTS}/${window}/${name}`);
+    for (const { data } of await Promise.all(names.map(read)))
+      summaries.push({ window: Number(window), summary: JSON.parse(data.toString("utf8")) as Summary });
+  }
+  return summaries;
+}
+
+/** The text files hold the same results as the znodes, each once. */
+function judgeFiles(summaries: readonly Summary[], files: Iterable<string>, isCancelled: boolean): string[] {
+  const lines = [...files].flatMap((text) => text.split("\n").filter(Boolean));
+  const inFiles = lines.map((line) => JSON.stringify(JSON.parse(line).summary)).sort();
+  const inZnodes = summaries.map((summary) => JSON.stringify(summary)).sort();
+  const named = new Set(inFiles);
+  const inBoth = isCancelled ? inZnodes.filter((each) => named.has(each)) : inZnodes;
+  if (JSON.stringify(inFiles) === JSON.stringify(inBoth)) return [];
+  return [`files and znodes differ: ${inFiles.length} and ${inZnodes.length} results`];
+}
+
+function judgePath(
+  path: string,
+  written: readonly (string | null)[],
+  parts: readonly Summary[],
+  { fromTheStart, hadGap }: { fromTheStart: boolean; hadGap: boolean },
+): string[] {
+  const problems: string[] = [];
+  const seen = parts.flatMap((part) => part.seen).sort(byOrder);
+  const values = seen.map(({ value }) => value).filter((value) => value !== null);
+  const missed = parts.reduce((sum, part) => sum + part.missed, 0);
+  const writtenValues = written.filter((value) => value !== null);
+  const final = written.at(-1) ?? null;
+  const problem = (text: string): void => {
+    const got = seen.map(({ kind, value }) => `${kind} ${value}`).join(",");
+    problems.push(`${path}: ${text} (wrote ${written.join(",")}; got ${got}; missed ${missed})`);
+  };
+  if (new Set(values).size !== values.length) problem("a value was delivered twice");
+  const known = new Set(written);
+  for (const value of values) if (!known.has(value)) problem(`${value} was never written`);
+  if (seen.length === 0 ? final !== null : seen.at(-1)!.value !== final)
+    problem(`the final value is ${final}`);
+  for (const text of judgeOrder(seen, parts)) problem(text);
+  // One life is counted exactly whatever happened; of several, some may have gone by in a gap.
+  const livesUnseen = hadGap && written.includes(null);
+  const atLeast =
+    livesUnseen ||
+    !fromTheStart ||
+    parts.some((part) => part.atLeast) ||
+    seen.some(({ kind }) => kind === "existing") ||
+    seen.length === 0;
+  const counted = values.length + missed;
+  if (atLeast ? counted > writtenValues.length : counted !== writtenValues.length)
+    problem(`${writtenValues.length} values, ${counted} counted`);
+  return problems;
+}
+
+/**
+ * The elements of one znode reach user code in the order of their zxids. Of an element that was tried several
+ * times, the arrival that travelled on is that of the bundle that was committed.
+ */
+function judgeOrder(seen: readonly SeenChange[], parts: readonly Summary[]): string[] {
+  const problems: string[] = [];
+  for (let index = 1; index < seen.length; index++)
+    if (seen[index]!.arrival <= seen[index - 1]!.arrival)
+      problems.push(`${seen[index]!.value} reached user code before ${seen[index - 1]!.value}`);
+  for (const part of parts)
+    if (!part.seen.every((each, index) => index === 0 || part.seen[index - 1]!.order <= each.order))
+      problems.push("the elements of a window came in another order than that of their zxids");
+  return problems;
+}
+
+function byOrder(a: SeenChange, b: SeenChange): number {
+  return a.order < b.order ? -1 : a.order > b.order ? 1 : 0;
+}

@@ -1,0 +1,75 @@
+import { silent } from "../log";
+import { runRelay } from "../relay/relay";
+import { planPipeline } from "../runner/deployment";
+import type { Functions } from "./functions";
+import type { SimulatedProcess } from "./process";
+import { ROOT, type World } from "./world";
+
+/** What ends a relay in the ordinary course of faults; anything else is a defect. */
+const ORDINARY_ENDS = new Set(["SourceError", "ConnectionLossError", "SessionExpiredError"]);
+
+/** Keeps relays going, as Lambda's schedule does: when one ends, the next one starts after a while. */
+export class Relays {
+  constructor(
+    private readonly world: World,
+    private readonly functions: Functions,
+  ) {}
+
+  /** There is always one more relay, until the run ends. */
+  async keep(): Promise<void> {
+    const { world } = this;
+    while (!world.hasEnded) {
+      await this.once();
+      await world.time.sleep(world.time.between(10, 500));
+    }
+  }
+
+  /** One relay from its start to its end. */
+  async once(): Promise<void> {
+    const { world } = this;
+    const process = world.newProcess("relay");
+    const death = new Promise<void>((resolve) => {
+      process.client.onDeath = resolve;
+    });
+    const stop = new AbortController();
+    world.ending.add(stop);
+    const relay = this.run(process, stop.signal).catch((error: unknown) => {
+      const isOrdinary = error instanceof Error && ORDINARY_ENDS.has(error.name);
+      if (!isOrdinary)
+        world.problems.push(`the relay failed: ${error instanceof Error ? error.stack : String(error)}`);
+    });
+    await Promise.race([relay, death]);
+    world.ending.delete(stop);
+    world.hadGap = true;
+    process.client.die();
+  }
+
+  private run(process: SimulatedProcess, signal: AbortSignal) {
+    const { world, functions } = this;
+    const { time } = world;
+    return runRelay(
+      {
+        client: process.client,
+        root: ROOT,
+        pipeline: planPipeline(world.pipeline),
+        invoke: (request) =>
+          process.dead ? new Promise(() => undefined) : process.heard(functions.invoke(request)),
+        clock: process,
+        log: silent,
+        limits: {
+          commitSizeBytes: 512 * 1024,
+          segmentSizeBytes: 2_048,
+          maxBatchPaths: time.between(1, 50),
+          idleIntervalMs: 200,
+          lingerMs: time.between(0, 20),
+        },
+        maxInFlight: 8,
+        maxFailures: Number.POSITIVE_INFINITY,
+        onCommit: ({ elements }) => {
+          world.tally.elements += elements;
+        },
+      },
+      signal,
+    );
+  }
+}

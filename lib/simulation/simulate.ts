@@ -1,0 +1,106 @@
+import { readStatus } from "../checkpoint/status";
+import { Coverage } from "./faults";
+import { Functions } from "./functions";
+import type { ModelClient } from "./model-client";
+import { type Ending, end, pauseSometimes } from "./operator";
+import { judge } from "./oracle";
+import { Relays } from "./relays";
+import { RESULTS, SOURCE } from "./summary-pipeline";
+import { type Tally, World } from "./world";
+import { LEAST_ELEMENTS, LEAST_FAULTS, Writer } from "./writer";
+
+export interface Scenario {
+  readonly seed: number;
+  /** Faults by kind and step; a run adds to it (default: its own). */
+  readonly coverage?: Coverage;
+}
+
+/** What a run gave. `problems` is empty when nothing was lost, doubled, out of order or stuck. */
+export interface Report extends Tally {
+  readonly seed: number;
+  readonly problems: readonly string[];
+  readonly stages: number;
+  readonly shards: number;
+  readonly virtualMs: number;
+}
+
+// Some ten times what a run takes; whoever needs more is going round in circles.
+const LIMIT_MS = 600_000;
+const LIMIT_STEPS = 150_000;
+
+const ENDINGS: readonly Ending[] = ["settled", "settled", "settled", "settled", "drained", "cancelled"];
+
+/**
+ * Runs one seed from beginning to end: the real relay and runner on a model of ZooKeeper, in virtual time, with
+ * faults. The same seed gives the same report. Runs must not overlap in one process.
+ */
+export async function simulate({ seed, coverage = new Coverage() }: Scenario): Promise<Report> {
+  const world = new World(seed, coverage);
+  let isDone = false;
+  play(world).then(
+    () => {
+      isDone = true;
+    },
+    (error: unknown) => {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      world.problems.push(`the run failed: ${text}`);
+      isDone = true;
+    },
+  );
+  const inTime = await world.time.run(() => isDone, LIMIT_MS, LIMIT_STEPS);
+  if (!inTime) world.problems.push(`stuck: ${await describe(world)}`);
+  world.end();
+  const { stages, shards } = world.pipeline;
+  return {
+    ...world.tally,
+    seed,
+    problems: world.problems,
+    stages: stages.length,
+    shards: Math.min(...shards.values()),
+    virtualMs: world.elapsedMs,
+  };
+}
+
+async function play(world: World): Promise<void> {
+  const { time, tally, problems } = world;
+  const observer = world.ensemble.connect();
+  await observer.create(SOURCE);
+  await observer.create(RESULTS);
+  const functions = new Functions(world);
+  const relays = new Relays(world, functions);
+  world.duplicate = (process) => {
+    if (!functions.duplicate(process)) void relays.once();
+  };
+  void relays.keep();
+  if (time.chance(0.3)) void relays.keep();
+  // A writer that begins before the source does leaves values that no one can count.
+  const fromTheStart = time.chance(0.7);
+  if (fromTheStart) await sourceStarted(world, observer);
+  if (time.chance(0.5)) void pauseSometimes(world);
+  const writer = new Writer(world, observer);
+  await writer.run();
+  if (tally.elements < LEAST_ELEMENTS || tally.faults < LEAST_FAULTS)
+    problems.push(`too little happened: ${tally.elements} elements, ${tally.faults} faults`);
+  world.isEnding = true;
+  const acknowledged = await end(world, writer, ENDINGS[time.between(0, ENDINGS.length - 1)]!);
+  await observer.sync();
+  problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
+}
+
+async function sourceStarted({ time, layout }: World, observer: ModelClient): Promise<void> {
+  for (;;) {
+    await time.sleep(20);
+    const status = await readStatus(observer, layout);
+    if (status?.sources.every(({ commits }) => commits > 0)) return;
+  }
+}
+
+/** Where the pipeline stands when it is stuck. */
+async function describe(world: World): Promise<string> {
+  let text = "";
+  void readStatus(world.ensemble.connect(), world.layout).then((status) => {
+    text = JSON.stringify(status);
+  });
+  await world.time.run(() => text !== "", 10_000, LIMIT_STEPS);
+  return text;
+}

@@ -1,0 +1,77 @@
+import type { Op } from "../zookeeper";
+import type { ModelRequest } from "./model-client";
+
+/** The two kinds of process that faults strike. */
+export type Part = "relay" | "bundle";
+
+/** The protocol's steps: what a process waits for when a fault strikes it. */
+export const STEPS = [
+  "relay: open the pipeline",
+  "relay: load the cursor and the manifest",
+  "relay: arm the watch",
+  "relay: walk",
+  "relay: read a changed znode",
+  "relay: commit elements",
+  "relay: commit a watermark",
+  "relay: compact the manifest",
+  "bundle: open the shard",
+  "bundle: derive the watermark and list the inbox",
+  "bundle: read segments",
+  "bundle: read the state",
+  "bundle: plan the user's writes",
+  "bundle: write a temporary file",
+  "bundle: commit",
+  "bundle: give a file its final name",
+  "bundle: remove entries of files",
+] as const;
+
+export type Step = (typeof STEPS)[number];
+
+/** Whether the multi is a commit of that kind: it writes the head of a shard, or the cursor of a source. */
+export function isCommit(ops: readonly Op[], part: Part): boolean {
+  return ops.some((op) => op.type === "setData" && FENCES[part].test(op.path));
+}
+
+/** Whether the multi is a commit of that kind which moves data: a relay's heartbeat does not count. */
+export function movesData(ops: readonly Op[], part: Part): boolean {
+  return isCommit(ops, part) && (part === "bundle" || ops.some(isAppend));
+}
+
+const FENCES: Record<Part, RegExp> = {
+  bundle: /\/epochs\/\d+\/stages\/[^/]+\/\d+$/,
+  relay: /\/epochs\/\d+\/sources\/[^/]+$/,
+};
+
+function isAppend(op: Op): boolean {
+  return op.type === "create" && op.path.includes("/inbox/");
+}
+
+/** The step that a request belongs to, as far as the request itself tells. `root` is Beamkeeper's. */
+export function stepOf(part: Part, request: ModelRequest, root: string): Step {
+  return part === "relay" ? relayStep(request, root) : bundleStep(request, root);
+}
+
+function relayStep({ kind, path, ops }: ModelRequest, root: string): Step {
+  if (kind === "addWatch") return "relay: arm the watch";
+  if (kind === "write") {
+    if (!isCommit(ops, "relay")) return "relay: open the pipeline";
+    if (ops.some((op) => op.type === "setData" && op.path.endsWith("/manifest")))
+      return "relay: compact the manifest";
+    return ops.some(isAppend) ? "relay: commit elements" : "relay: commit a watermark";
+  }
+  const isOwn = path.startsWith(root);
+  if (isOwn)
+    return path.includes("/sources/")
+      ? "relay: load the cursor and the manifest"
+      : "relay: open the pipeline";
+  return kind === "getData" ? "relay: read a changed znode" : "relay: walk";
+}
+
+function bundleStep({ kind, path, ops }: ModelRequest, root: string): Step {
+  if (kind === "write") return isCommit(ops, "bundle") ? "bundle: commit" : "bundle: remove entries of files";
+  if (!path.startsWith(root)) return "bundle: plan the user's writes";
+  if (path.endsWith("/inbox") || path.includes("/sources/"))
+    return "bundle: derive the watermark and list the inbox";
+  if (path.includes("/inbox/")) return "bundle: read segments";
+  return path.endsWith("/state") ? "bundle: read the state" : "bundle: open the shard";
+}

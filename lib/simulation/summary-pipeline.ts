@@ -1,0 +1,89 @@
+import * as beam from "apache-beam";
+import type { CompiledPipeline } from "../beam/api";
+import { compilePipeline } from "../beam/pipeline";
+import { definePipeline, readZnodeChanges, writeToText, writeToZnodes, type ZnodeChange } from "../index";
+
+/** What is watched, and where the result znodes and text files go. */
+export const SOURCE = "/app";
+export const RESULTS = "/results";
+
+/** One element as user code saw it. */
+export interface SeenChange {
+  /** The zxid, as text that sorts. */
+  readonly order: string;
+  readonly kind: ZnodeChange["kind"];
+  readonly value: string | null;
+  /** The how-manieth element this was that user code got to see, of all, in every attempt. */
+  readonly arrival: number;
+}
+
+/** A znode's changes in one window, in the order in which they arrived, and what was missed. */
+export interface Summary {
+  readonly path: string;
+  readonly seen: readonly SeenChange[];
+  readonly missed: number;
+  readonly atLeast: boolean;
+}
+
+/** What the pipeline's user code does beside its results; a run of the simulator puts its own in. */
+export interface Probe {
+  /** Called for each element that reaches user code; its result travels with the element. */
+  arrive: (change: ZnodeChange) => number;
+}
+
+export interface ProbedPipeline {
+  readonly pipeline: CompiledPipeline;
+  readonly probe: Probe;
+}
+
+const compiled = new Map<number, ProbedPipeline>();
+
+/** The pipeline with so many shards for each stage. Compiling is slow and gives the same every time. */
+export function probedPipeline(shards: number): ProbedPipeline {
+  const known = compiled.get(shards);
+  if (known) return known;
+  const probe: Probe = { arrive: () => 0 };
+  const made = { pipeline: compilePipeline(summaryPipeline(shards, probe)), probe };
+  compiled.set(shards, made);
+  return made;
+}
+
+/** Changes in windows of one second, summarised for each znode, as znodes and as text: three stages. */
+function summaryPipeline(shards: number, probe: Probe) {
+  return definePipeline({
+    name: "summary",
+    shards,
+    build: (root) => {
+      const summaries = root
+        .apply(readZnodeChanges(SOURCE))
+        .map((change) => {
+          const { path, kind, text, mzxid, missed, missedAtLeast } = change;
+          const order = mzxid.toString(16).padStart(16, "0");
+          const seen: SeenChange[] = [{ order, kind, value: text, arrival: probe.arrive(change) }];
+          return { path, seen, missed, atLeast: missedAtLeast };
+        })
+        .apply(beam.windowInto(beam.fixedWindows(1)))
+        .apply(
+          beam
+            .groupBy("path")
+            .combining("seen", (a: SeenChange[], b: SeenChange[]) => [...a, ...b], "seen")
+            .combining("missed", (a: number, b: number) => a + b, "missed")
+            .combining("atLeast", (a: boolean, b: boolean) => a || b, "atLeast"),
+        )
+        .map(
+          ({ path, seen, missed, atLeast }, { window }) => {
+            const start = (window.lookup() as beam.IntervalWindow).start.toNumber();
+            return { start, summary: { path, seen, missed, atLeast } };
+          },
+          { window: beam.windowParam() },
+        );
+      summaries.apply(
+        writeToZnodes(({ start, summary }) => ({
+          path: `${RESULTS}/${start}/${encodeURIComponent(summary.path)}`,
+          data: JSON.stringify(summary),
+        })),
+      );
+      summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
+    },
+  });
+}

@@ -1,0 +1,141 @@
+import type { CompiledPipeline } from "../beam/api";
+import { PipelineLayout } from "../checkpoint/layout";
+import type { Coverage, FaultKind } from "./faults";
+import { FAULT_KINDS } from "./faults";
+import { MemoryFiles } from "./memory-files";
+import type { RequestFault } from "./model-client";
+import { ModelEnsemble } from "./model-ensemble";
+import { SimulatedProcess } from "./process";
+import { type Part, type Step, stepOf } from "./steps";
+import { type Probe, probedPipeline } from "./summary-pipeline";
+import { VirtualTime } from "./virtual-time";
+
+export const ROOT = "/beamkeeper";
+const START_MS = Date.parse("2026-01-01T00:00:00Z");
+
+/**
+ * How often a request of each step is struck, against each other: steps that every run takes hundreds of times are
+ * struck seldom, and rare ones often, so that each is met.
+ */
+const WEIGHTS: Record<Step, number> = {
+  "relay: open the pipeline": 1,
+  "relay: load the cursor and the manifest": 0.1,
+  "relay: arm the watch": 2,
+  "relay: walk": 0.3,
+  "relay: read a changed znode": 0.2,
+  "relay: commit elements": 1,
+  "relay: commit a watermark": 4,
+  "relay: compact the manifest": 10,
+  "bundle: open the shard": 0.03,
+  "bundle: derive the watermark and list the inbox": 0.02,
+  "bundle: read segments": 0.3,
+  "bundle: read the state": 0.5,
+  "bundle: plan the user's writes": 0.5,
+  "bundle: write a temporary file": 8,
+  "bundle: commit": 1,
+  "bundle: give a file its final name": 8,
+  "bundle: remove entries of files": 8,
+};
+const MAX_WEIGHT = Math.max(...Object.values(WEIGHTS));
+
+/** What happened in a run, counted. */
+export interface Tally {
+  writes: number;
+  /** Elements that relays appended, as far as they heard of it. */
+  elements: number;
+  faults: number;
+  pauses: number;
+}
+
+/** What all parts of a simulated system share: time, the ensemble, the pipeline, the faults, and what was found wrong. */
+export class World {
+  readonly time: VirtualTime;
+  readonly ensemble: ModelEnsemble;
+  readonly files = new MemoryFiles();
+  readonly pipeline: CompiledPipeline;
+  readonly probe: Probe;
+  readonly layout: PipelineLayout;
+  readonly problems: string[] = [];
+  readonly tally: Tally = { writes: 0, elements: 0, faults: 0, pauses: 0 };
+  /** What is told when the run ends. */
+  readonly ending = new Set<AbortController>();
+  hasEnded = false;
+  /** From now on there are no faults. */
+  isQuiet = false;
+  /** From now on nobody pauses any more: the run is being ended on purpose. */
+  isEnding = false;
+  /** Files that were committed may wait for their names for ever then. */
+  isCancelled = false;
+  /** Whether a relay's watch was ever interrupted: then whole lives may have gone by. */
+  hadGap = false;
+  /** Starts one more process that does the same; set by what runs processes. */
+  duplicate: (process: SimulatedProcess) => void = () => undefined;
+  private readonly faultRate: number;
+
+  constructor(
+    seed: number,
+    private readonly coverage: Coverage,
+  ) {
+    this.time = new VirtualTime(seed, START_MS);
+    const { time } = this;
+    this.ensemble = new ModelEnsemble(time, {
+      servers: time.chance(0.5) ? 1 : 3,
+      latencyMs: time.between(1, 8),
+      lagMs: time.between(0, 60),
+    });
+    this.ensemble.clockSkewMs = time.chance(0.5) ? 0 : time.between(-10_000, 10_000);
+    const { pipeline, probe } = probedPipeline(time.between(2, 4));
+    this.pipeline = pipeline;
+    this.probe = probe;
+    let arrivals = 0;
+    probe.arrive = () => ++arrivals;
+    this.layout = new PipelineLayout(ROOT, pipeline.name);
+    this.faultRate = 0.01 + time.random() * 0.04;
+  }
+
+  get elapsedMs(): number {
+    return this.time.now() - START_MS;
+  }
+
+  end(): void {
+    this.hasEnded = true;
+    for (const stop of this.ending) stop.abort();
+  }
+
+  /** A process that faults may strike at everything that it waits for. */
+  newProcess(part: Part): SimulatedProcess {
+    const skewMs = this.time.chance(0.5) ? 0 : this.time.between(-2_000, 2_000);
+    const process = new SimulatedProcess(this.time, this.ensemble.connect(), skewMs);
+    process.client.fault = (request) => {
+      if (!this.mayStrike()) return undefined;
+      return this.strike(process, stepOf(part, request, ROOT));
+    };
+    return process;
+  }
+
+  /** First of all a cheap draw: almost every step goes well. */
+  mayStrike(): boolean {
+    return !this.isQuiet && this.time.chance(this.faultRate * MAX_WEIGHT);
+  }
+
+  /** Chooses what strikes the process at this step, if anything, and does what is not the request's own fate. */
+  strike(process: SimulatedProcess, step: Step): RequestFault | undefined {
+    const { time } = this;
+    if (!time.chance(WEIGHTS[step] / MAX_WEIGHT)) return undefined;
+    const kind = FAULT_KINDS[time.between(0, FAULT_KINDS.length - 1)]!;
+    this.tally.faults += 1;
+    this.coverage.add(kind, step);
+    if (step.startsWith("relay")) this.hadGap = true;
+    return this.befall(process, kind);
+  }
+
+  private befall(process: SimulatedProcess, kind: FaultKind): RequestFault | undefined {
+    const { time } = this;
+    if (kind === "session expired") time.after(time.random() * 10, () => process.client.expire());
+    else if (kind === "stalled")
+      process.client.freeze(time.chance(0.5) ? time.between(1, 200) : time.between(200, 6_000));
+    else if (kind === "duplicated") this.duplicate(process);
+    else return kind;
+    return undefined;
+  }
+}

@@ -1,0 +1,63 @@
+import type { ModelClient } from "./model-client";
+import { SOURCE } from "./summary-pipeline";
+import type { World } from "./world";
+
+/** What a run has at least. */
+export const LEAST_ELEMENTS = 200;
+export const LEAST_FAULTS = 5;
+const MOST_WRITES = 3_000;
+
+/** The independent writer with its log: every value of every znode, in order; null is a deletion. */
+export class Writer {
+  readonly log = new Map<string, (string | null)[]>();
+  private readonly alive = new Set<string>();
+  private readonly znodes: number;
+  private readonly deletions: number;
+  private readonly pauseMs: number;
+
+  constructor(
+    private readonly world: World,
+    private readonly client: ModelClient,
+  ) {
+    const { time } = world;
+    this.znodes = time.between(4, 60);
+    this.deletions = time.random() * 0.3;
+    this.pauseMs = time.between(0, 40);
+  }
+
+  /** Writes in bursts until the run has had enough writes, elements and faults. */
+  async run(): Promise<void> {
+    const { tally } = this.world;
+    const writes = this.world.time.between(200, 260);
+    const isEnough = (): boolean =>
+      tally.writes >= writes && tally.elements >= LEAST_ELEMENTS && tally.faults >= LEAST_FAULTS;
+    while (!isEnough() && tally.writes < MOST_WRITES) await this.step();
+  }
+
+  /** So many writes more. */
+  async more(writes: number): Promise<void> {
+    for (const end = this.world.tally.writes + writes; this.world.tally.writes < end; ) await this.step();
+  }
+
+  private async step(): Promise<void> {
+    const { world, znodes, deletions, pauseMs } = this;
+    const { time, ensemble } = world;
+    await this.write(`${SOURCE}/znode-${time.between(1, znodes)}`, deletions);
+    world.tally.writes += 1;
+    if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
+    if (time.chance(0.01)) ensemble.clockSkewMs += time.between(-5_000, 5_000);
+  }
+
+  private async write(path: string, deletions: number): Promise<void> {
+    const { client, alive, world } = this;
+    const value = alive.has(path) && world.time.chance(deletions) ? null : `value-${world.tally.writes}`;
+    if (value === null) await client.delete(path);
+    else if (alive.has(path)) await client.setData(path, Buffer.from(value));
+    else await client.create(path, Buffer.from(value));
+    if (value === null) alive.delete(path);
+    else alive.add(path);
+    const values = this.log.get(path);
+    if (values) values.push(value);
+    else this.log.set(path, [value]);
+  }
+}
