@@ -1,6 +1,6 @@
 import type { PCollection, PTransform } from "apache-beam";
 import { type SinkPlace, writePrimitive } from "../beam/primitives";
-import { pathProblem } from "./znode-path";
+import { pathProblem } from "../zookeeper/paths";
 
 /** `upsert` creates or overwrites, `create` and `update` do one of the two, `delete` deletes. */
 export type ZnodeWriteMode = "upsert" | "create" | "update" | "delete";

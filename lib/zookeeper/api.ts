@@ -125,6 +125,8 @@ export interface ReadOptions extends CallOptions {
    * during an outage is told after it, so there is no `gap`.
    */
   readonly watch?: WatchListener;
+  /** Forgets the watch when it is aborted: who gives up waiting leaves no listener behind (default: never). */
+  readonly watchSignal?: AbortSignal;
 }
 
 /** What removeWatches and checkWatches are about: `data` is of getData and exists, `any` all kinds. */

@@ -3,6 +3,8 @@ import { AbortError, InvalidArgumentError, OperationTimeoutError, type Outcome }
 import type { Clock } from "./options";
 import type { Request } from "./request";
 
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** Lets a signal or a time limit end a request before its reply. A request that was not sent yet never is. */
 export function limitCall(request: Request, options: CallOptions, clock: Clock): void {
   const { signal, timeoutMs } = options;
@@ -13,8 +15,9 @@ export function limitCall(request: Request, options: CallOptions, clock: Clock):
   if (timeoutMs !== undefined && !(timeoutMs > 0)) {
     throw new InvalidArgumentError(`timeoutMs is ${timeoutMs}; it must be greater than 0.`, "terminal");
   }
+  // A longer delay would be over at once: that is what timers do with it.
   const timer =
-    timeoutMs === undefined
+    timeoutMs === undefined || timeoutMs > LONGEST_TIMER_MS
       ? undefined
       : clock.setTimeout(() => request.reject(timeoutError(request, timeoutMs)), timeoutMs);
   const onAbort = () => request.reject(abortError(request, signal!));

@@ -7,7 +7,7 @@ import type {
   WatchListener,
   ZooKeeperClient,
 } from "./api";
-import { limitCall } from "./call-limits";
+import { LONGEST_TIMER_MS, limitCall } from "./call-limits";
 import { type Call, Operations } from "./operations";
 import { type Authentication, type Clock, resolveOptions, type ZooKeeperOptions } from "./options";
 import { checkPath, withChroot } from "./paths";
@@ -130,7 +130,7 @@ export class ZooKeeper extends Operations implements ZooKeeperClient {
       if (this.state === "closed") return reject(this.#driver.closedError());
       const timer = this.#clock.setTimeout(
         () => finish(() => reject(this.#driver.notConnectedError(timeoutMs))),
-        timeoutMs,
+        Math.min(timeoutMs, LONGEST_TIMER_MS),
       );
       const stop = this.onState((state) => {
         if (state === "connected") finish(resolve);
@@ -181,8 +181,17 @@ export class ZooKeeper extends Operations implements ZooKeeperClient {
     });
   }
 
-  protected watchOnce(kind: OneShotKind, path: string, listener: WatchListener): void {
-    this.#driver.watches.addOnce(withChroot(this.#chroot, path), kind, listener);
+  protected watchOnce(
+    kind: OneShotKind,
+    path: string,
+    listener: WatchListener,
+    signal: AbortSignal | undefined,
+  ): void {
+    this.#driver.watches.addOnce(withChroot(this.#chroot, path), kind, listener, signal);
+  }
+
+  protected nowMs(): number {
+    return this.#clock.now();
   }
 
   protected forgetWatches(path: string, kind: WatchKind): void {

@@ -1,8 +1,9 @@
 /** The only file with sockets: one connection to one server, from frames to bytes and back. */
 import { connect, type LookupFunction, type Socket } from "node:net";
-import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import type * as tlsModule from "node:tls";
 import { Deframer, type FrameListener } from "./codec/framing";
 import type { ServerAddress } from "./connect-string";
+import { InvalidArgumentError } from "./errors";
 import type { Clock } from "./options";
 
 /** Re-exported, so that this is the only file that knows of sockets. */
@@ -13,13 +14,34 @@ const LONGEST_ANSWER_BYTES = 64 * 1024;
 
 /** As node:tls has them; nothing is sent before the server's certificate is verified. */
 export type TlsOptions = Pick<
-  ConnectionOptions,
+  tlsModule.ConnectionOptions,
   "ca" | "cert" | "key" | "passphrase" | "pfx" | "servername" | "minVersion" | "rejectUnauthorized"
 >;
 
+/** TLS with its keys and certificates read once, for all connections. */
+export type Tls = Omit<TlsOptions, "cert" | "key"> & { readonly secureContext: tlsModule.SecureContext };
+
+/** Loaded where TLS is used: it takes longer than all of this client. */
+function nodeTls(): typeof tlsModule {
+  return process.getBuiltinModule("node:tls");
+}
+
+/** Reads keys and certificates; rejects those that can't be read, rather than at every connection. */
+export function prepareTls(options: TlsOptions): Tls {
+  try {
+    return { ...options, secureContext: nodeTls().createSecureContext(options) };
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new InvalidArgumentError(
+      `tls: a key or certificate can't be read (${code ?? message}). Give them as PEM text, or pfx with its passphrase.`,
+      "terminal",
+    );
+  }
+}
+
 /** How a server is reached, the same for every one of them. */
 export interface Transport {
-  readonly tls: TlsOptions | undefined;
+  readonly tls: Tls | undefined;
   /** Asked anew for every connection, so a server may move to another address. */
   readonly lookup: LookupFunction;
   /** For one address of a name with several, in milliseconds; then the next is tried. */
@@ -51,7 +73,7 @@ function open(server: ServerAddress, { tls, lookup, addressTimeoutMs }: Transpor
     autoSelectFamilyAttemptTimeout: addressTimeoutMs,
   };
   if (!tls) return connect({ ...target, noDelay: true, onread });
-  const socket = connectTls({ ...target, ...tls, onread } as ConnectionOptions);
+  const socket = nodeTls().connect({ ...target, ...tls, onread } as tlsModule.ConnectionOptions);
   return socket.setNoDelay(true);
 }
 

@@ -93,6 +93,7 @@ export function readMulti(
 ): MultiResult | MultiError {
   const results: OpResult[] = [];
   let failure: MultiError | undefined;
+  let error: MultiError | undefined;
   for (let index = 0; ; index += 1) {
     const header = readMultiHeader(reader);
     if (header.done) break;
@@ -100,17 +101,18 @@ export function readMulti(
     if (header.type === OpCode.error) {
       // Read in any case: the results behind the one that failed have codes, too.
       const code = reader.int();
-      failure ??= failureOf(code, index, op);
+      if (code !== Code.ok) error ??= failureOf(code, index, op);
+      if (code !== Code.ok && code !== Code.runtimeInconsistency) failure ??= failureOf(code, index, op);
     } else results.push(readResult(reader, header.type, chroot));
   }
-  if (failure) return failure;
+  // Where no operation has an error of its own, the first one that was not applied stands for all.
+  if (failure ?? error) return (failure ?? error)!;
   if (results.length !== ops.length)
     unexpected(`${results.length} results for ${ops.length} operations of a multi`);
   return { zxid, results };
 }
 
-function failureOf(code: number, index: number, op: Op): MultiError | undefined {
-  if (code === Code.ok || code === Code.runtimeInconsistency) return undefined;
+function failureOf(code: number, index: number, op: Op): MultiError {
   const cause = errorFromCode(code, op.type, op.path, true);
   return new MultiError(
     `Operation ${index} of the multi failed, so none was applied: ${cause.message}`,

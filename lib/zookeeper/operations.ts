@@ -59,7 +59,14 @@ export interface ProtectedCreateOptions extends CreateOptions {
 export abstract class Operations {
   protected abstract call<T>(call: Call): Promise<T>;
   /** Leaves a listener for one event at a path of the user's. */
-  protected abstract watchOnce(kind: OneShotKind, path: string, listener: WatchListener): void;
+  protected abstract watchOnce(
+    kind: OneShotKind,
+    path: string,
+    listener: WatchListener,
+    signal: AbortSignal | undefined,
+  ): void;
+  /** Milliseconds that never go back. */
+  protected abstract nowMs(): number;
   protected abstract forgetWatches(path: string, kind: WatchKind): void;
   abstract connected(timeoutMs?: number): Promise<void>;
 
@@ -69,8 +76,9 @@ export abstract class Operations {
     options: ProtectedCreateOptions = {},
   ): Promise<{ path: string; stat: Stat }> {
     if (options.withProtection) {
-      return protectedCreate(this, path, (name) =>
-        this.create(name, data, { ...options, withProtection: false }),
+      const nowMs = () => this.nowMs();
+      return protectedCreate(this, path, options, nowMs, (name, bounds) =>
+        this.create(name, data, { ...options, ...bounds, withProtection: false }),
       );
     }
     const mode = options.mode ?? "persistent";
@@ -130,7 +138,8 @@ export abstract class Operations {
   multi(ops: readonly Op[], options?: CallOptions): Promise<MultiResult> {
     return refusable(() => {
       checkOps(ops);
-      return this.call({ opcode: OpCode.multi, args: { ops }, options });
+      // A copy: the caller may fill its list anew before the reply, which is read by it, has come.
+      return this.call({ opcode: OpCode.multi, args: { ops: [...ops] }, options });
     });
   }
 
@@ -143,7 +152,7 @@ export abstract class Operations {
   multiRead(reads: readonly ReadOp[], options?: CallOptions): Promise<MultiReadResult> {
     return refusable(() => {
       checkReads(reads);
-      return this.call({ opcode: OpCode.multiRead, args: { reads }, options });
+      return this.call({ opcode: OpCode.multiRead, args: { reads: [...reads] }, options });
     });
   }
 
@@ -217,7 +226,7 @@ export abstract class Operations {
     if (listener === undefined) return this.#at(opcode, path, {}, options);
     return refusable(() => {
       checkPath(path);
-      const onReply = (value: T) => this.watchOnce(kindOf(value), path, listener);
+      const onReply = (value: T) => this.watchOnce(kindOf(value), path, listener, options?.watchSignal);
       return this.call({ opcode, path, args: { watch: true }, options, onReply });
     });
   }

@@ -1,4 +1,3 @@
-import { lookup as systemLookup } from "node:dns";
 import { shuffle } from "./connect-string";
 import type { LookupFunction, TlsOptions } from "./connection";
 import { InvalidArgumentError } from "./errors";
@@ -91,9 +90,11 @@ function checkWhole(name: string, value: number): void {
 /** All addresses of a name in random order: clients spread over them, and a dead one is passed by. */
 function shuffledLookup(random: () => number): LookupFunction {
   return (host, options, callback) => {
-    systemLookup(host, { ...options, all: true }, (error, addresses) =>
-      callback(error, error ? [] : shuffle(addresses, random)),
-    );
+    process
+      .getBuiltinModule("node:dns")
+      .lookup(host, { ...options, all: true }, (error, addresses) =>
+        callback(error, error ? [] : shuffle(addresses, random)),
+      );
   };
 }
 

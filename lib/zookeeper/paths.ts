@@ -1,35 +1,39 @@
 import { InvalidArgumentError } from "./errors";
 
-/** What the server's PathUtils.validatePath refuses: control characters, surrogates alone, specials. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that servers refuse.
 const FORBIDDEN_CHARACTERS = /[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\uffff]/;
+
+/** What is wrong with a znode's path, or undefined: the rules of the servers' PathUtils.validatePath. */
+export function pathProblem(path: unknown): string | undefined {
+  if (typeof path !== "string") return `must be a string, it is ${typeof path}`;
+  if (path === "") return "must not be empty";
+  if (path[0] !== "/") return 'must begin with "/"';
+  if (path.length === 1) return undefined;
+  if (path.endsWith("/")) return 'must not end with "/"';
+  if (path.includes("//")) return "must not contain an empty name";
+  if (path.includes("/.")) {
+    const relative = path.split("/").find((name) => name === "." || name === "..");
+    if (relative !== undefined) return `must not contain "${relative}"`;
+  }
+  const bad = FORBIDDEN_CHARACTERS.exec(path);
+  if (bad === null) return undefined;
+  const code = bad[0].charCodeAt(0).toString(16).padStart(4, "0").toUpperCase();
+  return `must not contain the character U+${code} (at ${bad.index})`;
+}
 
 /**
  * Rejects a path that the server would reject, with a reason. A sequential create may end with a slash, because
  * the server appends ten digits before it looks.
  */
 export function checkPath(path: string, isSequential = false): void {
-  const reason = reasonAgainst(isSequential ? `${path}1` : path);
-  if (reason === undefined) return;
+  const problem = pathProblem(isSequential && typeof path === "string" ? `${path}1` : path);
+  if (problem === undefined) return;
   throw new InvalidArgumentError(
-    `The path ${JSON.stringify(path)} is not a znode's path: ${reason}. Paths look like /a/b.`,
+    `${JSON.stringify(path)} is not a znode's path: it ${problem}. Paths look like /a/b.`,
     "terminal",
     undefined,
     path,
   );
-}
-
-function reasonAgainst(path: string): string | undefined {
-  if (typeof path !== "string" || path.length === 0) return "it is empty";
-  if (path[0] !== "/") return "it does not begin with a slash";
-  if (path.length === 1) return undefined;
-  if (path.endsWith("/")) return "it ends with a slash";
-  if (path.includes("//")) return "it has an empty part";
-  if (path.includes("/.") && path.split("/").some((part) => part === "." || part === "..")) {
-    return "it has a relative part";
-  }
-  const match = FORBIDDEN_CHARACTERS.exec(path);
-  return match ? `it has the character U+${match[0].charCodeAt(0).toString(16).padStart(4, "0")}` : undefined;
 }
 
 /** The path as the server knows it. */

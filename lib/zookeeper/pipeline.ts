@@ -1,5 +1,5 @@
 import { type JuteReader, JuteWriter, MalformedFrameError } from "./codec/jute";
-import { ConnectionLossError, InvalidArgumentError, QueueFullError, type ZooKeeperError } from "./errors";
+import { ConnectionLossError, InvalidArgumentError, QueueFullError, ZooKeeperError } from "./errors";
 import { Fifo } from "./fifo";
 import { OpCode, writeRequestHeader, Xid } from "./records";
 import type { Request } from "./request";
@@ -150,7 +150,8 @@ export class Pipeline {
   }
 
   #enqueue(request: Request): void {
-    const bytes = this.#queuedBytes + request.weight;
+    request.queuedBytes = request.weight;
+    const bytes = this.#queuedBytes + request.queuedBytes;
     if (bytes > this.options.maxQueuedBytes && this.#queue.size > 0) {
       request.reject(this.#queueFull(request));
       return;
@@ -161,7 +162,7 @@ export class Pipeline {
 
   #dequeue(): Request {
     const request = this.#queue.shift()!;
-    this.#queuedBytes -= request.weight;
+    this.#queuedBytes -= request.queuedBytes;
     return request;
   }
 
@@ -188,7 +189,7 @@ export class Pipeline {
       this.#checkSize(request);
     } catch (error) {
       this.#writer.rewind(frame);
-      request.reject(error as ZooKeeperError);
+      request.reject(error instanceof ZooKeeperError ? error : unencodable(request, error as Error));
       return;
     }
     request.xid = xid;
@@ -232,4 +233,15 @@ export class Pipeline {
     const bytes = this.#writer.take();
     if (bytes.length > 0 && this.options.send(bytes)) this.#writer.recycle();
   };
+}
+
+/** An argument of a type or size that the wire has no form for, from a caller without type checks. */
+function unencodable(request: Request, error: Error): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `${request.description} can't be encoded: ${error.message}`,
+    "terminal",
+    undefined,
+    request.path,
+    { cause: error },
+  );
 }

@@ -12,6 +12,8 @@ export interface PreparationParts {
   readonly sasl: Sasl | undefined;
   /** Those that every new connection starts with; `addAuth` makes it longer. */
   readonly authentications: readonly Authentication[];
+  /** The greatest request that the server accepts. */
+  readonly maxRequestBytes: number;
   readonly onDone: () => void;
   readonly onFailure: (error: ZooKeeperError) => void;
 }
@@ -44,7 +46,7 @@ export class Preparation {
   }
 
   #authenticateAndArm(relativeZxid: bigint): void {
-    const { authentications, watches, onDone } = this.parts;
+    const { authentications, watches, maxRequestBytes, onDone } = this.parts;
     let unconfirmed = 1;
     const confirm = () => {
       unconfirmed -= 1;
@@ -54,7 +56,7 @@ export class Preparation {
       unconfirmed += 1;
       this.#send(OpCode.auth, { scheme, data: Buffer.from(auth as string) }, confirm, Xid.auth);
     }
-    for (const request of watches.rearming(relativeZxid)) {
+    for (const request of watches.rearming(relativeZxid, maxRequestBytes)) {
       unconfirmed += 1;
       this.#send(OpCode.setWatches2, { watches: request }, confirm, Xid.setWatches);
     }

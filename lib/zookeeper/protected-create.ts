@@ -1,6 +1,11 @@
-import { randomUUID } from "node:crypto";
-import type { Stat } from "./api";
-import { ConnectionLossError, NodeExistsError, NoNodeError } from "./errors";
+import type { CallOptions, Stat } from "./api";
+import {
+  ConnectionLossError,
+  NodeExistsError,
+  NoNodeError,
+  OperationTimeoutError,
+  ZooKeeperError,
+} from "./errors";
 import type { Operations } from "./operations";
 
 const PREFIX = "_c_";
@@ -18,51 +23,80 @@ function protectedPath(path: string, id: string): { parent: string; prefix: stri
   return { parent, prefix, path: `${path.slice(0, slash)}/${prefix}${path.slice(slash + 1)}` };
 }
 
+type Reads = Pick<Operations, "sync" | "exists" | "getChildren">;
+
 /**
  * A create that may be repeated, because its name tells whether it was done. `create` is tried as often as the
- * connection breaks while it waits for its reply; between the tries the parent's children are looked through.
+ * connection breaks while it waits for its reply; between the tries the parent's children are looked through. The
+ * signal and the time limit are for all of it.
  *
  * Rejects as create does, except that a lost connection alone never makes it reject: `NotConnectedError` after
- * connectTimeoutMs without a server, `SessionExpiredError` when the session ends (a persistent znode may then exist).
+ * connectTimeoutMs without a server, `SessionExpiredError` when the session ends. Where a create was sent before, those
+ * are ambiguous.
  */
 export async function protectedCreate(
-  client: Pick<Operations, "sync" | "exists" | "getChildren">,
+  client: Reads,
   path: string,
-  create: (path: string) => Promise<Created>,
+  options: CallOptions,
+  nowMs: () => number,
+  create: (path: string, options: CallOptions) => Promise<Created>,
 ): Promise<Created> {
-  const target = protectedPath(path, randomUUID());
-  for (;;) {
+  const target = protectedPath(path, process.getBuiltinModule("node:crypto").randomUUID());
+  const remaining = bounded(path, options, nowMs);
+  for (let wasLost = false; ; wasLost = true) {
     try {
-      return await create(target.path);
+      if (wasLost) {
+        const found = await find(client, target, remaining);
+        if (found) return found;
+      }
+      return await create(target.path, remaining());
     } catch (error) {
       // A NodeExists says that the lost create has been applied after the look.
-      const isOurs = error instanceof ConnectionLossError || error instanceof NodeExistsError;
-      if (!isOurs) throw error;
-      const found = await find(client, target);
-      if (found) return found;
+      const isOurs = error instanceof ConnectionLossError || (wasLost && error instanceof NodeExistsError);
+      if (!isOurs) throw wasLost ? asAmbiguous(error) : error;
     }
   }
+}
+
+/** The options of the next call: what is left of the time. */
+function bounded(path: string, options: CallOptions, nowMs: () => number): () => CallOptions {
+  const { signal, timeoutMs } = options;
+  if (timeoutMs === undefined || !(timeoutMs > 0)) return () => ({ signal, timeoutMs });
+  const deadlineMs = nowMs() + timeoutMs;
+  return () => {
+    const leftMs = deadlineMs - nowMs();
+    if (leftMs > 0) return { signal, timeoutMs: leftMs };
+    const text = `create of ${path}: ${timeoutMs} ms have passed, and the replies were lost.`;
+    throw new OperationTimeoutError(text, "ambiguous", undefined, path);
+  };
+}
+
+/** That nothing happened is true of the last try alone. */
+function asAmbiguous(error: unknown): unknown {
+  if (!(error instanceof ZooKeeperError) || error.outcome !== "retryable") return error;
+  const Type = error.constructor as typeof ZooKeeperError;
+  const message = `${error.message} An earlier try of this protected create may have taken effect.`;
+  return new Type(message, "ambiguous", error.code, error.path, { cause: error.cause ?? error });
 }
 
 type Target = ReturnType<typeof protectedPath>;
 
 async function find(
-  client: Pick<Operations, "sync" | "exists" | "getChildren">,
+  client: Reads,
   { parent, prefix }: Target,
+  remaining: () => CallOptions,
 ): Promise<Created | undefined> {
-  for (;;) {
-    try {
-      // The server in use now may be behind the one that has applied the create.
-      await client.sync(parent);
-      const { children } = await client.getChildren(parent);
-      const name = children.find((child) => child.startsWith(prefix));
-      if (name === undefined) return undefined;
-      const path = parent === "/" ? `/${name}` : `${parent}/${name}`;
-      const stat = await client.exists(path);
-      return stat === null ? undefined : { path, stat };
-    } catch (error) {
-      if (error instanceof NoNodeError) return undefined;
-      if (!(error instanceof ConnectionLossError)) throw error;
-    }
+  try {
+    // The server in use now may be behind the one that has applied the create.
+    await client.sync(parent, remaining());
+    const { children } = await client.getChildren(parent, remaining());
+    const name = children.find((child) => child.startsWith(prefix));
+    if (name === undefined) return undefined;
+    const path = parent === "/" ? `/${name}` : `${parent}/${name}`;
+    const stat = await client.exists(path, remaining());
+    return stat === null ? undefined : { path, stat };
+  } catch (error) {
+    if (error instanceof NoNodeError) return undefined;
+    throw error;
   }
 }

@@ -66,6 +66,9 @@ const WRITES: ReadonlySet<number> = new Set([
   OpCode.reconfig,
 ]);
 const NO_DATA = new Uint8Array(0);
+/** About what a request and an operation of a multi take in memory beside paths and values. */
+const REQUEST_BYTES = 256;
+const OP_BYTES = 64;
 const NO_ERROR = 0;
 const NO_NODE = -101;
 
@@ -92,6 +95,8 @@ export class Request {
   xid = 0;
   /** The size of its frame, while it is in flight. */
   bytes = 0;
+  /** What it counts for while it is queued. */
+  queuedBytes = 0;
   /** When it began to wait for a connection. */
   waitingSinceMs = 0;
   /** Ended before its reply, by a signal or a time limit: it is not sent any more, and its reply is skipped. */
@@ -116,11 +121,12 @@ export class Request {
     return this.path === undefined ? this.name : `${this.name} of ${this.path}`;
   }
 
-  /** About the bytes that it holds while it waits; exact enough for a bound. */
+  /** About the bytes that it holds while it waits, its objects included; exact enough for a bound. */
   get weight(): number {
-    const { path = "", data = NO_DATA, ops = [] } = this.args;
-    let weight = path.length + data.length;
-    for (const op of ops) weight += op.path.length + ("data" in op ? (op.data?.length ?? 0) : 0);
+    const { path = "", data = NO_DATA, ops = [], reads = [] } = this.args;
+    let weight = REQUEST_BYTES + path.length + data.length;
+    for (const op of ops) weight += OP_BYTES + op.path.length + ("data" in op ? (op.data?.length ?? 0) : 0);
+    for (const read of reads) weight += OP_BYTES + read.path.length;
     return weight;
   }
 

@@ -1,5 +1,4 @@
 /** SASL DIGEST-MD5 (RFC 2831), as ZooKeeper's servers speak it: qop "auth", no security layer. */
-import { createHash, randomBytes } from "node:crypto";
 import { AuthFailedError, InvalidArgumentError } from "./errors";
 
 /** A user of the servers' JAAS file. Kerberos is not spoken. */
@@ -38,7 +37,7 @@ function parseChallenge(challenge: Buffer): Map<string, string> {
 }
 
 function md5(...parts: readonly (string | Buffer)[]): Buffer {
-  const hash = createHash("md5");
+  const hash = process.getBuiltinModule("node:crypto").createHash("md5");
   for (const part of parts) hash.update(part);
   return hash.digest();
 }
@@ -47,6 +46,10 @@ function md5(...parts: readonly (string | Buffer)[]): Buffer {
 function narrowed(text: string): Buffer {
   const isLatin1 = [...text].every((character) => character.codePointAt(0)! <= 0xff);
   return Buffer.from(text, isLatin1 ? "latin1" : "utf8");
+}
+
+function randomNonce(): string {
+  return process.getBuiltinModule("node:crypto").randomBytes(CNONCE_BYTES).toString("base64");
 }
 
 function quoted(value: string): string {
@@ -63,7 +66,7 @@ export class DigestMd5 {
 
   constructor(
     private readonly sasl: Sasl,
-    private readonly cnonce: string = randomBytes(CNONCE_BYTES).toString("base64"),
+    private readonly cnonce: string = randomNonce(),
   ) {}
 
   respond(challenge: Buffer): Buffer {

@@ -1,7 +1,7 @@
 import type { ConnectionState, WatchedEvent } from "./api";
 import { JuteReader } from "./codec/jute";
 import { formatServer, parseConnectString, type ServerAddress, shuffle } from "./connect-string";
-import { ask, Connection, type Transport } from "./connection";
+import { ask, Connection, type ConnectionListener, prepareTls, type Transport } from "./connection";
 import { Code } from "./error-codes";
 import {
   AuthFailedError,
@@ -105,12 +105,13 @@ export class SessionDriver {
       watches: this.watches,
       sasl: options.sasl,
       authentications: this.#authentications,
+      maxRequestBytes: options.juteMaxBufferBytes,
       onDone: () => this.#apply({ type: "prepared" }),
       onFailure: (error) => this.#onInternalFailure(error),
     });
     const attempt = attemptTimeoutMs(options, servers.length);
     this.#transport = {
-      tls: options.tls,
+      tls: options.tls && prepareTls(options.tls),
       lookup: options.lookup,
       addressTimeoutMs: Math.ceil(attempt / 2),
       clock: options.clock,
@@ -186,7 +187,8 @@ export class SessionDriver {
 
   /** The server has accepted these credentials: every later connection begins with them. */
   keepAuthentication(authentication: Authentication): void {
-    this.#authentications.push(authentication);
+    const isKnown = this.#authentications.some((known) => isSame(known, authentication));
+    if (!isKnown) this.#authentications.push(authentication);
   }
 
   /** Leaves the session to whoever has the ticket: waits for what was sent, and hangs up without ending it. */
@@ -274,6 +276,8 @@ export class SessionDriver {
         this.#expire();
         break;
       case "announce":
+        // Not each failed attempt: what waits for a connection would then wait for ever.
+        if (effect.state !== "connected") this.#suspendedAtMs = this.options.clock.now();
         this.announce(effect.state);
         break;
       case "finish":
@@ -325,7 +329,7 @@ export class SessionDriver {
   #connect(server: ServerAddress): void {
     this.#lastSentMs = this.#lastReceivedMs = this.options.clock.now();
     this.#unansweredSinceMs = undefined;
-    this.#connection = new Connection(server, this.#transport, {
+    const listener: ConnectionListener = {
       opened: () => this.#apply({ type: "opened" }),
       received: () => {
         this.#lastReceivedMs = this.options.clock.now();
@@ -333,7 +337,13 @@ export class SessionDriver {
       },
       frame: (buffer, offset, end) => this.#onFrame(this.#reader.reset(buffer, offset, end)),
       lost: (reason) => this.#apply({ type: "connectionLost", reason: this.#explain(reason) }),
-    });
+    };
+    try {
+      this.#connection = new Connection(server, this.#transport, listener);
+    } catch (error) {
+      // What a `lookup` of the user's throws, say.
+      listener.lost((error as Error).message);
+    }
   }
 
   #send(bytes: Buffer): boolean {
@@ -369,19 +379,26 @@ export class SessionDriver {
     const xid = reader.int();
     const zxid = reader.long();
     const code = reader.int();
-    if (zxid > this.lastZxid) this.lastZxid = zxid;
     if (xid === Xid.event) {
       this.#onEvent(zxid, reader);
       return;
     }
-    if (zxid > this.#watchedZxid && this.#state.phase === "ready") this.#watchedZxid = zxid;
-    if (code === Code.sessionExpired) this.#apply({ type: "expired" });
-    else if (xid !== Xid.ping) this.#pipeline.settle(xid, zxid, code, reader);
+    if (code === Code.sessionExpired) {
+      this.#apply({ type: "expired" });
+      return;
+    }
+    const wasReady = this.#state.phase === "ready";
+    // Throws where the reply is not the one that is due, whose zxid must not be believed either: a client that has
+    // "seen" a transaction of the far future is refused by every server.
+    if (xid !== Xid.ping) this.#pipeline.settle(xid, zxid, code, reader);
+    if (zxid > this.lastZxid) this.lastZxid = zxid;
+    if (zxid > this.#watchedZxid && wasReady) this.#watchedZxid = zxid;
   }
 
   #onEvent(zxid: bigint, reader: JuteReader): void {
     const read = readWatcherEvent(reader);
     if (!read) return;
+    if (zxid > this.lastZxid) this.lastZxid = zxid;
     const event: WatchedEvent = { type: read.type, path: withoutChroot(this.chroot, read.path), zxid };
     if (this.#state.phase === "preparing") this.#buffered.push({ path: read.path, event });
     else this.watches.dispatch(read.path, event);
@@ -426,7 +443,6 @@ export class SessionDriver {
   // Ends
 
   #failInFlight(reason: string): void {
-    this.#suspendedAtMs = this.options.clock.now();
     const isClosing = this.#closing !== undefined;
     this.#pipeline.failInFlight((request) =>
       isClosing ? closedBeforeReply(request) : connectionLoss(request, reason),
@@ -434,7 +450,6 @@ export class SessionDriver {
   }
 
   #expire(): void {
-    this.#suspendedAtMs = this.options.clock.now();
     this.#hadSession = false;
     this.#pipeline.failInFlight((request) => sessionExpired(request, true));
     this.#pipeline.failQueued((request) => sessionExpired(request, false));
@@ -447,6 +462,11 @@ export class SessionDriver {
     this.watches.end("closed");
     this.#onClosed();
   }
+}
+
+function isSame(one: Authentication, other: Authentication): boolean {
+  const bytesOf = ({ auth }: Authentication) => Buffer.from(auth as string);
+  return one.scheme === other.scheme && bytesOf(one).equals(bytesOf(other));
 }
 
 function max(one: bigint, other: bigint): bigint {

@@ -1,7 +1,8 @@
-import { inspect } from "node:util";
 import { InvalidArgumentError } from "./errors";
 import type { SessionIdentity } from "./session";
 
+/** node:util's inspect.custom. */
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const FORMAT_VERSION = 1;
 const HEADER_BYTES = 1 + 8 + 8 + 4;
 
@@ -59,7 +60,7 @@ export class SessionTicket {
     return "[SessionTicket]";
   }
 
-  [inspect.custom](): string {
+  [INSPECT](): string {
     return "SessionTicket {}";
   }
 }

@@ -156,11 +156,11 @@ export function step(state: SessionState, input: SessionInput, nowMs: number, ji
     case "connectionLost":
       return onConnectionLost(state, input.reason, nowMs, jitter);
     case "established":
-      return onEstablished(state, input, nowMs);
+      return onEstablished(state, input, nowMs, jitter);
     case "prepared":
       return onPrepared(state, nowMs);
     case "expired":
-      return expire(state, nowMs);
+      return onExpired(state, nowMs, jitter);
     case "tick":
       return onTick(state, input.traffic, nowMs, jitter);
     case "close":
@@ -218,9 +218,13 @@ function onOpened(state: SessionState, nowMs: number): Step {
 
 type Established = Extract<SessionInput, { type: "established" }>;
 
-function onEstablished(state: SessionState, input: Established, nowMs: number): Step {
+function onEstablished(state: SessionState, input: Established, nowMs: number, jitter: number): Step {
   if (state.phase !== "handshake") return { state, effects: [] };
-  if (input.timeoutMs <= 0) return expire(state, nowMs);
+  if (input.timeoutMs <= 0) {
+    if (state.identity.id !== NO_SESSION.id) return expire(state, nowMs);
+    // There was no session that could have expired: asking at once again would go on for ever, without a pause.
+    return onConnectionLost(state, "gives no session", nowMs, jitter);
+  }
   const { timeoutMs, isReadOnly = false } = input;
   // A read-only server's session is its own: the one that writes are made in is kept for a server that takes them.
   const identity = isReadOnly ? state.identity : input.identity;
@@ -284,6 +288,12 @@ function onConnectionLost(state: SessionState, reason: string, nowMs: number, ji
       { type: "failInFlight", reason },
     ],
   };
+}
+
+/** What a read-only server ends is its own session: the one that writes are made in is not known there. */
+function onExpired(state: SessionState, nowMs: number, jitter: number): Step {
+  if (state.search) return onConnectionLost(state, "has ended the session for reading", nowMs, jitter);
+  return expire(state, nowMs);
 }
 
 /** The session is gone with its watches and ephemerals: say so, and ask the same server for a new one. */

@@ -7,8 +7,9 @@ export type OneShotKind = "data" | "exist" | "child";
 type TableName = WatchMode | OneShotKind;
 
 interface Registration {
-  readonly path: string;
   readonly listener: WatchListener;
+  /** Of a one-shot watch with a signal: takes its listener off the signal, once it has fired. */
+  release?: () => void;
 }
 
 type Table = Map<string, Set<Registration>>;
@@ -16,6 +17,8 @@ type Table = Map<string, Set<Registration>>;
 /** A setWatches2 stays well below the server's jute.maxbuffer, else the server drops the connection for ever. */
 export const MAX_SET_WATCHES_BYTES = 128 * 1024;
 const LENGTH_BYTES = 4;
+/** The header, the zxid and the five counts of a setWatches2. */
+const SET_WATCHES_FIXED_BYTES = 8 + 8 + 5 * LENGTH_BYTES;
 const MAX_UTF8_BYTES_PER_UNIT = 3;
 
 const TABLE_NAMES = ["data", "exist", "child", "persistent", "persistentRecursive"] as const;
@@ -53,20 +56,22 @@ export class WatchRegistry {
   /** Registers a listener of a persistent watch; returns what takes it away. */
   add(path: string, mode: WatchMode, listener: WatchListener): () => void {
     const registration = this.#register(mode, path, listener);
-    return () => {
-      const registrations = this.#tables[mode].get(path);
-      registrations?.delete(registration);
-      // Another set may have taken its place since.
-      if (registrations?.size === 0 && this.#tables[mode].get(path) === registrations) {
-        this.#tables[mode].delete(path);
-      }
-    };
+    return () => this.#unregister(mode, path, registration);
   }
 
-  /** Registers a listener that hears one event. The same one twice on a path hears it once. */
-  addOnce(path: string, kind: OneShotKind, listener: WatchListener): void {
-    for (const known of this.#tables[kind].get(path) ?? []) if (known.listener === listener) return;
-    this.#register(kind, path, listener);
+  /** Registers a listener that hears one event, unless the signal forgets it. The same one twice hears it once. */
+  addOnce(path: string, kind: OneShotKind, listener: WatchListener, signal?: AbortSignal): void {
+    if (signal?.aborted) return;
+    const known = [...(this.#tables[kind].get(path) ?? [])].find((each) => each.listener === listener);
+    const registration = known ?? this.#register(kind, path, listener);
+    if (signal === undefined) return;
+    const forget = () => this.#unregister(kind, path, registration);
+    const { release } = registration;
+    registration.release = () => {
+      release?.();
+      signal.removeEventListener("abort", forget);
+    };
+    signal.addEventListener("abort", forget, { once: true });
   }
 
   /** Ends the watches of a kind at a path. */
@@ -117,15 +122,19 @@ export class WatchRegistry {
     for (const registration of registrations) tell(registration, { type: "ended", reason });
   }
 
-  /** What arms all watches again on a new connection, in requests of at most `MAX_SET_WATCHES_BYTES`. */
-  rearming(relativeZxid: bigint): SetWatches2[] {
+  /**
+   * What arms all watches again on a new connection, in requests of at most `MAX_SET_WATCHES_BYTES`, and no more than
+   * the server takes.
+   */
+  rearming(relativeZxid: bigint, maxRequestBytes = MAX_SET_WATCHES_BYTES): SetWatches2[] {
+    const limit = Math.min(MAX_SET_WATCHES_BYTES, maxRequestBytes) - SET_WATCHES_FIXED_BYTES;
     const requests: SetWatches2[] = [];
     let current: Record<TableName, string[]> | undefined;
     let bytes = 0;
     for (const name of TABLE_NAMES) {
       for (const path of this.#tables[name].keys()) {
         const pathBytes = LENGTH_BYTES + path.length * MAX_UTF8_BYTES_PER_UNIT;
-        if (current === undefined || bytes + pathBytes > MAX_SET_WATCHES_BYTES) {
+        if (current === undefined || bytes + pathBytes > limit) {
           current = { data: [], exist: [], child: [], persistent: [], persistentRecursive: [] };
           requests.push({ relativeZxid, ...current });
           bytes = 0;
@@ -138,10 +147,15 @@ export class WatchRegistry {
   }
 
   #register(name: TableName, path: string, listener: WatchListener): Registration {
-    const registration: Registration = { path, listener };
+    const registration: Registration = { listener };
     const registrations = this.#tables[name].get(path) ?? new Set();
     this.#tables[name].set(path, registrations.add(registration));
     return registration;
+  }
+
+  #unregister(name: TableName, path: string, registration: Registration): void {
+    const registrations = this.#tables[name].get(path);
+    if (registrations?.delete(registration) && registrations.size === 0) this.#tables[name].delete(path);
   }
 }
 
@@ -153,6 +167,7 @@ function parentOf(path: string): string | undefined {
 
 /** A listener that throws must not break the connection or the other listeners, nor be silent. */
 function tell(registration: Registration, notification: WatchNotification): void {
+  registration.release?.();
   try {
     registration.listener(notification);
   } catch (error) {

@@ -8,7 +8,8 @@ import {
   type ZnodeWrite,
   type ZnodeWritePayload,
 } from "../../lib/index";
-import { pathProblem, patternProblem } from "../../lib/io/znode-path";
+import { patternProblem } from "../../lib/io/znode-path";
+import { pathProblem } from "../../lib/zookeeper/paths";
 import { at, readTest, runCollecting } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
 

@@ -18,6 +18,7 @@ export class TcpProxy {
   accepted = 0;
   readonly #pairs = new Set<Pair>();
   readonly #stalled = new Set<Direction>();
+  #delayMs = 0;
   #isRefusing = false;
   #isDroppingReplies = false;
   #isSplitting = false;
@@ -82,6 +83,11 @@ export class TcpProxy {
     this.#isSplitting = isSplitting;
   }
 
+  /** Holds what goes either way back for so long, in order. */
+  delay(delayMs: number): void {
+    this.#delayMs = delayMs;
+  }
+
   /** Closes connections as they come. */
   refuse(isRefusing: boolean): void {
     this.#isRefusing = isRefusing;
@@ -127,9 +133,14 @@ export class TcpProxy {
         server.destroy();
       });
     }
-    client.on("data", (chunk) => server.write(chunk));
-    server.on("data", (chunk) => this.#toClient(pair, this.#rewriter(chunk)));
+    client.on("data", (chunk) => this.#later(() => server.write(chunk)));
+    server.on("data", (chunk) => this.#later(() => this.#toClient(pair, this.#rewriter(chunk))));
     for (const direction of this.#stalled) sourceOf(pair, direction).pause();
+  }
+
+  #later(act: () => void): void {
+    if (this.#delayMs === 0) act();
+    else setTimeout(act, this.#delayMs);
   }
 
   #toClient(pair: Pair, chunk: Buffer): void {

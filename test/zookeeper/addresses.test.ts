@@ -46,8 +46,8 @@ describe("connect strings", () => {
     ["a:0", "the port 0"],
     ["a:70000", "the port 70000"],
     ["a b:1", "is not host:port"],
-    ["a:1//b", "it has an empty part"],
-    ["a:1/b/", "it ends with a slash"],
+    ["a:1//b", "must not contain an empty name"],
+    ["a:1/b/", "must not end with"],
   ])("refuses %j", (text, reason) => {
     expect(() => parseConnectString(text)).toThrow(InvalidArgumentError);
     expect(() => parseConnectString(text)).toThrow(reason);
@@ -65,16 +65,16 @@ describe("paths", () => {
   });
 
   test.each([
-    ["", "empty"],
-    ["a", "begin with a slash"],
-    ["/a/", "ends with a slash"],
-    ["//a", "empty part"],
-    ["/a/./b", "relative"],
-    ["/..", "relative"],
+    ["", "must not be empty"],
+    ["a", "must begin with"],
+    ["/a/", "must not end with"],
+    ["//a", "an empty name"],
+    ["/a/./b", 'must not contain "."'],
+    ["/..", 'must not contain ".."'],
     ["/a\u0000", "U+0000"],
     ["/a\u0085", "U+0085"],
-    ["/😀", "U+d83d"],
-    ["/\ufffd", "U+fffd"],
+    ["/😀", "U+D83D"],
+    ["/\ufffd", "U+FFFD"],
   ])("refuses %j", (path, reason) => {
     expect(() => checkPath(path)).toThrow(InvalidArgumentError);
     expect(() => checkPath(path)).toThrow(reason);
@@ -83,7 +83,7 @@ describe("paths", () => {
   test("a sequential create may end with a slash", () => {
     expect(() => checkPath("/a/", true)).not.toThrow();
     expect(() => checkPath("/", true)).not.toThrow();
-    expect(() => checkPath("/a//", true)).toThrow("empty part");
+    expect(() => checkPath("/a//", true)).toThrow("an empty name");
   });
 
   test("a chroot comes and goes", () => {

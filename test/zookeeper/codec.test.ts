@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { Deframer } from "../../lib/zookeeper/codec/framing";
 import { JuteReader, JuteWriter, MalformedFrameError } from "../../lib/zookeeper/codec/jute";
 import { Fifo } from "../../lib/zookeeper/fifo";
+import { readMulti } from "../../lib/zookeeper/multi";
 import {
   OPEN_ACL,
   OpCode,
@@ -131,6 +132,16 @@ describe("wire vectors", () => {
       path: "/a",
     });
     expect(readWatcherEvent(readerOf("ffffffff 00000000 00000000"))).toBeUndefined();
+  });
+});
+
+test("a multi that failed without an error of any operation's own is still a failure", () => {
+  const failed = "ffffffff 00 00000000 fffffffe".repeat(2);
+  const ops = [1, 2].map((version) => ({ type: "check", path: "/a", version }) as const);
+  expect(readMulti(readerOf(`${failed} ffffffff 01 ffffffff`), "", ops, 1n)).toMatchObject({
+    name: "MultiError",
+    index: 0,
+    code: -2,
   });
 });
 

@@ -21,8 +21,8 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { connect, type WatchListener, type ZooKeeper } from "../../lib/zookeeper";
-import { TcpProxy } from "../support/tcp-proxy";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import type { TcpProxy } from "../support/tcp-proxy";
+import { bytes, useZooKeeper } from "../support/zookeeper-fixture";
 
 const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   "operations.test.ts": ["version 0 means version 0", "version 0 means version 0 in %s"],
@@ -48,32 +48,21 @@ const SPEED = 20;
 const TIMEOUT_MS = 60_000 + ROUNDS * 50;
 const HEAP_GROWTH_LIMIT_BYTES = 4 * 1024 * 1024;
 
-const bytes = (text: string) => Buffer.from(text);
-
 /** The collector, which jest does not hand out. */
 function collectGarbage(): void {
   setFlagsFromString("--expose-gc");
   (runInNewContext("gc") as () => void)();
 }
 
-let server: LocalZooKeeper;
+const fixture = useZooKeeper({ client: false });
 let proxy: TcpProxy;
 let client: ZooKeeper;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
+beforeEach(() => {
+  ({ proxy } = fixture);
 });
 
-afterAll(() => server?.stop());
-
-beforeEach(async () => {
-  proxy = await TcpProxy.start(server.connectString);
-});
-
-afterEach(async () => {
-  await client?.close();
-  await proxy?.stop();
-});
+afterEach(() => client?.close());
 
 test.each(Object.entries(ELSEWHERE))("%s has the tests that the table names", (file, names) => {
   const text = readFileSync(join(__dirname, file), "utf8");

@@ -1,46 +1,32 @@
 import { inspect } from "node:util";
-import { type ConnectionState, connect, SessionTicket, type ZooKeeper } from "../../lib/zookeeper";
-import { TcpProxy } from "../support/tcp-proxy";
+import {
+  type ConnectionState,
+  connect,
+  type ProtectedCreateOptions,
+  SessionTicket,
+  type ZooKeeper,
+} from "../../lib/zookeeper";
+import type { TcpProxy } from "../support/tcp-proxy";
 import { WatchRecorder } from "../support/watch-recorder";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { bytes, rejection, useZooKeeper } from "../support/zookeeper-fixture";
+import type { LocalZooKeeper } from "../support/zookeeper-server";
 
-const bytes = (text: string) => Buffer.from(text);
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  );
 const PROTECTED = /\/_c_[0-9a-f-]{36}-/;
 
+const fixture = useZooKeeper({
+  server: { config: { tickTime: "200" } },
+  client: { sessionTimeoutMs: 4_000 },
+});
 let server: LocalZooKeeper;
 let proxy: TcpProxy;
 /** Through the proxy. */
 let client: ZooKeeper;
+/** Straight to the server. */
 let writer: ZooKeeper;
 let root: string;
-let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper({ config: { tickTime: "200" } });
-  writer = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await writer?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  tests += 1;
-  root = `/test-${tests}`;
-  await writer.create(root);
-  proxy = await TcpProxy.start(server.connectString);
-  client = await connect({ connectString: proxy.address, sessionTimeoutMs: 4_000 });
-});
-
-afterEach(async () => {
-  await client?.close();
-  await proxy?.stop();
+beforeEach(() => {
+  ({ server, proxy, client, writer, root } = fixture);
 });
 
 async function untilTrue(isSo: () => Promise<boolean> | boolean): Promise<void> {
@@ -94,6 +80,43 @@ describe("a protected create", () => {
     expect(children.map((name) => `${root}/${name}`).sort()).toEqual([...paths].sort());
   });
 
+  const lostCreate = async (options: ProtectedCreateOptions) => {
+    proxy.dropReplies();
+    const create = rejection(client.create(`${root}/a`, bytes(""), { ...options, withProtection: true }));
+    await untilTrue(async () => (await writer.getChildren(root)).children.length > 0);
+    proxy.refuse(true);
+    proxy.cut();
+    await untilTrue(() => client.state === "suspended");
+    return create;
+  };
+
+  test("ends with its time limit, which is for all of its tries, and is ambiguous then", async () => {
+    const error = await lostCreate({ timeoutMs: 400 });
+    expect(error).toMatchObject({ name: "OperationTimeoutError", outcome: "ambiguous" });
+  });
+
+  test("ends with its signal while it looks for its znode, and is ambiguous then", async () => {
+    const controller = new AbortController();
+    const error = lostCreate({ signal: controller.signal });
+    await untilTrue(() => client.state === "suspended");
+    controller.abort();
+    expect(await error).toMatchObject({ name: "AbortError", outcome: "ambiguous" });
+  });
+
+  test("that ends with the client after its reply was lost is ambiguous", async () => {
+    const error = lostCreate({});
+    await untilTrue(() => client.state === "suspended");
+    await new Promise((done) => setImmediate(done));
+    proxy.refuse(false);
+    await untilTrue(() => client.state === "connected");
+    expect(await error).toBeUndefined();
+    proxy.dropReplies();
+    const second = rejection(client.create(`${root}/b`, bytes(""), { withProtection: true }));
+    await untilTrue(async () => (await writer.getChildren(root)).children.length > 1);
+    await client.close();
+    expect(await second).toMatchObject({ name: "ClosedError", outcome: "ambiguous" });
+  });
+
   test("whose parent is absent says so", async () => {
     const create = client.create(`${root}/no/a`, bytes(""), { withProtection: true });
     expect(await rejection(create)).toMatchObject({ name: "NoNodeError" });
@@ -123,6 +146,22 @@ test("names are resolved anew for every connection", async () => {
   } finally {
     await named.close();
   }
+});
+
+test("a lookup that throws is a reason like any other, and the client goes on", async () => {
+  let calls = 0;
+  const [, port] = server.connectString.split(":");
+  const named = await connect({
+    connectString: `throwing.test:${port}`,
+    lookup: (_host, _options, callback) => {
+      calls += 1;
+      if (calls < 3) throw new Error("no resolver");
+      callback(null, [{ address: "127.0.0.1", family: 4 }]);
+    },
+  });
+  expect(calls).toBe(3);
+  expect(await named.exists("/")).not.toBeNull();
+  await named.close();
 });
 
 test("a name that does not resolve is a reason like any other", async () => {

@@ -1,13 +1,7 @@
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { WatchRecorder } from "../support/watch-recorder";
+import { bytes, rejection } from "../support/zookeeper-fixture";
 import { fourLetterWord, type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
-
-const bytes = (text: string) => Buffer.from(text);
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  );
 
 let ensemble: LocalZooKeeper;
 let client: ZooKeeper;

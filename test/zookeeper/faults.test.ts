@@ -1,52 +1,33 @@
 import { type ConnectionState, connect, SessionExpiredError, type ZooKeeper } from "../../lib/zookeeper";
 import { CLOSE_TIMEOUT_MS } from "../../lib/zookeeper/session";
 import { closeSession, overhear } from "../support/session-thief";
-import { TcpProxy } from "../support/tcp-proxy";
+import type { TcpProxy } from "../support/tcp-proxy";
 import { WatchRecorder } from "../support/watch-recorder";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { bytes, rejection, useZooKeeper } from "../support/zookeeper-fixture";
+import type { LocalZooKeeper } from "../support/zookeeper-server";
 
 /** Short ticks, so that sessions may be short and expiry comes soon. */
 const CONFIG = { tickTime: "200" };
 const SESSION_TIMEOUT_MS = 1_500;
 const READ_TIMEOUT_MS = (SESSION_TIMEOUT_MS * 2) / 3;
-const bytes = (text: string) => Buffer.from(text);
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  );
 
+const fixture = useZooKeeper({
+  server: { config: CONFIG },
+  client: { sessionTimeoutMs: SESSION_TIMEOUT_MS },
+});
 let server: LocalZooKeeper;
 let proxy: TcpProxy;
+/** Through the proxy. */
 let client: ZooKeeper;
+/** Straight to the server. */
 let writer: ZooKeeper;
-let states: ConnectionState[];
 let root: string;
-let tests = 0;
+let states: ConnectionState[];
 
-beforeAll(async () => {
-  server = await startZooKeeper({ config: CONFIG });
-  writer = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await writer?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  tests += 1;
-  root = `/test-${tests}`;
-  await writer.create(root);
-  proxy = await TcpProxy.start(server.connectString);
-  client = await connect({ connectString: proxy.address, sessionTimeoutMs: SESSION_TIMEOUT_MS });
+beforeEach(() => {
+  ({ server, proxy, client, writer, root } = fixture);
   states = [];
   client.onState((state) => states.push(state));
-});
-
-afterEach(async () => {
-  await client?.close();
-  await proxy?.stop();
 });
 
 function untilState(wanted: ConnectionState, of: ZooKeeper = client): Promise<void> {
@@ -103,6 +84,20 @@ describe("a reply that does not come whole", () => {
     expect(states).toEqual(["suspended", "connected", "suspended", "connected"]);
   });
 
+  test("is not believed in anything: a zxid that nobody has seen would keep it from every server", async () => {
+    const before = client.lastZxid;
+    proxy.rewrite((chunk) => {
+      proxy.rewrite((whole) => whole);
+      const corrupt = corruptXid(Buffer.from(chunk));
+      corrupt.writeBigInt64BE(2n ** 62n, 8);
+      return corrupt;
+    });
+    expect(await rejection(client.exists(root))).toMatchObject({ name: "ConnectionLossError" });
+    expect(client.lastZxid).toBe(before);
+    await client.connected();
+    expect(await client.exists(root)).not.toBeNull();
+  });
+
   function corruptLength(chunk: Buffer): Buffer {
     chunk.writeInt32BE(2 ** 31 - 1, 0);
     return chunk;
@@ -156,6 +151,19 @@ describe("a network that stalls", () => {
     proxy.resume();
     await client.connected();
     expect(await client.exists(root)).not.toBeNull();
+  });
+
+  test("only delays: nothing is lost, nor out of order", async () => {
+    proxy.delay(60);
+    const order: number[] = [];
+    const calls = Array.from({ length: 50 }, async (_, index) => {
+      await client.create(`${root}/${index}`);
+      order.push(index);
+    });
+    await Promise.all(calls);
+    expect(order).toEqual(Array.from(calls.keys()));
+    expect(states).toEqual([]);
+    proxy.delay(0);
   });
 
   test("does not hold up a close", async () => {
@@ -286,6 +294,24 @@ describe("no connection", () => {
       proxy.refuse(false);
       await other.connected(10_000);
       expect(await other.exists(`${root}/a`)).toBeNull();
+    } finally {
+      await other.close();
+    }
+  });
+
+  test("waits no longer than connectTimeoutMs, however often it is tried meanwhile", async () => {
+    const connectTimeoutMs = 700;
+    const other = await connect({ connectString: proxy.address, connectTimeoutMs });
+    try {
+      proxy.refuse(true);
+      proxy.cut();
+      await rejection(other.sync("/"));
+      const attempts = proxy.accepted;
+      const begunAt = performance.now();
+      expect(await rejection(other.exists(root))).toMatchObject({ name: "NotConnectedError" });
+      // Each failed attempt used to begin the waiting anew, so this took as long as pauses are shorter than it.
+      expect(performance.now() - begunAt).toBeLessThan(connectTimeoutMs + 400);
+      expect(proxy.accepted - attempts).toBeGreaterThan(1);
     } finally {
       await other.close();
     }

@@ -1,39 +1,19 @@
-import { connect, type WatchNotification, type ZooKeeper } from "../../lib/zookeeper";
+import type { WatchNotification, ZooKeeper } from "../../lib/zookeeper";
 import { BufferedWatch } from "../../lib/zookeeper/watch-iterator";
-import { TcpProxy } from "../support/tcp-proxy";
+import type { TcpProxy } from "../support/tcp-proxy";
 import { WatchRecorder } from "../support/watch-recorder";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { bytes, useZooKeeper } from "../support/zookeeper-fixture";
 
-const bytes = (text: string) => Buffer.from(text);
-
-let server: LocalZooKeeper;
+const fixture = useZooKeeper();
 let proxy: TcpProxy;
+/** Through the proxy. */
 let client: ZooKeeper;
+/** Straight to the server. */
 let writer: ZooKeeper;
 let root: string;
-let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
-  writer = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await writer?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  tests += 1;
-  root = `/test-${tests}`;
-  await writer.create(root);
-  proxy = await TcpProxy.start(server.connectString);
-  client = await connect({ connectString: proxy.address });
-});
-
-afterEach(async () => {
-  await client?.close();
-  await proxy?.stop();
+beforeEach(() => {
+  ({ proxy, client, writer, root } = fixture);
 });
 
 /** Cuts the connection, and does something before the client may come back. */
@@ -135,6 +115,21 @@ describe("one-shot watches", () => {
     await writer.create(paths.at(-1)!);
     await recorder.untilHeard(2);
     expect(recorder.summary).toEqual([`created ${paths[7]}`, `created ${paths.at(-1)}`]);
+  });
+
+  test("are forgotten with their signal, and leave nothing on it when they fire", async () => {
+    const [forgotten, kept] = [new WatchRecorder(), new WatchRecorder()];
+    const [one, other] = [new AbortController(), new AbortController()];
+    const listen = jest.spyOn(other.signal, "addEventListener");
+    const unlisten = jest.spyOn(other.signal, "removeEventListener");
+    await client.exists(root, { watch: forgotten.listener, watchSignal: one.signal });
+    await client.exists(root, { watch: kept.listener, watchSignal: other.signal });
+    one.abort();
+    await client.getData(root, { watch: forgotten.listener, watchSignal: one.signal });
+    await client.setData(root, bytes("x"));
+    expect(forgotten.heard).toEqual([]);
+    expect(kept.summary).toEqual([`dataChanged ${root}`]);
+    expect(unlisten.mock.calls.length).toBe(listen.mock.calls.length);
   });
 
   test("end with the client", async () => {

@@ -8,35 +8,16 @@ import {
   type Op,
   type ZooKeeper,
 } from "../../lib/zookeeper";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { bytes, rejection, useZooKeeper } from "../support/zookeeper-fixture";
+import type { LocalZooKeeper } from "../support/zookeeper-server";
 
-const bytes = (text: string) => Buffer.from(text);
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  );
-
+const fixture = useZooKeeper();
 let server: LocalZooKeeper;
 let client: ZooKeeper;
 let root: string;
-let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
-  client = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await client?.close();
-  await server?.stop();
-});
-
-/** A znode of its own for each test, so that they share a server. */
-beforeEach(async () => {
-  tests += 1;
-  root = `/test-${tests}`;
-  await client.create(root);
+beforeEach(() => {
+  ({ server, client, root } = fixture);
 });
 
 describe("single operations", () => {
@@ -195,6 +176,17 @@ describe("multi", () => {
     expect(error.cause).toBeInstanceOf(NoNodeError);
     expect(error.message).toContain(`Operation ${index} of the multi`);
     expect((await client.getChildren(root)).children).toEqual([]);
+  });
+
+  test("is of the operations that it was called with, whatever becomes of the list", async () => {
+    const ops: Op[] = ["a", "b"].map((name) => ({ type: "create", path: `${root}/${name}` }));
+    const reads = [{ type: "getData", path: root }] as const;
+    const batch = [...reads];
+    const calls = [client.multi(ops), client.multiRead(batch)] as const;
+    ops.length = 0;
+    batch.length = 0;
+    const [multi, multiRead] = await Promise.all(calls);
+    expect([multi.results.length, multiRead.results.length]).toEqual([2, 1]);
   });
 
   test("of nothing does nothing", async () => {

@@ -1,9 +1,10 @@
+import type { Op } from "../../lib/zookeeper";
 import { JuteReader } from "../../lib/zookeeper/codec/jute";
 import { errorFromCode } from "../../lib/zookeeper/error-codes";
 import { ConnectionLossError, type ZooKeeperError } from "../../lib/zookeeper/errors";
 import { Pipeline, type PipelineOptions } from "../../lib/zookeeper/pipeline";
 import { OpCode } from "../../lib/zookeeper/records";
-import { Request } from "../../lib/zookeeper/request";
+import { Request, type RequestArguments } from "../../lib/zookeeper/request";
 
 const EMPTY = new JuteReader().reset(Buffer.alloc(0), 0, 0);
 const MAX_XID = 2 ** 31 - 1;
@@ -117,7 +118,7 @@ test("no more than maxInFlightBytes are unanswered, and one request always goes"
 });
 
 test("what would wait beyond maxQueuedBytes is refused, and what waits is not", async () => {
-  const harness = new Harness({ maxQueuedBytes: 100 });
+  const harness = new Harness({ maxQueuedBytes: 2 * 256 + 100 });
   for (const name of ["a", "b", "c"]) harness.submit(name, OpCode.setData, new Uint8Array(45));
   expect(harness.outcomes).toEqual(["c QueueFullError"]);
   harness.pipeline.open();
@@ -125,6 +126,42 @@ test("what would wait beyond maxQueuedBytes is refused, and what waits is not", 
   expect(harness.frames).toHaveLength(2);
   harness.submit("d", OpCode.setData, new Uint8Array(90));
   expect(harness.outcomes).toHaveLength(1);
+});
+
+test("requests without data count as well, and a list that its owner changes meanwhile keeps its weight", () => {
+  const small = new Harness({ maxQueuedBytes: 1_000 });
+  for (let index = 0; index < 5; index += 1) small.submit("a", OpCode.exists);
+  expect(small.outcomes).toContain("a QueueFullError");
+  const harness = new Harness({ maxQueuedBytes: 1_000 });
+  const ops: Op[] = [{ type: "create", path: "/a", data: new Uint8Array(500) }];
+  const done = () => undefined;
+  for (let round = 0; round < 3; round += 1) {
+    harness.pipeline.submit(new Request(OpCode.multi, "", { ops }, done, done));
+    ops[0] = { type: "create", path: "/a", data: new Uint8Array(round * 100) };
+    harness.pipeline.failQueued((request) => new ConnectionLossError(request.name, "ambiguous"));
+    harness.submit("fits", OpCode.setData, new Uint8Array(700));
+    harness.pipeline.open();
+    harness.pipeline.failInFlight((request) => new ConnectionLossError(request.name, "ambiguous"));
+  }
+  expect(harness.outcomes).not.toContain("fits QueueFullError");
+});
+
+test.each<[string, number, RequestArguments]>([
+  ["text as data", OpCode.setData, { data: "text" as unknown as Uint8Array }],
+  ["a version that is no number", OpCode.setData, { number: Number.NaN }],
+  ["a version beyond an int32", OpCode.delete, { number: 2 ** 31 }],
+  ["a path that is none", OpCode.exists, { path: 7 as unknown as string }],
+])("%s is refused, and leaves nothing of itself in the stream", async (_what, opcode, args) => {
+  const harness = new Harness();
+  harness.pipeline.open();
+  harness.submit("before");
+  const refused = new Promise((done) =>
+    harness.pipeline.submit(new Request(opcode, "", { path: "/a", ...args }, done, done)),
+  );
+  harness.submit("after");
+  expect(await refused).toMatchObject({ name: "InvalidArgumentError", outcome: "terminal" });
+  await nextTurn();
+  expect(harness.frames.map((frame) => frame.opcode)).toEqual([OpCode.sync, OpCode.sync]);
 });
 
 test("authentication is answered past the order", async () => {

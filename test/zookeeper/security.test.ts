@@ -6,14 +6,8 @@ import { inspect } from "node:util";
 import { connect, type ZooKeeper, type ZooKeeperOptions } from "../../lib/zookeeper";
 import { DigestMd5 } from "../../lib/zookeeper/sasl";
 import { TcpProxy } from "../support/tcp-proxy";
+import { bytes, rejection } from "../support/zookeeper-fixture";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
-
-const bytes = (text: string) => Buffer.from(text);
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  );
 
 const SERVER_NAME = "zookeeper.test";
 /** With what the formats on the way quote, and beyond ASCII. */
@@ -153,6 +147,13 @@ describe("TLS", () => {
     expect(error).toMatchObject({ name: "NotConnectedError" });
     expect(error.message).toMatch(reason);
     expect(error.message).not.toContain("PRIVATE KEY");
+  });
+
+  test("a key that can't be read is refused before anything is tried, and not shown", async () => {
+    const key = "-----BEGIN PRIVATE KEY-----\nhidden-key\n-----END PRIVATE KEY-----\n";
+    const error = await rejection(open({ tls: { ...tls(), key } }));
+    expect(error).toMatchObject({ name: "InvalidArgumentError", outcome: "terminal" });
+    expect(inspect(error, { depth: 9 })).not.toContain("hidden-key");
   });
 
   test("a server that speaks no TLS is named", async () => {

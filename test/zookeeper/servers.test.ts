@@ -4,11 +4,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type ConnectionState, connect, type ZooKeeper } from "../../lib/zookeeper";
 import { WatchRecorder } from "../support/watch-recorder";
+import { bytes } from "../support/zookeeper-fixture";
 import { fourLetterWord, type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 const SUPPORT = join(__dirname, "..", "support");
 const DEBIAN_JAR = "/usr/share/java/zookeeper.jar";
-const bytes = (text: string) => Buffer.from(text);
 
 function untilState(client: ZooKeeper, wanted: ConnectionState): Promise<void> {
   return new Promise((done) => {
@@ -59,6 +59,25 @@ describe("one server", () => {
       expect((await client.getData("/e")).stat).toEqual(stat);
       expect(recorder.summary).toEqual(["created /e", "gap", "created /later"]);
     } finally {
+      await client.close();
+      await server.stop();
+    }
+  });
+
+  test("paused, it is noticed; going on, it has the session still", async () => {
+    const server = await startZooKeeper();
+    const client = await connect({ connectString: server.connectString, sessionTimeoutMs: 4_000 });
+    const [only] = server.servers;
+    try {
+      const { stat } = await client.create("/e", bytes("x"), { mode: "ephemeral" });
+      const suspended = untilState(client, "suspended");
+      await only!.kill("SIGSTOP");
+      await suspended;
+      await only!.kill("SIGCONT");
+      await client.connected();
+      expect(await client.exists("/e")).toEqual(stat);
+    } finally {
+      await only!.kill("SIGCONT");
       await client.close();
       await server.stop();
     }

@@ -175,6 +175,20 @@ describe("the session's state machine", () => {
     expect(machine.input({ type: "prepared" })).toEqual(["openQueue", "announce connected"]);
   });
 
+  test("a server that gives no session at all is left for a while, like one that hangs up", () => {
+    const machine = new Machine();
+    machine.input({ type: "start" });
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      machine.input({ type: "opened" });
+      const refused = { type: "established", identity: NO_SESSION, timeoutMs: 0 } as const;
+      expect(machine.input(refused, 1)).toEqual(["destroySocket", "noteFailure", "failInFlight"]);
+      machine.nowMs = machine.state.deadlineMs;
+      machine.tick();
+    }
+    expect(machine.state).toMatchObject({ visible: "connecting", failures: 3 });
+    expect(machine.nowMs).toBe(FIRST_PAUSE_MS);
+  });
+
   test("a reply can say that the session has expired", () => {
     const machine = new Machine().becomeReady();
     expect(machine.input({ type: "expired" })).toEqual(["destroySocket", "announce lost", "expire"]);
@@ -256,6 +270,18 @@ describe("the session's state machine", () => {
     machine.establish();
     expect(machine.state.search).toBeUndefined();
     expect(machine.input({ type: "writableFound", server: 1 })).toEqual([]);
+  });
+
+  test("a read-only server that ends its own session does not end the one that writes were made in", () => {
+    const machine = new Machine().becomeReady();
+    machine.lose();
+    machine.tick();
+    machine.input({ type: "opened" });
+    const local = { id: 99n, password: new Uint8Array(16) };
+    machine.input({ type: "established", identity: local, timeoutMs: 6_000, isReadOnly: true });
+    machine.input({ type: "prepared" });
+    expect(machine.input({ type: "expired" })).not.toContain("expire");
+    expect(machine.state).toMatchObject({ identity: IDENTITY, visible: "suspended" });
   });
 
   test("leaves a session to another without ending it", () => {

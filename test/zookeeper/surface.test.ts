@@ -1,36 +1,21 @@
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
+import { Xid } from "../../lib/zookeeper/records";
 import { TcpProxy } from "../support/tcp-proxy";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { bytes, rejection, useZooKeeper } from "../support/zookeeper-fixture";
+import type { LocalZooKeeper } from "../support/zookeeper-server";
 
-const bytes = (text: string) => Buffer.from(text);
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  );
-
+const fixture = useZooKeeper({
+  server: {
+    config: { extendedTypesEnabled: "true" },
+    properties: { "znode.container.checkIntervalMs": "50" },
+  },
+});
 let server: LocalZooKeeper;
 let client: ZooKeeper;
 let root: string;
-let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper({
-    config: { extendedTypesEnabled: "true" },
-    properties: { "znode.container.checkIntervalMs": "50" },
-  });
-  client = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await client?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  tests += 1;
-  root = `/test-${tests}`;
-  await client.create(root);
+beforeEach(() => {
+  ({ server, client, root } = fixture);
 });
 
 describe("creates of containers and of znodes with a time to live", () => {
@@ -173,6 +158,22 @@ describe("identities", () => {
     expect((await other.getData(`${root}/mine`)).data.toString()).toBe("x");
   });
 
+  test("one that is added again is sent once on a later connection", async () => {
+    for (let time = 0; time < 3; time += 1) await other.addAuth({ scheme: "digest", auth: "user:secret" });
+    let received = Buffer.alloc(0);
+    proxy.rewrite((chunk) => {
+      received = Buffer.concat([received, chunk]);
+      return chunk;
+    });
+    proxy.cut();
+    await rejection(other.sync("/"));
+    await other.connected();
+    let replies = 0;
+    for (let at = 0; at + 8 <= received.length; at += 4 + received.readInt32BE(at))
+      if (received.readInt32BE(at + 4) === Xid.auth) replies += 1;
+    expect(replies).toBe(1);
+  });
+
   test("one that the server refuses is not kept, and the client goes on", async () => {
     const error = await rejection(other.addAuth({ scheme: "nonsense", auth: "user:secret" }));
     expect(error).toMatchObject({ name: "AuthFailedError", outcome: "terminal" });
@@ -267,6 +268,12 @@ describe("a call with a bound", () => {
     if (error) expect(error).toMatchObject({ name: "AbortError" });
     await other.setData(root, bytes("x"));
     expect(heard).toHaveLength(error ? 0 : 1);
+  });
+
+  test("a time limit beyond what timers can count is none", async () => {
+    for (const timeoutMs of [Number.POSITIVE_INFINITY, 2 ** 40])
+      expect(await other.exists(root, { timeoutMs })).not.toBeNull();
+    await other.connected(Number.POSITIVE_INFINITY);
   });
 
   test("a time limit of nothing is refused", async () => {

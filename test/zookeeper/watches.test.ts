@@ -1,42 +1,23 @@
-import { connect, type Op, type ZooKeeper } from "../../lib/zookeeper";
+import type { Op, ZooKeeper } from "../../lib/zookeeper";
+import { JuteWriter } from "../../lib/zookeeper/codec/jute";
+import { OpCode, writeRequestHeader, writeSetWatches2 } from "../../lib/zookeeper/records";
 import { MAX_SET_WATCHES_BYTES, WatchRegistry } from "../../lib/zookeeper/watches";
-import { TcpProxy } from "../support/tcp-proxy";
+import type { TcpProxy } from "../support/tcp-proxy";
 import { WatchRecorder } from "../support/watch-recorder";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { bytes, useZooKeeper } from "../support/zookeeper-fixture";
 
 const CHANGES = 10_000;
-const bytes = (text: string) => Buffer.from(text);
 
-let server: LocalZooKeeper;
+const fixture = useZooKeeper();
 let proxy: TcpProxy;
 /** Through the proxy. */
 let client: ZooKeeper;
 /** Straight to the server. */
 let writer: ZooKeeper;
 let root: string;
-let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
-  writer = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await writer?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  tests += 1;
-  root = `/test-${tests}`;
-  await writer.create(root);
-  proxy = await TcpProxy.start(server.connectString);
-  client = await connect({ connectString: proxy.address });
-});
-
-afterEach(async () => {
-  await client?.close();
-  await proxy?.stop();
+beforeEach(() => {
+  ({ proxy, client, writer, root } = fixture);
 });
 
 const untilState = (wanted: string) =>
@@ -227,6 +208,20 @@ describe("the registry", () => {
         0,
       );
       expect(size).toBeLessThanOrEqual(MAX_SET_WATCHES_BYTES);
+    }
+  });
+
+  test("re-arms in smaller chunks where the server takes less", () => {
+    const registry = new WatchRegistry();
+    const paths = Array.from({ length: 500 }, (_, index) => `/${"ü".repeat(50)}${index}`);
+    for (const path of paths) registry.add(path, "persistent", () => undefined);
+    const requests = registry.rearming(3n, 1_000);
+    expect(requests.flatMap((request) => request.persistent)).toEqual(paths);
+    for (const watches of requests) {
+      const writer = new JuteWriter();
+      writeRequestHeader(writer, 1, OpCode.setWatches2);
+      writeSetWatches2(writer, watches);
+      expect(writer.take().length).toBeLessThanOrEqual(1_000);
     }
   });
 

@@ -34,7 +34,9 @@ export class JuteWriter {
     this.#offset = this.#start + position;
   }
 
+  /** Throws a RangeError for what is no int32, NaN included, which would silently become 0. */
   int(value: number): void {
+    if (value !== (value | 0)) throw new RangeError(`${value} is not a whole number of 32 bits`);
     this.#reserve(INT_BYTES);
     this.#offset = this.#buffer.writeInt32BE(value, this.#offset);
   }
@@ -50,6 +52,7 @@ export class JuteWriter {
   }
 
   buffer(value: Uint8Array): void {
+    if (!(value instanceof Uint8Array)) throw new TypeError(`bytes are ${typeof value}, not a Uint8Array`);
     this.#reserve(INT_BYTES + value.length);
     this.#offset = this.#buffer.writeInt32BE(value.length, this.#offset);
     this.#buffer.set(value, this.#offset);
@@ -57,6 +60,7 @@ export class JuteWriter {
   }
 
   ustring(value: string): void {
+    if (typeof value !== "string") throw new TypeError(`text is ${typeof value}, not a string`);
     this.#reserve(INT_BYTES + value.length * MAX_UTF8_BYTES_PER_UNIT);
     const written = this.#buffer.write(value, this.#offset + INT_BYTES);
     this.#buffer.writeInt32BE(written, this.#offset);

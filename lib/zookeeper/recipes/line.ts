@@ -87,9 +87,9 @@ export async function takeTurn(client: ZooKeeper, parent: string, options: LineO
 
 class Place implements Turn {
   readonly #over = new AbortController();
+  readonly #left = new AbortController();
   readonly #stopListening: () => void;
   #hasTurn = false;
-  #hasLeft = false;
 
   private constructor(
     private readonly client: ZooKeeper,
@@ -117,9 +117,14 @@ class Place implements Turn {
       return join();
     });
     const place = new Place(client, parent, path, stat.czxid, options);
-    // An expiry between the create and the listening would be heard by nobody.
-    if ((await persistently(() => client.exists(path))) === null) place.#lose("the session is lost");
-    return place;
+    try {
+      // An expiry between the create and the listening would be heard by nobody.
+      if ((await persistently(() => client.exists(path))) === null) place.#lose("the session is lost");
+      return place;
+    } catch (error) {
+      await place.leave();
+      throw error;
+    }
   }
 
   get lost(): AbortSignal {
@@ -148,7 +153,7 @@ class Place implements Turn {
   }
 
   async leave(): Promise<void> {
-    this.#hasLeft = true;
+    this.#left.abort();
     this.#stopListening();
     const isOver = () => this.client.state === "closed";
     while (!isOver()) {
@@ -169,14 +174,14 @@ class Place implements Turn {
       onChange = done;
     });
     const stat = await persistently(
-      () => this.client.exists(path, { watch: () => onChange(), signal }),
+      () => this.client.exists(path, { watch: () => onChange(), watchSignal: signal, signal }),
       signal,
     );
     if (stat === null) return;
-    const aborted = new Promise<void>((done) =>
-      signal.addEventListener("abort", () => done(), { once: true }),
-    );
-    await Promise.race([changed, aborted]);
+    const onAbort = () => onChange();
+    signal.addEventListener("abort", onAbort, { once: true });
+    await changed;
+    signal.removeEventListener("abort", onAbort);
     signal.throwIfAborted();
   }
 
@@ -186,13 +191,13 @@ class Place implements Turn {
       if (this.#over.signal.aborted) return;
       void persistently(() => this.#watchOwn(), this.#over.signal).catch(() => undefined);
     };
-    if ((await this.client.exists(this.path, { watch: listener })) === null)
-      this.#lose("its znode was deleted");
+    const options = { watch: listener, watchSignal: this.#left.signal };
+    if ((await this.client.exists(this.path, options)) === null) this.#lose("its znode was deleted");
   }
 
   #lose(why: string): void {
     // The znode that goes with the leaving is no loss.
-    if (this.#hasLeft) return;
+    if (this.#left.signal.aborted) return;
     this.#over.abort(
       why.startsWith("the session")
         ? new SessionExpiredError(`The turn at ${this.parent} is over: ${why}.`, "retryable")

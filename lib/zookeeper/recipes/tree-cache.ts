@@ -7,6 +7,7 @@ import {
   type Watch,
   type WatchNotification,
   type ZooKeeper,
+  ZooKeeperError,
 } from "../index";
 
 export interface CachedZnode {
@@ -59,7 +60,7 @@ export class TreeCache {
   #mustWalk = false;
   #isBusy = false;
   #isOver = false;
-  #settled: (() => void)[] = [];
+  #settled: { readonly done: () => void; readonly fail: (error: unknown) => void }[] = [];
 
   private constructor(
     private readonly client: ZooKeeper,
@@ -97,10 +98,10 @@ export class TreeCache {
     return this.#znodes.keys();
   }
 
-  /** Resolves when everything heard so far has been read. */
+  /** Resolves when everything heard so far has been read; rejects where reading on does not heal. */
   settled(): Promise<void> {
     if (!this.#isBusy && this.#dirty.size === 0 && !this.#mustWalk) return Promise.resolve();
-    const waiting = new Promise<void>((done) => this.#settled.push(done));
+    const waiting = new Promise<void>((done, fail) => this.#settled.push({ done, fail }));
     this.#pump();
     return waiting;
   }
@@ -135,10 +136,20 @@ export class TreeCache {
 
   #finishPump(error?: unknown): void {
     this.#isBusy = false;
-    const isTransient = error instanceof ConnectionLossError || error instanceof NotConnectedError;
     // A lost connection is followed by a gap, and that by a walk.
-    if (error !== undefined && !isTransient && !this.#isOver) this.#report(error);
-    if (error === undefined) this.#settle();
+    if (error instanceof ConnectionLossError || error instanceof NotConnectedError) return;
+    const isRetryable = error instanceof ZooKeeperError && error.outcome === "retryable";
+    if (error === undefined || this.#isOver) this.#settle();
+    // Not at once: what is full or throttled needs a turn of the event loop to become less so.
+    else if (isRetryable) setImmediate(() => this.#pump());
+    else this.#fail(error);
+  }
+
+  #fail(error: unknown): void {
+    const waiting = this.#settled;
+    this.#settled = [];
+    for (const { fail } of waiting) fail(error);
+    this.#report(error);
   }
 
   async #readOn(): Promise<void> {
@@ -146,7 +157,13 @@ export class TreeCache {
       if (this.#mustWalk) {
         this.#mustWalk = false;
         this.#dirty.clear();
-        await this.#walkAfterGap();
+        try {
+          await this.#walkAfterGap();
+        } catch (error) {
+          // Half a walk is none: what it has not come to is unknown.
+          this.#mustWalk = true;
+          throw error;
+        }
         continue;
       }
       const paths = [...this.#dirty];
@@ -255,6 +272,6 @@ export class TreeCache {
   #settle(): void {
     const waiting = this.#settled;
     this.#settled = [];
-    for (const done of waiting) done();
+    for (const { done } of waiting) done();
   }
 }

@@ -2,38 +2,24 @@ import { connect, type ZooKeeper } from "../../../lib/zookeeper";
 import { acquireLock, campaign, currentLeader, type Turn, withLock } from "../../../lib/zookeeper/recipes";
 import { inOrder } from "../../../lib/zookeeper/recipes/line";
 import { closeSession, overhear } from "../../support/session-thief";
-import { TcpProxy } from "../../support/tcp-proxy";
-import { type LocalZooKeeper, startZooKeeper } from "../../support/zookeeper-server";
+import type { TcpProxy } from "../../support/tcp-proxy";
+import { bytes, rejection, useZooKeeper } from "../../support/zookeeper-fixture";
+import type { LocalZooKeeper } from "../../support/zookeeper-server";
 
-const bytes = (text: string) => Buffer.from(text);
-const rejection = (promise: Promise<unknown>) =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  );
-
+const fixture = useZooKeeper({ server: { config: { tickTime: "200" } }, client: false });
 let server: LocalZooKeeper;
 let clients: ZooKeeper[] = [];
 let proxy: TcpProxy;
 let root: string;
-let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper({ config: { tickTime: "200" } });
-});
-
-afterAll(() => server?.stop());
-
-beforeEach(async () => {
-  tests += 1;
-  root = `/recipes/test-${tests}`;
-  proxy = await TcpProxy.start(server.connectString);
+beforeEach(() => {
+  ({ server, proxy } = fixture);
+  root = `/recipes${fixture.root}`;
 });
 
 afterEach(async () => {
   await Promise.all(clients.map((client) => client.close()));
   clients = [];
-  await proxy.stop();
 });
 
 async function open(connectString = server.connectString): Promise<ZooKeeper> {
@@ -90,6 +76,18 @@ test("who waits can give up, and leaves no place behind", async () => {
   expect((await client.getChildren(root)).children).toHaveLength(1);
   await held.leave();
   expect(held.lost.aborted).toBe(false);
+});
+
+test("who gives up leaves no watch on the one before it", async () => {
+  const client = await open();
+  const held = await acquireLock(client, root);
+  const exists = jest.spyOn(client, "exists");
+  const waiting = rejection(acquireLock(client, root, { signal: AbortSignal.timeout(50) }));
+  await waiting;
+  const watching = exists.mock.calls.filter(([path, options]) => path === held.path && options?.watch);
+  expect(watching).toHaveLength(1);
+  expect(watching[0]![1]!.watchSignal!.aborted).toBe(true);
+  await held.leave();
 });
 
 test("of three who stand one leads, and when it goes the next does", async () => {

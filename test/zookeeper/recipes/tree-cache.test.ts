@@ -1,40 +1,20 @@
-import { ConnectionLossError, connect, type ZooKeeper } from "../../../lib/zookeeper";
+import { ConnectionLossError, type ZooKeeper, ZooKeeperError } from "../../../lib/zookeeper";
 import { TreeCache, type TreeChange } from "../../../lib/zookeeper/recipes";
-import { TcpProxy } from "../../support/tcp-proxy";
-import { type LocalZooKeeper, startZooKeeper } from "../../support/zookeeper-server";
+import type { TcpProxy } from "../../support/tcp-proxy";
+import { bytes, useZooKeeper } from "../../support/zookeeper-fixture";
 
-const bytes = (text: string) => Buffer.from(text);
-
-let server: LocalZooKeeper;
+const fixture = useZooKeeper();
 let proxy: TcpProxy;
+/** Through the proxy. */
 let client: ZooKeeper;
+/** Straight to the server. */
 let writer: ZooKeeper;
 let root: string;
 let changes: TreeChange[];
-let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
-  writer = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await writer?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  tests += 1;
-  root = `/test-${tests}`;
+beforeEach(() => {
+  ({ proxy, client, writer, root } = fixture);
   changes = [];
-  await writer.create(root);
-  proxy = await TcpProxy.start(server.connectString);
-  client = await connect({ connectString: proxy.address });
-});
-
-afterEach(async () => {
-  await client?.close();
-  await proxy?.stop();
 });
 
 const open = () => TreeCache.open(client, root, { onChange: (change) => changes.push(change) });
@@ -189,6 +169,30 @@ test("a path that is not there yet is an empty cache that fills", async () => {
   await writer.create(`${root}/later/b`);
   await client.sync("/");
   expect(cache.size).toBe(2);
+});
+
+test("a read that is throttled is repeated; one that no repetition heals is told, and wedges nobody", async () => {
+  const errors: unknown[] = [];
+  const cache = await TreeCache.open(client, root, { onError: (error) => errors.push(error) });
+  const getData = jest.spyOn(client, "getData");
+  getData.mockRejectedValueOnce(new ZooKeeperError("throttled", "retryable", -127));
+  await writer.setData(root, bytes("1"));
+  await caughtUp(cache);
+  expect([cache.get(root)!.data.toString(), errors]).toEqual(["1", []]);
+  const broken = new ZooKeeperError("broken", "terminal", -8);
+  let giveUp = (): void => undefined;
+  const reading = new Promise<never>((_, fail) => {
+    getData.mockImplementationOnce(() => reading);
+    giveUp = () => fail(broken);
+  });
+  await writer.setData(root, bytes("2"));
+  await synced();
+  const settled = cache.settled();
+  giveUp();
+  await expect(settled).rejects.toBe(broken);
+  expect(errors).toEqual([broken]);
+  await cache.settled();
+  expect(cache.get(root)!.data.toString()).toBe("2");
 });
 
 test("a listener that throws is reported, and breaks nothing", async () => {
