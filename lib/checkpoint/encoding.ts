@@ -13,7 +13,8 @@ const HEADER_BYTES = 8;
 export const RECORD_KINDS = {
   generation: { tag: 1, version: 1 },
   cursor: { tag: 2, version: 1 },
-  manifest: { tag: 3, version: 1 },
+  manifest: { tag: 3, version: 2 },
+  "manifest-index": { tag: 11, version: 1 },
   head: { tag: 4, version: 1 },
   segment: { tag: 5, version: 1 },
   state: { tag: 6, version: 1 },

@@ -68,6 +68,10 @@ export class SourceLayout {
   get manifest(): string {
     return `${this.cursor}/manifest`;
   }
+  /** A part of the manifest's snapshot. */
+  manifestChunk(generation: number, index: number): string {
+    return `${this.manifest}/g${generation}-${index}`;
+  }
   /** A delta carries the number of the cursor commit that wrote it; the zeros make names sort. */
   manifestDelta(commitNumber: number): string {
     return `${this.manifest}/${String(commitNumber).padStart(16, "0")}`;

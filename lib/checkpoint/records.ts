@@ -112,6 +112,14 @@ export const NEW_CURSOR: Cursor = {
   startZxid: null,
 };
 
+/** The snapshot of a source's manifest: for each of its chunks the number of the cursor's commit that wrote it. */
+export interface ManifestIndex {
+  readonly generation: number;
+  readonly chunks: readonly number[];
+}
+
+export const NEW_MANIFEST: ManifestIndex = { generation: 0, chunks: [] };
+
 /** A committed file that waits to get its final name. */
 export interface OutputEntry {
   readonly temporary: string;
@@ -169,6 +177,14 @@ export function decodeCursor(frame: Uint8Array, path: string): Cursor {
     zxid: BigInt(cursor.zxid),
     startZxid: cursor.startZxid === null ? null : BigInt(cursor.startZxid),
   };
+}
+
+export function encodeManifestIndex(index: ManifestIndex): Buffer {
+  return encodeJson("manifest-index", index);
+}
+
+export function decodeManifestIndex(frame: Uint8Array, path: string): ManifestIndex {
+  return decodeJson("manifest-index", frame, path) as ManifestIndex;
 }
 
 export function encodeOutput(entry: OutputEntry): Buffer {

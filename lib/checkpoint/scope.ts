@@ -1,15 +1,16 @@
 import { MultiError, NodeExistsError, NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
 import { reading } from "./commit";
-import { encodeFrame } from "./encoding";
 import { type PipelineLayout, type ScopeLayout, segmentPrefix } from "./layout";
 import {
   decodeGeneration,
   encodeCursor,
   encodeGeneration,
   encodeHead,
+  encodeManifestIndex,
   type Generation,
   NEW_CURSOR,
   NEW_HEAD,
+  NEW_MANIFEST,
 } from "./records";
 import { encodeSegment } from "./segment";
 
@@ -131,7 +132,7 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
       const source = scope.source(id);
       return [
         create(source.cursor, encodeCursor(NEW_CURSOR)),
-        create(source.manifest, encodeFrame("manifest", Buffer.from("[]"))),
+        create(source.manifest, encodeManifestIndex(NEW_MANIFEST)),
       ];
     }),
     create(scope.stages),

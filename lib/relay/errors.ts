@@ -65,18 +65,3 @@ export function valueTooLarge(sourceId: string, path: string, bytes: number, lim
     "terminal",
   );
 }
-
-export function manifestTooLarge(
-  sourceId: string,
-  path: string,
-  znodes: number,
-  bytes: number,
-  limit: number,
-): SourceError {
-  return new SourceError(
-    `source "${sourceId}" knows ${znodes} znodes below ${path}; their manifest takes ${bytes} bytes, the limit of one commit is ${limit}. ` +
-      "Nothing is lost: what changed is still to be delivered. Watch a narrower path, or raise BEAMKEEPER_COMMIT_SIZE_BYTES, " +
-      "below the servers' jute.maxbuffer.",
-    "terminal",
-  );
-}

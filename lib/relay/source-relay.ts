@@ -10,19 +10,12 @@ import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
 import { ChangeReader, type ReadZnode } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
-import {
-  cursorAhead,
-  manifestTooLarge,
-  RelayStoppedError,
-  SourceError,
-  takenOver,
-  valueTooLarge,
-} from "./errors";
+import { cursorAhead, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
 import { Gaps } from "./gaps";
 import { keyHashOf } from "./key-hash";
 import type { ManifestUpdate } from "./manifest";
-import { type ManifestChange, StoredManifest } from "./stored-manifest";
-import { walk } from "./walk";
+import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
+import { type WalkPortion, walk } from "./walk";
 
 export interface SourceRelayOptions {
   readonly client: ZooKeeperClient;
@@ -83,10 +76,22 @@ interface Batch {
 
 const EMPTY_BATCH: Batch = { elements: [], updates: [], delivered: [], order: 0, missed: 0, bytes: 0 };
 
-// The cursor, the check and the deletions of the deltas beside a snapshot.
-const COMPACTION_OVERHEAD_BYTES = 24 * 1024;
+// The share of a commit that a chunk of the manifest's snapshot may take.
+const CHUNK_SHARE = 0.5;
+// A walk waits while this many batches are dirty.
+const WALK_AHEAD_BATCHES = 2;
+const PROGRESS_ZNODES = 100_000;
 // Two commits in a row publish a watermark; this keeps an empty pipeline from spinning between them.
 const MIN_HEARTBEAT_MS = 2;
+
+/** A walk that is under way. Until its end counts are lower bounds and the watermark stands still. */
+interface Walking {
+  readonly portions: AsyncGenerator<WalkPortion, void>;
+  readonly beganMs: number;
+  znodes: number;
+  different: number;
+  readonly unreadable: string[];
+}
 
 /** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
 export class SourceRelay {
@@ -104,6 +109,8 @@ export class SourceRelay {
   private barrier: Barrier | undefined;
   private watches: Watch[] = [];
   private walkNeeded = true;
+  private walking: Walking | undefined;
+  private compactedLast = false;
   /** While draining: the latest mark when that became known. What was marked up to then is delivered before the end. */
   private drainOrder: number | undefined;
   private current: CurrentGeneration;
@@ -133,12 +140,18 @@ export class SourceRelay {
 
   private async step(signal: AbortSignal): Promise<void> {
     if (this.watches.length < this.reader.paths.roots.length) await this.arm();
-    if (this.walkNeeded) return this.walkOnce(signal);
-    if (this.manifest.isCompactionDue) return this.compact();
+    if (this.walkNeeded) this.beginWalk();
+    const { maxBatchPaths } = this.options.limits;
+    if (this.walking && this.dirty.size < WALK_AHEAD_BATCHES * maxBatchPaths) await this.walkOn(this.walking);
+    if (this.walking && this.dirty.size === 0) return;
+    // In turn with deliveries, which a large manifest would hold up for seconds.
+    const hasTurn = !this.compactedLast || this.dirty.size === 0;
+    this.compactedLast = hasTurn && this.manifest.isCompactionDue;
+    if (this.compactedLast) return this.commit(EMPTY_BATCH, this.manifest.compaction(this.cursor.number + 1));
     if (this.current.generation.state === "draining") this.drainOrder ??= this.dirty.latest;
-    const paths = this.dirty.first(this.options.limits.maxBatchPaths);
+    const paths = this.dirty.first(maxBatchPaths);
     // More events do not wake a relay that lingers; they are what it waits for.
-    const lingerMs = paths.length > 0 ? this.lingerFor(paths.length) : 0;
+    const lingerMs = paths.length > 0 && !this.walking ? this.lingerFor(paths.length) : 0;
     if (lingerMs > 0) return this.options.clock.sleep(lingerMs, signal);
     const waitMs = paths.length > 0 ? 0 : this.heartbeatInMs();
     if (waitMs > 0) return this.sleep(waitMs, signal);
@@ -166,32 +179,45 @@ export class SourceRelay {
       this.dirty.interrupt();
       this.gaps.interrupted();
       this.walkNeeded = true;
+      this.walking = undefined;
       this.barrier = undefined;
       if (notification.type === "ended") this.watches = [];
     }
     this.wake();
   }
 
-  private async walkOnce(signal: AbortSignal): Promise<void> {
-    const { client, log, clock, sourceId } = this.options;
+  private beginWalk(): void {
+    const { client, clock } = this.options;
     this.walkNeeded = false;
-    const began = clock.now();
-    const result = await walk(client, this.reader, this.manifest.known, signal);
-    if (signal.aborted || this.walkNeeded) return;
-    for (const path of result.different) this.dirty.suspected(path);
+    this.barrier = undefined;
+    const portions = walk(client, this.reader, this.manifest.known);
+    this.walking = { portions, beganMs: clock.now(), znodes: 0, different: 0, unreadable: [] };
+  }
+
+  /** Marks what the next portion of the walk found. */
+  private async walkOn(walking: Walking): Promise<void> {
+    const { done, value } = await walking.portions.next();
+    // A gap meanwhile: another walk follows.
+    if (this.walking !== walking) return;
+    if (done) return this.endWalk(walking);
+    for (const path of value.different) this.dirty.suspected(path);
+    const before = walking.znodes;
+    walking.znodes += value.znodes;
+    walking.different += value.different.length;
+    walking.unreadable.push(...value.unreadable);
+    const { log, sourceId: source } = this.options;
+    if (Math.floor(before / PROGRESS_ZNODES) < Math.floor(walking.znodes / PROGRESS_ZNODES))
+      log("info", "walking the source", { source, znodes: walking.znodes, different: walking.different });
+  }
+
+  private endWalk({ znodes, different, unreadable, beganMs }: Walking): void {
+    const { log, clock, sourceId: source } = this.options;
+    this.walking = undefined;
     this.dirty.resume();
-    const fields = {
-      source: sourceId,
-      znodes: result.znodes,
-      different: result.different.length,
-      ms: clock.now() - began,
-    };
-    log("info", "walked the source", fields);
-    if (result.unreadable.length > 0) {
-      log("warn", "no right to read some znodes; what is below them is unknown", {
-        source: sourceId,
-        paths: result.unreadable.slice(0, 10),
-      });
+    log("info", "walked the source", { source, znodes, different, ms: clock.now() - beganMs });
+    if (unreadable.length > 0) {
+      const paths = unreadable.slice(0, 10);
+      log("warn", "no right to read some znodes; what is below them is unknown", { source, paths });
     }
   }
 
@@ -312,7 +338,7 @@ export class SourceRelay {
     this.cursorMtimeMs = outcome.mtimeMs;
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
-    this.manifest.committed(manifest);
+    manifest.committed();
     for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path);
     for (const read of batch.delivered) {
       this.dirty.delivered(read.path, read.zxid, batch.order);
@@ -320,7 +346,8 @@ export class SourceRelay {
       if (read.observed === "unreadable") this.dirty.unread(read.path);
     }
     // A walk that is still to come may find changes that are older than this commit.
-    this.barrier = this.walkNeeded ? undefined : { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
+    const isWalked = !this.walkNeeded && !this.walking;
+    this.barrier = !isWalked ? undefined : { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
     const { elements, missed } = batch;
     this.options.onCommit({
       sourceId,
@@ -338,7 +365,7 @@ export class SourceRelay {
    */
   private publishable(batch: Batch): number {
     const published = this.cursor.watermarkMs;
-    if (this.walkNeeded) return published;
+    if (this.walkNeeded || this.walking) return published;
     const done = new Set(batch.delivered.map(({ path }) => path));
     if (this.drainOrder !== undefined && !this.dirty.waitsSince(this.drainOrder, done))
       return Number.POSITIVE_INFINITY;
@@ -370,23 +397,6 @@ export class SourceRelay {
     return { ops, fed };
   }
 
-  /** Folds the manifest's deltas into its snapshot; a manifest that does not fit in a commit is the end of the source. */
-  private compact(): Promise<void> {
-    const { limits, sourceId, source } = this.options;
-    const compaction = this.manifest.compaction();
-    const limit = limits.commitSizeBytes - COMPACTION_OVERHEAD_BYTES;
-    if (compaction.snapshotBytes > limit) {
-      throw manifestTooLarge(
-        sourceId,
-        source.paths.join(", "),
-        this.manifest.known.size,
-        compaction.snapshotBytes,
-        limit,
-      );
-    }
-    return this.commit(EMPTY_BATCH, compaction);
-  }
-
   /** The commit was refused: by a generation that went on (then this relay follows it), or by another relay's cursor. */
   private async rejected(cause: Error): Promise<void> {
     const { client, sourceId } = this.options;
@@ -407,7 +417,7 @@ export class SourceRelay {
 
   /** Reads cursor and manifest as one consistent cut, and starts the source where it never was started. */
   private async load(): Promise<void> {
-    const { client, sourceId } = this.options;
+    const { client, sourceId, limits } = this.options;
     const { cursor: path } = this.layout;
     await reading(client, () => client.sync(path));
     for (;;) {
@@ -415,9 +425,12 @@ export class SourceRelay {
       this.cursor = decodeCursor(data, path);
       this.cursorVersion = stat.version;
       this.cursorMtimeMs = stat.mtime;
-      this.manifest = await StoredManifest.load(client, this.layout);
+      const manifest = await StoredManifest.load(client, this.layout, limits.commitSizeBytes * CHUNK_SHARE);
       const again = await reading(client, () => client.exists(path));
-      if (again?.version === stat.version) break;
+      if (again?.version !== stat.version) continue;
+      if (!manifest) throw chunkMissing(this.layout);
+      this.manifest = manifest;
+      break;
     }
     if (client.lastZxid < this.cursor.zxid)
       throw cursorAhead(sourceId, path, this.cursor.zxid, client.lastZxid);

@@ -1,10 +1,15 @@
 import { reading } from "../checkpoint/commit";
+import { EncodingError } from "../checkpoint/encoding";
 import type { SourceLayout } from "../checkpoint/layout";
+import { decodeManifestIndex, encodeManifestIndex, type ManifestIndex } from "../checkpoint/records";
 import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
-import { decodeUpdates, encodeUpdates, Manifest, type ManifestUpdate } from "./manifest";
+import { Manifest, type ManifestUpdate, pathHash } from "./manifest";
+import { decodeUpdates, encodeUpdates } from "./manifest-rows";
 
 interface Delta {
   readonly path: string;
+  /** Of the commit that wrote it. */
+  readonly number: number;
   readonly bytes: number;
 }
 
@@ -12,73 +17,227 @@ interface Delta {
 export interface ManifestChange {
   readonly ops: readonly Op[];
   readonly updates: readonly ManifestUpdate[];
-  readonly deltas: readonly Delta[];
-  readonly snapshotBytes: number;
+  readonly committed: () => void;
 }
 
-// Deltas are folded into the snapshot when there are this many, or when they outweigh it, so that a start reads little.
-const MAX_DELTAS = 64;
-const MIN_COMPACTION_BYTES = 64 * 1024;
+/** A snapshot that is being written, a chunk in each commit. */
+interface Rewriting {
+  readonly generation: number;
+  readonly parts: number;
+  readonly chunks: number[];
+  bytes: number;
+}
 
-/** The manifest as it is in memory and in ZooKeeper: a snapshot, and a delta for each commit since. */
+// Deltas are folded into a new snapshot when there are this many and a share of its size, or when they weigh half
+// of it: so a start reads little, and what is rewritten is in proportion to what was delivered.
+const MAX_DELTAS = 64;
+const SNAPSHOT_BYTES_FOR_A_DELTA = 16 * 1024;
+const MIN_COMPACTION_BYTES = 16 * 1024;
+const MAX_DELETES = 500;
+const READS_IN_FLIGHT = 64;
+// A row without the characters of its path, and what a part may differ from the average by.
+const ROW_BYTES = 28;
+const PART_SHARE = 0.5;
+const CHUNK = /^g(\d+)-(\d+)$/;
+
+/**
+ * The manifest as it is in memory and in ZooKeeper: a snapshot in chunks, each with the paths of one range of
+ * hashes, and a delta for each commit since. The index names the snapshot's chunks with the number of the commit
+ * that wrote each; of a delta, the rows of a chunk count that was written before it. A new snapshot is written
+ * chunk by chunk beside the old one, and takes its place with its last chunk.
+ */
 export class StoredManifest {
   readonly known = new Manifest();
+  private index: ManifestIndex = { generation: 0, chunks: [] };
+  private latestGeneration = 0;
   private deltas: readonly Delta[] = [];
   private snapshotBytes = 0;
+  private rewriting: Rewriting | undefined;
+  /** Znodes of older snapshots, and deltas that are folded in. */
+  private stale: readonly string[] = [];
 
-  private constructor(private readonly layout: SourceLayout) {}
+  private constructor(
+    private readonly layout: SourceLayout,
+    private readonly maxBytes: number,
+  ) {}
 
-  /** Reads snapshot and deltas. The caller makes sure that the cursor did not move meanwhile. Rejects with EncodingError. */
-  static async load(client: ZooKeeperClient, layout: SourceLayout): Promise<StoredManifest> {
-    const stored = new StoredManifest(layout);
+  /**
+   * Reads snapshot and deltas. The caller makes sure that the cursor did not move meanwhile: where it moved, what
+   * was read may be half of each, and `undefined` says that even a chunk was gone. Rejects with EncodingError.
+   *
+   * @param maxBytes of what one commit adds to the manifest.
+   */
+  static async load(
+    client: ZooKeeperClient,
+    layout: SourceLayout,
+    maxBytes: number,
+  ): Promise<StoredManifest | undefined> {
+    const stored = new StoredManifest(layout, maxBytes);
     const { children } = await reading(client, () => client.getChildren(layout.manifest));
-    const snapshot = await reading(client, () => client.getData(layout.manifest));
-    stored.snapshotBytes = snapshot.data.length;
-    stored.known.apply(decodeUpdates(snapshot.data, layout.manifest));
-    for (const name of children.sort()) await stored.loadDelta(client, `${layout.manifest}/${name}`);
-    return stored;
+    const { data } = await reading(client, () => client.getData(layout.manifest));
+    stored.index = decodeManifestIndex(data, layout.manifest);
+    stored.sort(children);
+    const chunks = stored.index.chunks.map((_, index) =>
+      layout.manifestChunk(stored.index.generation, index),
+    );
+    const isWhole = await stored.readAll(client, chunks, (path, chunk) => {
+      stored.snapshotBytes += chunk.length;
+      stored.known.apply(decodeUpdates(chunk, path));
+    });
+    const deltas = stored.deltas.map(({ path }) => path);
+    stored.deltas = [];
+    await stored.readAll(client, deltas, (path, delta) => stored.applyDelta(path, delta));
+    return isWhole ? stored : undefined;
   }
 
-  /** Whether the deltas should be folded into the snapshot, in a commit of its own. */
+  /** Whether a commit of {@link compaction} should follow. */
   get isCompactionDue(): boolean {
+    if (this.rewriting || this.stale.length > 0) return true;
     const bytes = this.deltas.reduce((sum, delta) => sum + delta.bytes, 0);
-    return this.deltas.length >= MAX_DELTAS || bytes > Math.max(this.snapshotBytes, MIN_COMPACTION_BYTES);
+    const deltas = MAX_DELTAS + this.snapshotBytes / SNAPSHOT_BYTES_FOR_A_DELTA;
+    return this.deltas.length >= deltas || bytes > Math.max(this.snapshotBytes / 2, MIN_COMPACTION_BYTES);
   }
 
   /** A delta with the updates of the commit of this number; nothing where there are none. */
   delta(updates: readonly ManifestUpdate[], commitNumber: number): ManifestChange {
-    const { deltas, snapshotBytes } = this;
-    if (updates.length === 0) return { ops: [], updates, deltas, snapshotBytes };
+    if (updates.length === 0) return { ops: [], updates, committed: () => undefined };
     const data = encodeUpdates(updates);
     const path = this.layout.manifestDelta(commitNumber);
+    const committed = (): void => {
+      this.known.apply(updates);
+      this.deltas = [...this.deltas, { path, number: commitNumber, bytes: data.length }];
+    };
+    return { ops: [{ type: "create", path, data }], updates, committed };
+  }
+
+  /** The next part of the compaction, for the commit of this number: a chunk, or deletions of what is stale. */
+  compaction(commitNumber: number): ManifestChange {
+    if (!this.rewriting && this.stale.length > 0) return this.deletion();
+    this.rewriting ??= this.newRewriting(1);
+    const { rewriting } = this;
+    const part = rewriting.chunks.length;
+    const data = encodeUpdates(this.known.part(part, rewriting.parts));
+    if (data.length > this.maxBytes && rewriting.parts < this.known.size) {
+      this.rewriting = this.newRewriting(Math.ceil((data.length / this.maxBytes) * 2));
+      return this.compaction(commitNumber);
+    }
+    const path = this.layout.manifestChunk(rewriting.generation, part);
     const op: Op = { type: "create", path, data };
-    return { ops: [op], updates, deltas: [...deltas, { path, bytes: data.length }], snapshotBytes };
+    const isLast = part + 1 === rewriting.parts;
+    if (isLast) return this.switchTo(rewriting, op, commitNumber, data.length);
+    const committed = (): void => {
+      rewriting.chunks.push(commitNumber);
+      rewriting.bytes += data.length;
+    };
+    return { ops: [op], updates: [], committed };
   }
 
-  /** The whole manifest as a snapshot, in place of all deltas. */
-  compaction(): ManifestChange {
-    const snapshot = this.known.encodeSnapshot();
-    const ops: Op[] = [
-      { type: "setData", path: this.layout.manifest, data: snapshot },
-      ...this.deltas.map(({ path }): Op => ({ type: "delete", path })),
-    ];
-    return { ops, updates: [], deltas: [], snapshotBytes: snapshot.length };
+  private newRewriting(times: number): Rewriting {
+    const bytes = this.known.size * ROW_BYTES + this.known.pathBytes;
+    const before = this.rewriting?.parts ?? 1;
+    const parts = Math.max(before * times, Math.ceil(bytes / (this.maxBytes * PART_SHARE)), 1);
+    if (this.rewriting) {
+      const { generation, chunks } = this.rewriting;
+      this.stale = [...this.stale, ...chunks.map((_, index) => this.layout.manifestChunk(generation, index))];
+    }
+    this.latestGeneration += 1;
+    return { generation: this.latestGeneration, parts, chunks: [], bytes: 0 };
   }
 
-  /** The change has taken effect. */
-  committed({ updates, deltas, snapshotBytes }: ManifestChange): void {
-    this.known.apply(updates);
+  /** The last chunk of a snapshot: the index is set to it, and what came before is stale. */
+  private switchTo(rewriting: Rewriting, op: Op, commitNumber: number, bytes: number): ManifestChange {
+    const { generation } = rewriting;
+    const index: ManifestIndex = { generation, chunks: [...rewriting.chunks, commitNumber] };
+    const oldest = Math.min(...index.chunks);
+    const isFolded = ({ number }: Delta): boolean => number <= oldest;
+    const before = this.index.chunks.map((_, each) => this.layout.manifestChunk(this.index.generation, each));
+    const stale = [...this.stale, ...before, ...this.deltas.filter(isFolded).map(({ path }) => path)];
+    const now = stale.slice(0, MAX_DELETES);
+    const committed = (): void => {
+      this.index = index;
+      this.deltas = this.deltas.filter((delta) => !isFolded(delta));
+      this.snapshotBytes = rewriting.bytes + bytes;
+      this.stale = stale.slice(MAX_DELETES);
+      this.rewriting = undefined;
+    };
+    const replace: Op = { type: "setData", path: this.layout.manifest, data: encodeManifestIndex(index) };
+    return { ops: [op, replace, ...deletes(now)], updates: [], committed };
+  }
+
+  private deletion(): ManifestChange {
+    const now = this.stale.slice(0, MAX_DELETES);
+    const committed = (): void => {
+      this.stale = this.stale.slice(MAX_DELETES);
+    };
+    return { ops: deletes(now), updates: [], committed };
+  }
+
+  /** What is below the manifest's znode: the snapshot's chunks, deltas since, and what is left of older ones. */
+  private sort(children: readonly string[]): void {
+    const { generation, chunks } = this.index;
+    const oldest = Math.min(...chunks, Number.POSITIVE_INFINITY);
+    this.latestGeneration = generation;
+    const stale: string[] = [];
+    const deltas: Delta[] = [];
+    for (const name of [...children].sort()) {
+      const path = `${this.layout.manifest}/${name}`;
+      const chunk = CHUNK.exec(name);
+      if (chunk) this.latestGeneration = Math.max(this.latestGeneration, Number(chunk[1]));
+      const isStale = chunk ? Number(chunk[1]) !== generation : chunks.length > 0 && Number(name) <= oldest;
+      if (isStale) stale.push(path);
+      else if (!chunk) deltas.push({ path, number: Number(name), bytes: 0 });
+    }
+    this.stale = stale;
     this.deltas = deltas;
-    this.snapshotBytes = snapshotBytes;
   }
 
-  private async loadDelta(client: ZooKeeperClient, path: string): Promise<void> {
-    const delta = await reading(client, () => client.getData(path)).catch((error: unknown) => {
-      if (error instanceof NoNodeError) return undefined;
-      throw error;
-    });
-    if (!delta) return;
-    this.known.apply(decodeUpdates(delta.data, path));
-    this.deltas = [...this.deltas, { path, bytes: delta.data.length }];
+  private applyDelta(path: string, data: Buffer): void {
+    const number = Number(path.slice(path.lastIndexOf("/") + 1));
+    const { chunks } = this.index;
+    const isNewer = ([znode]: ManifestUpdate): boolean =>
+      chunks.length === 0 || chunks[pathHash(znode) % chunks.length]! < number;
+    this.known.apply(decodeUpdates(data, path).filter(isNewer));
+    this.deltas = [...this.deltas, { path, number, bytes: data.length }];
+  }
+
+  /** Reads the znodes and takes them in this order; false if one is gone. */
+  private async readAll(
+    client: ZooKeeperClient,
+    paths: readonly string[],
+    take: (path: string, data: Buffer) => void,
+  ): Promise<boolean> {
+    let isWhole = true;
+    for (let from = 0; from < paths.length; from += READS_IN_FLIGHT) {
+      const portion = paths.slice(from, from + READS_IN_FLIGHT);
+      const reads = portion.map((path) => readOrGone(client, path));
+      await Promise.allSettled(reads);
+      for (const [index, data] of (await Promise.all(reads)).entries()) {
+        if (data) take(portion[index]!, data);
+        else isWhole = false;
+      }
+    }
+    return isWhole;
+  }
+}
+
+/** The error where the index names a chunk that is not there, and nobody wrote meanwhile. */
+export function chunkMissing(layout: SourceLayout): EncodingError {
+  return new EncodingError(
+    layout.manifest,
+    "a chunk of the manifest that the index names is missing",
+    "Restore the znodes below it from a backup, or begin the source again with a snapshot.",
+  );
+}
+
+function deletes(paths: readonly string[]): Op[] {
+  return paths.map((path): Op => ({ type: "delete", path }));
+}
+
+async function readOrGone(client: ZooKeeperClient, path: string): Promise<Buffer | undefined> {
+  try {
+    return (await reading(client, () => client.getData(path))).data;
+  } catch (error) {
+    if (error instanceof NoNodeError) return undefined;
+    throw error;
   }
 }

@@ -3,8 +3,8 @@ import type { SourcePaths, WantedKinds } from "../checkpoint/znode-source";
 import { NoAuthError, NoNodeError, type Stat, type ZooKeeperClient } from "../zookeeper";
 import type { KnownZnode, Manifest } from "./manifest";
 
-/** What a walk found: paths that differ from the manifest, and how many znodes it read. */
-export interface WalkResult {
+/** A part of what a walk found: paths that differ from the manifest, and how many znodes were read for it. */
+export interface WalkPortion {
   readonly different: readonly string[];
   readonly znodes: number;
   /** Paths that could not be read for lack of rights: what is below them is unknown, never deleted. */
@@ -20,59 +20,88 @@ export interface WalkedSource {
 
 // Requests that are under way at once; enough to hide the round trip, few enough to leave the server to others.
 const READS_IN_FLIGHT = 256;
+const PORTION_DIFFERENT = 500;
+const PORTION_ZNODES = 5_000;
+
+type Visited = { readonly stat: Stat; readonly children: readonly string[] } | "absent" | "unreadable";
 
 /**
- * Reads every znode of the source and compares its stat with the manifest, znode by znode. Call it with the
- * watch armed, so that what changes meanwhile is heard. Rejects with the client's error.
+ * Reads every znode of the source and compares its stat with the manifest, znode by znode, and gives what differs in
+ * portions; who has enough for the moment takes the next one later. Call it with the watch armed, so that what changes
+ * meanwhile is heard. What the manifest learns during the walk counts as found. Throws the client's error.
  */
-export async function walk(
+export async function* walk(
   client: ZooKeeperClient,
   source: WalkedSource,
   manifest: Manifest,
-  signal: AbortSignal,
-): Promise<WalkResult> {
+): AsyncGenerator<WalkPortion, void> {
   const { paths, wanted, isExcluded } = source;
-  const found = new Set<string>();
-  const different: string[] = [];
-  const unreadable: string[] = [];
   for (const root of paths.roots) await reading(client, () => client.sync(root));
-  for (let level = [...paths.roots]; level.length > 0 && !signal.aborted; ) {
-    const next: string[] = [];
-    for (let from = 0; from < level.length; from += READS_IN_FLIGHT) {
-      const visit = async (path: string): Promise<void> => {
-        const znode = await readZnode(client, path);
-        if (znode === "absent") return;
-        found.add(path);
-        if (znode === "unreadable") {
-          unreadable.push(path);
-          return;
-        }
-        if (paths.matches(path) && differs(manifest.get(path), znode.stat, wanted)) different.push(path);
-        for (const child of znode.children) {
-          const childPath = path === "/" ? `/${child}` : `${path}/${child}`;
-          if (paths.leadsTo(childPath) && !isExcluded(childPath)) next.push(childPath);
-        }
-      };
-      await Promise.all(level.slice(from, from + READS_IN_FLIGHT).map(visit));
+  manifest.beginWalk();
+  const hidden: string[] = [];
+  let portion = new Portion();
+  // Depth first: what waits is then the siblings along one path, not a whole level.
+  const waiting = [...paths.roots];
+  const underWay: { path: string; read: Promise<Visited | Error> }[] = [];
+  while (waiting.length > 0 || underWay.length > 0) {
+    while (waiting.length > 0 && underWay.length < READS_IN_FLIGHT) {
+      const path = waiting.pop()!;
+      underWay.push({ path, read: readZnode(client, path).catch((error: Error) => error) });
     }
-    level = next;
+    // Replies come in the order of the requests.
+    const { path, read } = underWay.shift()!;
+    const znode = await read;
+    if (znode instanceof Error) throw znode;
+    if (znode === "absent") continue;
+    manifest.seen(path);
+    portion.znodes += 1;
+    if (znode === "unreadable") {
+      portion.unreadable.push(path);
+      hidden.push(`${path}/`);
+    } else {
+      if (paths.matches(path) && differs(manifest.get(path), znode.stat, wanted))
+        portion.different.push(path);
+      for (const child of znode.children) {
+        const childPath = path === "/" ? `/${child}` : `${path}/${child}`;
+        if (paths.leadsTo(childPath) && !isExcluded(childPath)) waiting.push(childPath);
+      }
+    }
+    if (portion.isFull) {
+      yield portion;
+      portion = new Portion();
+    }
   }
-  const hidden = (path: string): boolean => unreadable.some((prefix) => path.startsWith(`${prefix}/`));
-  for (const path of manifest.paths()) if (!found.has(path) && !hidden(path)) different.push(path);
-  return { different, znodes: found.size, unreadable };
+  yield portion;
+  yield* gone(manifest, hidden);
 }
 
-/** Whether something happened that the source delivers. */
+/** What is known and was not found. Collected first: the manifest changes between the portions. */
+function* gone(manifest: Manifest, hidden: readonly string[]): Generator<WalkPortion, void> {
+  const paths = [...manifest.unseen()].filter((path) => !hidden.some((prefix) => path.startsWith(prefix)));
+  for (let from = 0; from < paths.length; from += PORTION_DIFFERENT)
+    yield { different: paths.slice(from, from + PORTION_DIFFERENT), znodes: 0, unreadable: [] };
+}
+
+class Portion {
+  readonly different: string[] = [];
+  readonly unreadable: string[] = [];
+  znodes = 0;
+
+  get isFull(): boolean {
+    return this.different.length >= PORTION_DIFFERENT || this.znodes >= PORTION_ZNODES;
+  }
+}
+
+/** Whether something happened that the source delivers. What is known may be newer than what the walk has read. */
 function differs(known: KnownZnode | undefined, stat: Stat, wanted: WantedKinds): boolean {
-  if (known?.czxid !== stat.czxid) return true;
+  if (!known || known.czxid < stat.czxid) return true;
+  if (known.czxid > stat.czxid) return false;
   return (
-    (wanted.changed && known.mzxid !== stat.mzxid) ||
-    (wanted.children && known.cversion !== stat.cversion) ||
-    (wanted.acl && known.aversion !== stat.aversion)
+    (wanted.changed && known.mzxid < stat.mzxid) ||
+    (wanted.children && known.cversion < stat.cversion) ||
+    (wanted.acl && known.aversion < stat.aversion)
   );
 }
-
-type Visited = { readonly stat: Stat; readonly children: readonly string[] } | "absent" | "unreadable";
 
 async function readZnode(client: ZooKeeperClient, path: string): Promise<Visited> {
   try {
