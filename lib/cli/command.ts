@@ -1,3 +1,4 @@
+import { DEAD_LETTER_USAGE, deadLetter } from "./dead-letter";
 import { DEV_USAGE, dev } from "./dev";
 import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
 import { describe, type Terminal } from "./terminal";
@@ -6,7 +7,9 @@ const USAGE = `beamkeeper dev ...   run a pipeline on this machine
 
 ${DEV_USAGE}
 
-${OPERATIONS_USAGE}`;
+${OPERATIONS_USAGE}
+
+${DEAD_LETTER_USAGE}`;
 
 /** The command: resolves with its exit code, 0 right, 1 wrong, 2 not usable as called, 130 interrupted. Never rejects. */
 export async function runCommand(
@@ -17,6 +20,7 @@ export async function runCommand(
 ): Promise<number> {
   try {
     if (isOperation(verb)) return await operate(verb, args, environment, terminal, signal);
+    if (verb === "dead-letter") return await deadLetter(args, environment, terminal);
     if (verb === "dev") return await dev(args, environment, signal);
     terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
     return 2;

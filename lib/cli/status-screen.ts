@@ -15,7 +15,15 @@ export function statusText(
     grouped(shard.elementsIn),
     grouped(shard.elementsOut),
     grouped(shard.droppedLate),
+    grouped(shard.deadLetters),
   ]);
+  const failing = shards.flatMap(({ stage, shard, failing: bundle }) =>
+    bundle
+      ? [
+          `shard ${shard} of ${stage} fails since ${watermarkText(bundle.sinceMs)}, ${grouped(bundle.attempts)} attempts`,
+        ]
+      : [],
+  );
   const from = sources.map(
     ({ id, watermarkMs, commits }) =>
       `source ${id}: watermark ${watermarkText(watermarkMs)}, ${grouped(commits)} commits`,
@@ -25,8 +33,9 @@ export function statusText(
     `${pipeline} is ${generation.state} (epoch ${generation.epoch})`,
     ...from,
     ...files,
+    ...failing,
     "",
-    ...columns([["stage", "shard", "backlog", "watermark", "commits", "in", "out", "late"], ...rows]),
+    ...columns([["stage", "shard", "backlog", "watermark", "commits", "in", "out", "late", "dead"], ...rows]),
   ].join("\n");
 }
 

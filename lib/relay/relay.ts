@@ -10,6 +10,7 @@ import type { Log } from "../log";
 import type { ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { RelayStoppedError } from "./errors";
+import { hearReplays } from "./replays";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
 
 /** The pipeline as the relay needs it: its graph and its sources, and nothing of the user's code. */
@@ -90,7 +91,9 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   try {
     const finished = Promise.all(work).then(() => untilDrained(options, dispatcher, stop.signal));
     work.push(finished);
-    await Promise.race([finished, dispatcher.failure]);
+    const wake = (zxid: bigint): void => dispatcher.wakeAll(zxid);
+    const replays = hearReplays(client, current.scope.replays, wake, stop.signal);
+    await Promise.race([finished, dispatcher.failure, replays]);
   } catch (error) {
     if (!(error instanceof RelayStoppedError)) throw error;
     stopped = error;

@@ -1,4 +1,5 @@
 import type { CompiledPipeline, SetAsidePane, StageShard } from "../beam/api";
+import { UserCodeError } from "../beam/errors";
 import { describeInboxElement } from "../beam/operators/set-aside";
 import { reading } from "../checkpoint/commit";
 import type { DeadLetter, KeptError } from "../checkpoint/dead-letter";
@@ -193,7 +194,8 @@ function lettersOf(
   if (kept.element) {
     const { segment, index, bytes } = kept.element;
     letters.push({
-      ...{ kind: "element", text: describeElement(context, bytes), ...times },
+      ...describeElement(context, bytes),
+      ...times,
       error: keptError(errorOf()),
       position: { segment: segment.name, index },
       minTimestampMs: segment.minTimestampMs,
@@ -203,15 +205,21 @@ function lettersOf(
   return letters;
 }
 
-function describeElement({ stage, pipeline }: ShardContext, bytes: Buffer): string {
+function describeElement(
+  { stage, pipeline }: ShardContext,
+  bytes: Buffer,
+): Pick<DeadLetter, "kind" | "text"> {
   const from = stage.upstream[0];
   if (from?.type !== "source") return describeInboxElement(bytes);
-  if (isImpulse(pipeline, from.id)) return "the impulse";
+  if (isImpulse(pipeline, from.id)) return { kind: "element", text: "the impulse" };
   try {
     const { path, kind, version, mzxid } = decodeZnodeChange(bytes).change;
-    return `${path} ${kind}, version ${version}, mzxid 0x${mzxid.toString(16)}`;
+    return { kind: "element", text: `${path} ${kind}, version ${version}, mzxid 0x${mzxid.toString(16)}` };
   } catch (error) {
-    return `${bytes.length} bytes that are no change of a znode: ${(error as Error).message}`;
+    return {
+      kind: "element",
+      text: `${bytes.length} bytes that are no change of a znode: ${(error as Error).message}`,
+    };
   }
 }
 
@@ -224,8 +232,7 @@ const STACK_LINES = 10;
 
 /** The user's own error where there is one behind ours; text without a bound is cut. */
 function keptError(error: Error): KeptError {
-  const { cause } = error;
-  const user = cause instanceof Error ? cause : error;
+  const user = error instanceof UserCodeError && error.cause instanceof Error ? error.cause : error;
   const stack = (user.stack ?? "").split("\n").slice(0, STACK_LINES).join("\n");
   return { name: user.name, message: shortened(error.message), stack: shortened(stack) };
 }

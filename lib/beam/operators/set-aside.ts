@@ -75,13 +75,15 @@ export class PaneGate {
   }
 }
 
-/** An element of an inbox for a person, in at most some 400 characters; says so where the bytes are none. */
-export function describeInboxElement(bytes: Uint8Array): string {
+/** What an inbox holds, for a person, in at most some 400 characters; says so where the bytes are nothing known. */
+export function describeInboxElement(bytes: Uint8Array): { kind: SetAsidePane["kind"]; text: string } {
   try {
     const { form, key, value, timestampMs } = decodeInboxElement(bytes);
-    const what = form === "element" ? "" : `${form} `;
-    return `${what}${elementText(key)}: ${elementText(value)} at ${timestampMs} ms`;
+    return { kind: form, text: `${elementText(key)}: ${elementText(value)} at ${timestampMs} ms` };
   } catch (error) {
-    return `${bytes.length} bytes that are no element: ${(error as Error).message}`;
+    return {
+      kind: "element",
+      text: `${bytes.length} bytes that are no element: ${(error as Error).message}`,
+    };
   }
 }
