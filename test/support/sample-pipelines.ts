@@ -1,6 +1,7 @@
 import * as beam from "apache-beam";
 import {
   definePipeline,
+  type FailureOptions,
   type PipelineDefinition,
   readZnodeChanges,
   writeToText,
@@ -15,6 +16,9 @@ export interface SampleOptions {
   /** Where result znodes go, and the prefix of the text files. */
   readonly results: string;
   readonly shards?: number;
+  /** Values that begin with this make the functions fail: with "-element" behind it the first one, with "-pane" the one behind the grouping. */
+  readonly poison?: string;
+  readonly failures?: FailureOptions;
 }
 
 interface Seen {
@@ -37,14 +41,20 @@ export function summaryPipeline({
   source,
   results,
   shards = 1,
+  poison,
+  failures = {},
 }: SampleOptions): PipelineDefinition {
+  const isPoison = (value: string | null, where: "element" | "pane"): boolean =>
+    poison !== undefined && (value ?? "").startsWith(`${poison}-${where}`);
   return definePipeline({
     name,
     shards,
+    failures,
     build: (root) => {
       const summaries = root
         .apply(readZnodeChanges(source))
         .map(({ path, kind, text, mzxid, missed, missedAtLeast }) => {
+          if (isPoison(text, "element")) throw new RangeError(`${text} is poison`);
           const seen: Seen[] = [{ order: mzxid.toString(16).padStart(16, "0"), kind, value: text }];
           return { path, seen, missed, atLeast: missedAtLeast };
         })
@@ -58,6 +68,8 @@ export function summaryPipeline({
         )
         .map(
           ({ path, seen, missed, atLeast }, { window }) => {
+            if (seen.some(({ value }) => isPoison(value, "pane")))
+              throw new RangeError(`a pane of ${path} is poison`);
             const ordered = [...seen].sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
             const start = (window.lookup() as beam.IntervalWindow).start.toNumber();
             return { start, summary: { path, seen: ordered, missed, atLeast } };
