@@ -20,6 +20,7 @@ export const RECORD_KINDS = {
   state: { tag: 6, version: 1 },
   output: { tag: 7, version: 1 },
   "dead-letter": { tag: 16, version: 1 },
+  relay: { tag: 20, version: 1 },
 } as const;
 
 export type RecordKind = keyof typeof RECORD_KINDS;

@@ -27,6 +27,10 @@ export class PipelineLayout {
   get generation(): string {
     return `${this.path}/generation`;
   }
+  /** The relays that are at work, as ephemeral znodes. */
+  get relays(): string {
+    return `${this.path}/relays`;
+  }
   get epochs(): string {
     return `${this.path}/epochs`;
   }

@@ -43,6 +43,14 @@ export interface Generation {
   readonly fingerprint: string;
   /** The number of shards of each stage, fixed for the epoch. */
   readonly shards: Readonly<Record<string, number>>;
+  /** What each stage reads, the stages in the order in which data flows. */
+  readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
+}
+
+/** What a stage reads: a source, or the output of another stage. */
+export interface Upstream {
+  readonly type: "source" | "stage";
+  readonly id: string;
 }
 
 /** Where one shard of one stage stands. */

@@ -11,6 +11,7 @@ import {
   NEW_CURSOR,
   NEW_HEAD,
   NEW_MANIFEST,
+  type Upstream,
 } from "./records";
 import { encodeSegment } from "./segment";
 
@@ -21,6 +22,8 @@ export interface ScopePlan {
   readonly sources: readonly string[];
   /** The number of shards of each stage. */
   readonly shards: Readonly<Record<string, number>>;
+  /** What each stage reads, the stages in the order in which data flows. */
+  readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
   /** Stages that start from one element at the smallest time, instead of a source. */
   readonly impulses: readonly string[];
   /** The smallest time of the Beam model, in ms: that of the impulse. */
@@ -122,6 +125,7 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
     epoch,
     fingerprint: plan.fingerprint,
     shards: plan.shards,
+    upstream: plan.upstream,
   };
   return [
     create(scope.path),

@@ -25,7 +25,11 @@ export interface ShardStatus {
   readonly shard: number;
   /** Segments in the inbox. */
   readonly backlog: number;
+  /** The smallest time of an element in the inbox; Infinity if it is empty. */
+  readonly oldestMs: number;
+  /** The input watermark of the last commit: an idle shard commits nothing, so it may be further. */
   readonly watermarkMs: number;
+  readonly holdMs: number;
   readonly nextTimerMs: number;
   readonly nextProcessingTimerMs: number;
   readonly commits: number;
@@ -92,11 +96,14 @@ function readStage(
   const letters = layouts.map(({ deadLetters }) => client.getChildren(deadLetters));
   return layouts.map(async ({ head: path }, shard) => {
     await Promise.allSettled([inboxes[shard], heads[shard], letters[shard]]);
-    const backlog = segmentNames((await inboxes[shard]!).children).length;
+    const segments = segmentNames((await inboxes[shard]!).children);
     const head = decodeHead((await heads[shard]!).data, path);
     const deadLetters = (await letters[shard]!).children.length;
-    const { watermarkMs, nextTimerMs, nextProcessingTimerMs, number: commits, counters, failing } = head;
-    const times = { watermarkMs, nextTimerMs, nextProcessingTimerMs };
+    const { watermarkMs, holdMs, nextTimerMs, nextProcessingTimerMs } = head;
+    const { number: commits, counters, failing } = head;
+    const backlog = segments.length;
+    const oldestMs = Math.min(...segments.map(({ minTimestampMs }) => minTimestampMs));
+    const times = { oldestMs, watermarkMs, holdMs, nextTimerMs, nextProcessingTimerMs };
     return { stage, shard, backlog, ...times, commits, ...counters, deadLetters, failing };
   });
 }

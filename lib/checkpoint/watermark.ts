@@ -1,6 +1,6 @@
 import type { ZooKeeperClient } from "../zookeeper";
 import { type ScopeLayout, type SegmentName, segmentNames } from "./layout";
-import { decodeCursor, decodeHead, type Head } from "./records";
+import { decodeCursor, decodeHead, type Head, type Upstream } from "./records";
 
 /** The graph as far as watermarks need it. */
 export interface WatermarkGraph {
@@ -8,11 +8,6 @@ export interface WatermarkGraph {
   readonly stages: readonly { readonly id: string; readonly upstream: readonly Upstream[] }[];
   readonly cursors: ReadonlySet<string>;
   readonly shards: Readonly<Record<string, number>>;
-}
-
-export interface Upstream {
-  readonly type: "source" | "stage";
-  readonly id: string;
 }
 
 /** What a shard sees before a bundle: how far its input is complete, and what waits in its inbox. */

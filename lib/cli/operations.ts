@@ -7,23 +7,30 @@ import {
   resumePipeline,
 } from "../checkpoint/control";
 import { PipelineLayout } from "../checkpoint/layout";
+import { readGeneration } from "../checkpoint/scope";
 import { readStatus } from "../checkpoint/status";
 import { systemClock } from "../clock";
 import { readSettings } from "../settings";
 import { connect, type ZooKeeperClient } from "../zookeeper";
 import { drain } from "./drain";
+import { inspect, inspectionText } from "./inspect";
 import { statusText, toJson } from "./status-screen";
 import type { Terminal } from "./terminal";
+import { top } from "./top";
 import { UsageError } from "./usage-error";
 
 export const OPERATIONS_USAGE = `beamkeeper status PIPELINE            where it stands: watermark, backlog, commits
+beamkeeper top PIPELINE               the same for each stage, with lag and rates, again and again
+    [--interval S] [--once]           every S seconds (default 1), or one picture
+beamkeeper inspect PIPELINE [STAGE [SHARD]]
+                                      heads, inboxes, timers and the size of the state; of a shard, each segment
 beamkeeper pause PIPELINE             stops every commit, those in flight too; the functions may stay
 beamkeeper resume PIPELINE            goes on from where it stood
 beamkeeper drain PIPELINE             reads no more, finishes what was read, closes all windows, and ends
     [--wait] [--timeout S]            waits for the end, at most S seconds (default: as long as it takes)
 beamkeeper cancel PIPELINE            stops for good, at once; what is unfinished stays as it is
 
---json prints the status as JSON. Exit codes: 0 done, 1 failed or ended otherwise, 2 not usable as called.
+--json prints JSON, with top one line for each picture. Exit codes: 0 done, 1 failed or ended otherwise, 2 not usable as called.
 ZOOKEEPER_CONNECT names the ensemble, BEAMKEEPER_ROOT the root (default /beamkeeper).`;
 
 interface Operating {
@@ -38,21 +45,32 @@ interface Options {
   readonly json: boolean;
   readonly wait: boolean;
   readonly timeoutMs: number;
+  readonly intervalMs: number;
+  readonly once: boolean;
+  readonly stage: string | undefined;
+  readonly shard: number | undefined;
 }
 
-/** What each verb does, and the options that it takes beside --json; the result is the exit code. */
-const OPERATIONS = {
+interface Verb {
+  /** The options that it takes beside --json. */
+  readonly options: readonly string[];
+  /** How many names it takes, the pipeline's included (default 1). */
+  readonly names?: number;
+  /** Resolves with the exit code. */
+  readonly run: (operating: Operating) => Promise<number>;
+}
+
+export type Operation = "status" | "top" | "inspect" | "pause" | "resume" | "drain" | "cancel";
+
+const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   status: { options: [], run: showStatus },
+  top: { options: ["interval", "once"], run: showTop },
+  inspect: { options: [], names: 3, run: showInspection },
   pause: { options: [], run: changed(pausePipeline) },
   resume: { options: [], run: changed(resumePipeline) },
-  cancel: { options: [], run: changed(cancelPipeline) },
   drain: { options: ["wait", "timeout"], run: drainAndShow },
-} as const satisfies Record<
-  string,
-  { options: readonly string[]; run: (operating: Operating) => Promise<number> }
->;
-
-export type Operation = keyof typeof OPERATIONS;
+  cancel: { options: [], run: changed(cancelPipeline) },
+};
 
 export function isOperation(verb: string | undefined): verb is Operation {
   return verb !== undefined && Object.hasOwn(OPERATIONS, verb);
@@ -86,9 +104,26 @@ function changed(change: (client: ZooKeeperClient, layout: PipelineLayout) => Pr
 
 async function showStatus({ client, layout, options, terminal }: Operating): Promise<number> {
   const status = await readStatus(client, layout);
-  if (!status) throw new NoPipelineError(layout, await listPipelines(client, layout.root));
+  if (!status) throw await noPipeline(client, layout);
   terminal.say(options.json ? toJson(status) : statusText(layout.pipeline, status));
   return 0;
+}
+
+async function showTop({ client, layout, options, terminal, signal }: Operating): Promise<number> {
+  if (await top(client, layout, options, terminal, systemClock, signal)) return 0;
+  throw await noPipeline(client, layout);
+}
+
+async function showInspection({ client, layout, options, terminal }: Operating): Promise<number> {
+  const current = await readGeneration(client, layout);
+  if (!current) throw await noPipeline(client, layout);
+  const found = await inspect(client, layout.pipeline, current, options);
+  terminal.say(options.json ? toJson(found) : inspectionText(found, options, systemClock.now()));
+  return 0;
+}
+
+async function noPipeline(client: ZooKeeperClient, layout: PipelineLayout): Promise<NoPipelineError> {
+  return new NoPipelineError(layout, await listPipelines(client, layout.root));
 }
 
 async function drainAndShow(operating: Operating): Promise<number> {
@@ -106,6 +141,8 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     json: { type: "boolean", default: false },
     wait: { type: "boolean", default: false },
     timeout: { type: "string" },
+    interval: { type: "string" },
+    once: { type: "boolean", default: false },
   } as const;
   let parsed: ReturnType<
     typeof parseArgs<{ options: typeof config; allowPositionals: true; args: string[] }>
@@ -121,12 +158,24 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     (name) => !allowed.includes(name) && values[name as "wait"] !== false,
   );
   if (foreign !== undefined) throw unusable(`${verb} has no option --${foreign}`);
-  const [pipeline, ...more] = positionals;
-  if (pipeline === undefined || more.length > 0) throw unusable(`${verb}: name one pipeline`);
-  const timeoutMs =
-    values.timeout === undefined ? Number.POSITIVE_INFINITY : seconds("timeout", values.timeout);
-  const wait = values.wait || values.timeout !== undefined;
-  return { pipeline, options: { json: values.json, wait, timeoutMs } };
+  const [pipeline, stage, shard] = positionals;
+  const { names: most = 1 } = OPERATIONS[verb];
+  if (pipeline === undefined || positionals.length > most)
+    throw unusable(
+      `${verb}: name one pipeline${most > 1 ? ", and a stage and a shard of it if you like" : ""}`,
+    );
+  if (shard !== undefined && !/^\d{1,4}$/.test(shard))
+    throw unusable(`a shard is named by its number, from 0, not "${shard}"`);
+  const options: Options = {
+    json: values.json,
+    wait: values.wait || values.timeout !== undefined,
+    timeoutMs: values.timeout === undefined ? Number.POSITIVE_INFINITY : seconds("timeout", values.timeout),
+    intervalMs: values.interval === undefined ? 1_000 : seconds("interval", values.interval),
+    once: values.once,
+    stage,
+    shard: shard === undefined ? undefined : Number(shard),
+  };
+  return { pipeline, options };
 }
 
 function seconds(name: string, text: string): number {

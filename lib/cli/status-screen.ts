@@ -45,6 +45,13 @@ export function watermarkText(ms: number): string {
   return Math.abs(ms) < 8.64e15 ? new Date(ms).toISOString() : "-";
 }
 
+/** The same, without the date where that is the date of `nowMs`. */
+export function shortTime(ms: number, nowMs: number): string {
+  const text = watermarkText(ms);
+  const today = new Date(nowMs).toISOString().slice(0, 11);
+  return text.startsWith(today) ? text.slice(11, -1) : text;
+}
+
 /** JSON has no infinities: they are written as text. */
 export function toJson(value: unknown): string {
   return JSON.stringify(value, (_name, each) => {

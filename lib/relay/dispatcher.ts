@@ -1,6 +1,6 @@
 import { fromJsonTime } from "../checkpoint/encoding";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
-import type { Upstream } from "../checkpoint/watermark";
+import type { Upstream } from "../checkpoint/records";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import { ShardFailedError } from "./errors";

@@ -1,9 +1,9 @@
 import { completeDrain } from "../checkpoint/control";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
-import { admitsCommits, type GenerationState } from "../checkpoint/records";
+import { admitsCommits, type GenerationState, type Upstream } from "../checkpoint/records";
+import type { RelayReport } from "../checkpoint/relay-report";
 import { type CurrentGeneration, openPipeline, type ScopePlan } from "../checkpoint/scope";
-import type { Upstream } from "../checkpoint/watermark";
 import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
@@ -11,6 +11,7 @@ import type { ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { RelayStoppedError } from "./errors";
 import { hearReplays } from "./replays";
+import { keepPresence } from "./presence";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
 
 /** The pipeline as the relay needs it: its graph and its sources, and nothing of the user's code. */
@@ -82,6 +83,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
           if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
         })
       : [untilQuiet(dispatcher, clock, stop.signal)];
+  const presence = newPresence(options, current, dispatcher, stop.signal);
   log("info", "the relay is active", {
     pipeline: pipeline.name,
     epoch: current.generation.epoch,
@@ -97,12 +99,16 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   } catch (error) {
     if (!(error instanceof RelayStoppedError)) throw error;
     stopped = error;
-    log("warn", "the relay stops", { pipeline: pipeline.name, reason: error.message });
+    log(error.state === "drained" ? "info" : "warn", "the relay stops", {
+      pipeline: pipeline.name,
+      reason: error.message,
+    });
   } finally {
     stop.abort();
     signal.removeEventListener("abort", abort);
     await Promise.allSettled(work);
     await dispatcher.stop(SHUTDOWN_MS);
+    await Promise.race([presence, clock.sleep(SHUTDOWN_MS)]);
   }
   const failing = dispatcher.failures.map(
     ({ stage, shard, error }) => `shard ${shard} of stage "${stage}": ${error.message}`,
@@ -139,6 +145,21 @@ async function untilDrained(
     await clock.sleep(waitMs, signal);
     waitMs = dispatcher.quiet ? Math.min(waitMs * 2, LAST_FINISHED_POLL_MS) : FINISHED_POLL_MS;
   }
+}
+
+function newPresence(
+  options: RelayOptions,
+  { layout, generation }: CurrentGeneration,
+  dispatcher: Dispatcher,
+  signal: AbortSignal,
+): Promise<void> {
+  const startedMs = options.clock.now();
+  const report = (): RelayReport => ({
+    startedMs,
+    epoch: generation.epoch,
+    failing: dispatcher.failures.map(({ error, ...shard }) => ({ ...shard, error: error.message })),
+  });
+  return keepPresence(options.client, layout, report, options, signal);
 }
 
 function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispatcher {

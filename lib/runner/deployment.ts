@@ -29,6 +29,7 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
       fingerprint: pipeline.fingerprint,
       sources: watched.map(({ id }) => id),
       shards: Object.fromEntries(pipeline.shards),
+      upstream: Object.fromEntries(pipeline.stages.map(({ id, upstream }) => [id, upstream])),
       impulses,
       minTimestampMs: MIN_TIMESTAMP_MS,
     },

@@ -17,6 +17,7 @@ const PLAN: ScopePlan = {
   fingerprint: "f".repeat(64),
   sources: ["readZnodeChanges"],
   shards: { readZnodeChanges: 2, "group/by": 3, impulse: 1 },
+  upstream: {},
   impulses: ["impulse"],
   minTimestampMs: -1_000,
 };

@@ -1,6 +1,7 @@
 import { PipelineLayout, segmentPrefix } from "../../lib/checkpoint/layout";
 import { encodeCursor, encodeHead, NEW_CURSOR, NEW_HEAD } from "../../lib/checkpoint/records";
 import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
+import { stageStatuses } from "../../lib/checkpoint/stage-status";
 import { isSettled, readStatus } from "../../lib/checkpoint/status";
 import { connect, type ZooKeeper, type ZooKeeperClient } from "../../lib/zookeeper";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -25,6 +26,15 @@ beforeEach(async () => {
     fingerprint: "f",
     sources: ["znodes"],
     shards: { read: 2, start: 1, group: 2, join: 1 },
+    upstream: {
+      read: [{ type: "source", id: "znodes" }],
+      start: [{ type: "source", id: "start" }],
+      group: [{ type: "stage", id: "read" }],
+      join: [
+        { type: "stage", id: "group" },
+        { type: "stage", id: "start" },
+      ],
+    },
     impulses: [],
     minTimestampMs: 0,
   });
@@ -96,4 +106,25 @@ test("it is read in the order in which data flows, so that what moves on is seen
     for (const each of (await client.getChildren(group)).children) await client.delete(`${group}/${each}`);
     if (!(await client.exists(`${inbox}/${child}`))) await client.create(`${inbox}/${child}`);
   }
+});
+
+test("watermarks of stages are derived from what is upstream, what waits and what is held", async () => {
+  const stages = async () => {
+    const status = (await readStatus(client, current.layout))!;
+    return Object.fromEntries(
+      stageStatuses(status).map((each) => [each.stage, [each.inputWatermarkMs, each.outputWatermarkMs]]),
+    );
+  };
+  const never = Number.NEGATIVE_INFINITY;
+  const ended = Number.POSITIVE_INFINITY;
+  expect(await stages()).toEqual({
+    read: [never, never],
+    start: [ended, ended],
+    group: [never, never],
+    join: [never, never],
+  });
+  await publish(1_000);
+  await append("group", 1, 700);
+  await hold("group", 0, 600);
+  expect(await stages()).toMatchObject({ read: [1_000, 1_000], group: [700, 600], join: [600, 600] });
 });

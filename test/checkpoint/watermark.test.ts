@@ -42,6 +42,7 @@ beforeEach(async () => {
     fingerprint: "f",
     sources: ["znodes"],
     shards: GRAPH.shards,
+    upstream: {},
     impulses: [],
     minTimestampMs: 0,
   });

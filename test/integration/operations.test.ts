@@ -1,5 +1,7 @@
+import { PipelineLayout, segmentPrefix } from "../../lib/checkpoint/layout";
+import { readGeneration } from "../../lib/checkpoint/scope";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
-import { beamkeeper, beamkeeperProcess, type CommandResult } from "../support/command";
+import { beamkeeper, beamkeeperOn, beamkeeperProcess, type CommandResult } from "../support/command";
 import { Deployment, readTree, temporaryFolder } from "../support/deployment";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -69,6 +71,65 @@ test("status shows each shard", async () => {
   expect(code).toBe(0);
 });
 
+test("top shows rates, lag and who relays, once or again and again", async () => {
+  const deployment = deploy();
+  await deployment.settled(client);
+  const writing = (async () => {
+    for (let n = 0; n < 40; n++) {
+      await client.create(`/app/top-${n}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  })();
+  const once = JSON.parse((await command("top", "summary", "--once", "--json", "--interval", "0.5")).output);
+  expect(once).toMatchObject({ pipeline: "summary", state: "running", relays: [{ epoch: 1, failing: [] }] });
+  const [read] = once.stages;
+  expect(read).toMatchObject({ stage: "readZnodeChanges", shards: 1 });
+  expect(read.elementsPerSecond).toBeGreaterThan(0);
+  expect(read.commitsPerSecond).toBeGreaterThan(0);
+  expect(read.lagMs).toBeLessThan(30_000);
+  await writing;
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(), 600);
+  const environment = { ZOOKEEPER_CONNECT: ensemble.connectString };
+  const live = await beamkeeperOn(
+    { size: { rows: 5, columns: 60 }, signal: stop.signal },
+    environment,
+    ...["top", "summary", "--interval", "0.2"],
+  );
+  expect(live.code).toBe(0);
+  const frames = live.output.split("\x1b[H\x1b[J").slice(1);
+  expect(frames.length).toBeGreaterThan(1);
+  for (const frame of frames) {
+    const lines = frame.trimEnd().split("\n");
+    expect(lines.length).toBeLessThanOrEqual(4);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(60);
+    expect(lines.at(-1)).toMatch(/\d more lines; --once shows all/);
+  }
+  await deployment.end();
+  const { output } = await command("top", "summary", "--once", "--interval", "0.01");
+  expect(output).toMatch(/no relay is at work/);
+  expect(output).toMatch(/stage +shards +backlog +watermark +lag +commits\/s +elements\/s/);
+});
+
+test("inspect shows a pipeline, a stage and a shard", async () => {
+  const whole = await command("inspect", "summary");
+  expect(whole.output).toMatch(/groupBy <- readZnodeChanges/);
+  expect(whole.output).toMatch(/writeToText +0 +[\d,]+ +\S+ +0/);
+  const stage = await command("inspect", "summary", "groupBy");
+  expect(stage.output).not.toMatch(/writeToText +0/);
+  const { scope } = (await readGeneration(client, new PipelineLayout("/beamkeeper", "summary")))!;
+  const { inbox } = scope.shard("groupBy", 0);
+  await client.create(segmentPrefix(inbox, 1_000), Buffer.from("corrupt"), { mode: "persistent-sequential" });
+  const shard = await command("inspect", "summary", "groupBy", "0");
+  expect(shard.output).toMatch(
+    /backlog +1 segments\n\nsegment +oldest element +appended +bytes\n\d+-\d+ +1970/,
+  );
+  const found = JSON.parse((await command("inspect", "summary", "groupBy", "0", "--json")).output);
+  expect(found.shards).toHaveLength(1);
+  expect(found.shards[0]).toMatchObject({ stage: "groupBy", backlog: 1, state: { znodes: 1 } });
+  for (const { name } of found.shards[0].segments) await client.delete(`${inbox}/${name}`);
+});
+
 test("a process that is called wrongly ends with 2, and one that fails with 1", async () => {
   const environment = { ZOOKEEPER_CONNECT: ensemble.connectString };
   expect((await beamkeeperProcess(environment, "status")).code).toBe(2);
@@ -101,6 +162,14 @@ test.each([
     2,
   ],
   ["pausing what is not there", ["pause", "nowhere"], /there is no pipeline at \/beamkeeper\/nowhere/, 1],
+  [
+    "a stage that is not there",
+    ["inspect", "summary", "x"],
+    /no stage "x"; its stages are readZ.*, group/,
+    2,
+  ],
+  ["a shard that is not there", ["inspect", "summary", "groupBy", "1"], /has the shards 0 to 0, not 1/, 2],
+  ["a shard that is no number", ["inspect", "summary", "groupBy", "one"], /named by its number/, 2],
   ["no name", ["status"], /name one pipeline/, 2],
   ["an unknown option", ["pause", "summary", "--now"], /--now/, 2],
   ["an unknown command", ["paws", "summary"], /there is no command "paws"/, 2],

@@ -53,6 +53,7 @@ beforeEach(async () => {
     fingerprint: "f",
     sources: ["znodes"],
     shards: { read: 3 },
+    upstream: {},
     impulses: [],
     minTimestampMs: 0,
   });

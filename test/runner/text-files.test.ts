@@ -52,6 +52,7 @@ function newPipeline(): Promise<CurrentGeneration> {
     fingerprint: "f",
     sources: [],
     shards: { write: 1 },
+    upstream: {},
     impulses: [],
     minTimestampMs: 0,
   });

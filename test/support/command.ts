@@ -11,7 +11,16 @@ export interface CommandResult {
 }
 
 /** Runs `beamkeeper ARGS...` in this process, which spares a second of starting one. */
-export async function beamkeeper(
+export function beamkeeper(
+  environment: Readonly<Record<string, string>>,
+  ...args: readonly string[]
+): Promise<CommandResult> {
+  return beamkeeperOn({ size: undefined, signal: new AbortController().signal }, environment, ...args);
+}
+
+/** The same on a terminal of that size, until the signal aborts. */
+export async function beamkeeperOn(
+  { size, signal }: { size: { rows: number; columns: number } | undefined; signal: AbortSignal },
   environment: Readonly<Record<string, string>>,
   ...args: readonly string[]
 ): Promise<CommandResult> {
@@ -19,9 +28,10 @@ export async function beamkeeper(
   const complained: string[] = [];
   const terminal = {
     say: (line: string) => void said.push(`${line}\n`),
+    size: () => size,
     complain: (line: string) => void complained.push(`${line}\n`),
   };
-  const code = await runCommand(args, environment, terminal, new AbortController().signal);
+  const code = await runCommand(args, environment, terminal, signal);
   return { code, output: said.join(""), errors: complained.join("") };
 }
 
