@@ -16,6 +16,10 @@ export interface StageStatus {
   readonly elementsIn: number;
   readonly elementsOut: number;
   readonly droppedLate: number;
+  /** Attempts of bundles that user code failed on, in all. */
+  readonly failures: number;
+  /** What is in dead-letter now. */
+  readonly deadLetters: number;
 }
 
 /**
@@ -47,9 +51,14 @@ export function stageStatuses(status: PipelineStatus): StageStatus[] {
       elementsIn: sum("elementsIn"),
       elementsOut: sum("elementsOut"),
       droppedLate: sum("droppedLate"),
+      failures: sum("failures"),
+      deadLetters: sum("deadLetters"),
     };
   });
 }
 
 const ENDED = Number.POSITIVE_INFINITY;
-type Counter = keyof Pick<ShardStatus, "backlog" | "commits" | "elementsIn" | "elementsOut" | "droppedLate">;
+type Counter = keyof Pick<
+  ShardStatus,
+  "backlog" | "commits" | "elementsIn" | "elementsOut" | "droppedLate" | "failures" | "deadLetters"
+>;

@@ -125,11 +125,13 @@ function screen({ pipeline, state, epoch, time, sources, stages, relays, waiting
     grouped(stage.elementsIn),
     grouped(stage.elementsOut),
     grouped(stage.droppedLate),
+    grouped(stage.failures),
+    grouped(stage.deadLetters),
     grouped(failing.filter((shard) => shard.stage === stage.stage).length),
   ]);
   const heading = [
     ...["stage", "shards", "backlog", "watermark", "lag"],
-    ...["commits/s", "elements/s", "in", "out", "late", "failing"],
+    ...["commits/s", "elements/s", "in", "out", "late", "failures", "dead", "failing"],
   ];
   return [
     `${pipeline} is ${state} (epoch ${epoch}) at ${time}, ${relaysText(relays, nowMs)}`,

@@ -49,6 +49,7 @@ test("a pipeline is created whole, running, with its first epoch", async () => {
     epoch: 1,
     fingerprint: PLAN.fingerprint,
     shards: PLAN.shards,
+    upstream: PLAN.upstream,
   });
   expect(version).toBe(0);
   const { cursor, manifest } = scope.source("readZnodeChanges");
