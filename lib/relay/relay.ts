@@ -10,8 +10,8 @@ import type { Log } from "../log";
 import type { ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { RelayStoppedError } from "./errors";
-import { hearReplays } from "./replays";
 import { keepPresence } from "./presence";
+import { hearReplays } from "./replays";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
 
 /** The pipeline as the relay needs it: its graph and its sources, and nothing of the user's code. */

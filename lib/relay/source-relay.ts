@@ -148,7 +148,7 @@ export class SourceRelay {
     const hasTurn = !this.compactedLast || this.dirty.size === 0;
     this.compactedLast = hasTurn && this.manifest.isCompactionDue;
     if (this.compactedLast) return this.commit(EMPTY_BATCH, this.manifest.compaction(this.cursor.number + 1));
-    if (this.current.generation.state === "draining") this.drainOrder ??= this.dirty.latest;
+    if (this.current.generation.state === "draining" && !this.walking) this.drainOrder ??= this.dirty.latest;
     const paths = this.dirty.first(maxBatchPaths);
     // More events do not wake a relay that lingers; they are what it waits for.
     const lingerMs = paths.length > 0 && !this.walking ? this.lingerFor(paths.length) : 0;
