@@ -10,7 +10,11 @@ module.exports = {
     ],
   },
   transformIgnorePatterns: ["/node_modules/"],
-  moduleNameMapper: { "^beamkeeper$": "<rootDir>/lib/index.ts" },
+  moduleNameMapper: {
+    "^beamkeeper$": "<rootDir>/lib/index.ts",
+    // What is loaded by import() is named with the extension that it has after compilation.
+    "^(\\.{1,2}/.*)\\.js$": "$1",
+  },
   setupFiles: ["<rootDir>/test/support/property-seed.ts"],
   // Two workers: the machine that this is measured on has two cores, and every integration test owns a server.
   maxWorkers: 2,

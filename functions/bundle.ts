@@ -1,14 +1,14 @@
 import * as z from "zod";
 import type { Handler } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
-import { DirectoryFiles, type FileStore } from "../lib/checkpoint/files";
+import type { FileStore } from "../lib/checkpoint/files";
 import type { ShardReply } from "../lib/checkpoint/invocation";
-import { type Clock, systemClock } from "../lib/clock";
-import { jsonLines, type Log } from "../lib/log";
+import type { Clock } from "../lib/clock";
+import type { Log } from "../lib/log";
 import { ShardRunner } from "../lib/runner/shard-runner";
-import { readSettings, type Settings } from "../lib/settings";
-import { connect, type ZooKeeperClient } from "../lib/zookeeper";
-import { pipelines } from "../pipelines";
+import type { Settings } from "../lib/settings";
+import type { ZooKeeperClient } from "../lib/zookeeper";
+import { readEnvironment } from "./environment";
 
 export interface BundleDependencies {
   readonly settings: Settings;
@@ -74,22 +74,13 @@ async function createRunner(dependencies: BundleDependencies): Promise<ShardRunn
   });
 }
 
-let deployed: Handler | undefined;
+let deployed: Promise<Handler> | undefined;
 
 /** Lambda's entry point. The environment is read at the first invocation, so that a bad setting is answered, not lost. */
 export const handler: Handler = async (event, context) => {
-  deployed ??= createDeployed();
-  return deployed(event, context);
-};
-
-function createDeployed(): Handler {
-  const settings = readSettings(process.env);
-  return createBundleHandler({
-    settings,
-    pipelines,
-    connect: () => connect({ ...settings }),
-    files: new DirectoryFiles(settings.outputFolder),
-    clock: systemClock,
-    log: jsonLines((line) => process.stdout.write(line), systemClock.now),
+  deployed ??= readEnvironment().then(createBundleHandler);
+  deployed.catch(() => {
+    deployed = undefined;
   });
-}
+  return (await deployed)(event, context);
+};

@@ -2,13 +2,13 @@ import * as z from "zod";
 import { awsLambda, type Handler, shardInvoker } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
 import type { ShardInvoker } from "../lib/checkpoint/invocation";
-import { type Clock, systemClock } from "../lib/clock";
-import { jsonLines, type Log } from "../lib/log";
+import type { Clock } from "../lib/clock";
+import type { Log } from "../lib/log";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import { planPipeline } from "../lib/runner/deployment";
-import { readSettings, type Settings, SettingsError } from "../lib/settings";
-import { connect, type ZooKeeperClient } from "../lib/zookeeper";
-import { pipelines } from "../pipelines";
+import { type Settings, SettingsError } from "../lib/settings";
+import type { ZooKeeperClient } from "../lib/zookeeper";
+import { readEnvironment } from "./environment";
 
 export interface RelayDependencies {
   readonly settings: Settings;
@@ -112,18 +112,12 @@ export const handler: Handler = async (event, context) => {
 };
 
 async function createDeployed(): Promise<Handler> {
-  const settings = readSettings(process.env);
-  if (!settings.bundleFunction) {
+  const environment = await readEnvironment();
+  const { bundleFunction } = environment.settings;
+  if (!bundleFunction) {
     throw new SettingsError(
       "BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which the relay invokes",
     );
   }
-  return createRelayHandler({
-    settings,
-    pipelines,
-    connect: () => connect({ ...settings }),
-    invoke: shardInvoker(await awsLambda(), settings.bundleFunction),
-    clock: systemClock,
-    log: jsonLines((line) => process.stdout.write(line), systemClock.now),
-  });
+  return createRelayHandler({ ...environment, invoke: shardInvoker(await awsLambda(), bundleFunction) });
 }

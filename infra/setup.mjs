@@ -14,6 +14,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { ensureEmulator } from "./emulator/install.mjs";
 import { ensureJava, ensureZooKeeper, run, SetupError } from "./zookeeper/install.mjs";
 
 const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -79,6 +80,16 @@ function setUp(needsZooKeeper) {
   ensureZooKeeper(STATE_DIRECTORY, say);
 }
 
+/** Tests and benchmarks of deployments need it, and nothing else does: without it they say so and are left out. */
+function setUpEmulator() {
+  try {
+    ensureEmulator(STATE_DIRECTORY, say);
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    say(`Warning: the AWS emulator cannot be installed, so deploying is not tested here.\n${error.message}`);
+  }
+}
+
 /** Runs node with our own terminal: signals go on to it, and its exit code is ours. */
 function hand(args) {
   const child = spawn(process.execPath, args, { cwd: PROJECT, stdio: "inherit" });
@@ -142,9 +153,11 @@ async function main([verb, ...rest]) {
       return hand(["--import", "tsx", join("lib", "cli", "main.ts"), ...args]);
     case "test":
       setUp(true);
+      setUpEmulator();
       return test();
     case "bench":
       setUp(args.length > 0);
+      if (args[0] === "lambda") setUpEmulator();
       return hand(["--import", "tsx", join("bench", "main.ts"), ...args]);
     case "soak":
       setUp(true);

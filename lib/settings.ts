@@ -21,7 +21,9 @@ const schema = z.object({
     .string()
     .regex(/^(\/[^/]+)+$/, "BEAMKEEPER_ROOT must be an absolute znode path, for example /beamkeeper")
     .default("/beamkeeper"),
-  /** The folder that text output goes to. */
+  /** Where the credentials for ZooKeeper are: the ARN of a secret, or the name or ARN of a parameter of SSM. */
+  ZOOKEEPER_SECRET: z.string().optional(),
+  /** Where text output goes: a folder, or s3://bucket/prefix. */
   BEAMKEEPER_OUTPUT: z.string().min(1).default("output"),
   /** Session time-out in ms that is asked of the ensemble. */
   BEAMKEEPER_SESSION_TIMEOUT_MS: integer("BEAMKEEPER_SESSION_TIMEOUT_MS", 1_000, 600_000, 15_000),
@@ -50,7 +52,10 @@ const schema = z.object({
 export interface Settings {
   readonly connectString: string;
   readonly root: string;
-  readonly outputFolder: string;
+  /** The name of the secret with ZooKeeper's credentials; undefined where the ensemble asks for none. */
+  readonly secret: string | undefined;
+  /** A folder, or s3://bucket/prefix. */
+  readonly output: string;
   readonly sessionTimeoutMs: number;
   readonly connectTimeoutMs: number;
   readonly commitSizeBytes: number;
@@ -86,7 +91,8 @@ export function readSettings(environment: Readonly<Record<string, string | undef
   return {
     connectString: data.ZOOKEEPER_CONNECT,
     root: data.BEAMKEEPER_ROOT,
-    outputFolder: data.BEAMKEEPER_OUTPUT,
+    secret: data.ZOOKEEPER_SECRET || undefined,
+    output: data.BEAMKEEPER_OUTPUT,
     sessionTimeoutMs: data.BEAMKEEPER_SESSION_TIMEOUT_MS,
     connectTimeoutMs: data.BEAMKEEPER_CONNECT_TIMEOUT_MS,
     commitSizeBytes: data.BEAMKEEPER_COMMIT_SIZE_BYTES,

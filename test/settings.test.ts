@@ -16,7 +16,8 @@ test("the defaults, where only the ensemble is named", () => {
   expect(readSettings({ ...GOOD, PATH: "/bin", UNRELATED: undefined })).toEqual({
     connectString: "127.0.0.1:2181",
     root: "/beamkeeper",
-    outputFolder: "output",
+    secret: undefined,
+    output: "output",
     sessionTimeoutMs: 15_000,
     connectTimeoutMs: 15_000,
     commitSizeBytes: 512 * 1024,
@@ -35,6 +36,7 @@ test("every setting is read from its variable", () => {
   const settings = readSettings({
     ...GOOD,
     BEAMKEEPER_ROOT: "/a/b",
+    ZOOKEEPER_SECRET: "/prod/zookeeper",
     BEAMKEEPER_OUTPUT: "out",
     BEAMKEEPER_SESSION_TIMEOUT_MS: "2000",
     BEAMKEEPER_CONNECT_TIMEOUT_MS: "300",
@@ -49,7 +51,23 @@ test("every setting is read from its variable", () => {
     BEAMKEEPER_BUNDLE_FUNCTION: "bundle",
   });
   expect(Object.values(settings)).toEqual([
-    ...["127.0.0.1:2181", "/a/b", "out", 2_000, 300, 100_000, 50_000, 7, 2, 20, 30, 400, 5_000, "bundle"],
+    ...[
+      "127.0.0.1:2181",
+      "/a/b",
+      "/prod/zookeeper",
+      "out",
+      2_000,
+      300,
+      100_000,
+      50_000,
+      7,
+      2,
+      20,
+      30,
+      400,
+      5_000,
+      "bundle",
+    ],
   ]);
 });
 

@@ -174,8 +174,8 @@ const RULES: readonly Rule[] = [
     [["lib/zookeeper/connection.ts", "node:tls"]],
   ),
   noImport(
-    "AWS only in lib/aws and functions",
-    (path) => inside("lib", "pipelines", "infra")(path) && !isIn(path, "lib/aws"),
+    "AWS only in lib/aws, functions and the plug-in that deploys",
+    (path) => inside("lib", "pipelines", "infra")(path) && !inside("lib/aws", "infra/serverless")(path),
     (imported) => imported.startsWith("@aws-sdk/") || imported.startsWith("@smithy/"),
     [["lib/checkpoint/x.ts", "@aws-sdk/client-s3"]],
     [["lib/aws/x.ts", "@aws-sdk/client-s3"]],

@@ -70,13 +70,16 @@ function findProblems(log, results, lines) {
   const resultsOf = group(results, ({ path }) => path);
   for (const [path, writes] of writesOf) checkPath(path, writes, resultsOf.get(path) ?? [], problems);
   for (const path of resultsOf.keys())
-    if (!writesOf.has(path) && path !== ROOT)
+    if (!writesOf.has(path) && !isAbove(path, writesOf))
       problems.push(`${path}: a result for a znode that nobody wrote`);
   checkFiles(results, lines, problems);
   return problems;
 }
 
-const ROOT = "/app";
+/** Parents are made without being written. */
+function isAbove(path, writesOf) {
+  return [...writesOf.keys()].some((written) => written.startsWith(`${path}/`));
+}
 
 function group(items, keyOf) {
   const groups = new Map();

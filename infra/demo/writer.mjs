@@ -2,7 +2,7 @@
  * Writes znodes as a stranger would: with another client, and in the open. Logs each write that the server has
  * acknowledged as one line of JSON: {op, path, value, sentMs, ackMs, mtimeMs}.
  *
- *   node infra/demo/writer.mjs --connect HOSTS --root /app --log FILE [--znodes 300] [--writes 4000] [--seconds 8] [--seed 1]
+ *   node infra/demo/writer.mjs --connect HOSTS --root /app --log FILE [--znodes 300] [--writes 4000] [--seconds 8] [--seed 1] [--deletes 0.1]
  */
 import { createWriteStream } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
@@ -18,12 +18,14 @@ const { values } = parseArgs({
     writes: { type: "string", default: "4000" },
     seconds: { type: "string", default: "8" },
     seed: { type: "string", default: "1" },
+    deletes: { type: "string", default: "0.1" },
   },
 });
 const root = values.root;
 const znodes = Number(values.znodes);
 const writes = Number(values.writes);
 const seconds = Number(values.seconds);
+const deletes = Number(values.deletes);
 const random = mulberry32(Number(values.seed));
 const log = createWriteStream(values.log, { flags: "a" });
 const client = zookeeper.createClient(values.connect, { sessionTimeout: 10_000, retries: 3 });
@@ -52,7 +54,7 @@ let count = 0;
 function choose() {
   const path = `${root}/group-${Math.floor(random() * 10)}/znode-${Math.floor(random() * (znodes / 10))}`;
   if (!alive.has(path)) return { op: "create", path };
-  return { op: random() < 0.1 ? "delete" : "change", path };
+  return { op: random() < deletes ? "delete" : "change", path };
 }
 
 async function writeOne() {

@@ -1,4 +1,6 @@
 /** The list that serverless-esbuild asks for (`custom.esbuild.plugins`). */
 const { beamPlugin } = require("./beam-plugin.js");
+const { clientsPlugin } = require("./clients-plugin.js");
+const { pipelinesPlugin } = require("./pipelines-plugin.js");
 
-module.exports = [beamPlugin()];
+module.exports = [beamPlugin(), pipelinesPlugin(), clientsPlugin()];

@@ -21,7 +21,7 @@ import { setTimeout as delay } from "node:timers/promises";
 const PROJECT_DIRECTORY = resolve(__dirname, "../..");
 const SERVER_RECORD = join(PROJECT_DIRECTORY, ".beamkeeper", "zookeeper-server.json");
 const DEBIAN_CLASSPATH = ["/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"];
-const LEASH = join(__dirname, "leash.sh");
+const LEASH = join(__dirname, "../leash.sh");
 const START_DEADLINE_MS = 60_000;
 const POLL_INTERVAL_MS = 20;
 const PORT_ATTEMPTS = 5;

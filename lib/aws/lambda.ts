@@ -46,10 +46,7 @@ function functionFailed(functionName: string, payload: unknown): FunctionFailedE
 
 /** The real service; AWS_ENDPOINT_URL and the usual AWS variables decide where it is. Loaded only when it is needed. */
 export async function awsLambda(): Promise<LambdaService> {
-  const { InvokeCommand, LambdaClient } = await import("@aws-sdk/client-lambda");
-  // An invocation lasts 15 minutes at most; a connection that is silent for longer has died without a word.
-  const client = new LambdaClient({ requestHandler: { socketTimeout: 16 * 60_000 } });
-  return { invoke: (input) => client.send(new InvokeCommand(input)) };
+  return (await import("./lambda-client.js")).createLambda();
 }
 
 /** What a handler gets of Lambda's context. */

@@ -29,6 +29,13 @@ export interface CompiledSource {
   readonly consumers: readonly string[];
 }
 
+/** A sink of the pipeline, as construction declared it; `config` is what the transform was made with. */
+export interface CompiledSink {
+  readonly sink: string;
+  readonly transform: string;
+  readonly config: unknown;
+}
+
 /** PTransforms fused up to the next shuffle. */
 export interface CompiledStage {
   /** From the root transform's name or its place in construction, never from function text. */
@@ -50,6 +57,7 @@ export interface CompiledPipeline {
   /** SHA-256 (hex) of the graph, free of function text and of random or minified names. */
   readonly fingerprint: string;
   readonly sources: readonly CompiledSource[];
+  readonly sinks: readonly CompiledSink[];
   /** In the order in which data flows. */
   readonly stages: readonly CompiledStage[];
   /** Decodes nothing: an empty shard of the stage, or the one whose state `BundleResult.encodeState` wrote. */

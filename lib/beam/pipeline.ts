@@ -82,6 +82,9 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
     failures: failurePolicy(name, definition.failures),
     fingerprint: fingerprint(graph, stages),
     sources: stages.filter((stage) => !isShuffle(stage.root)).map(toSource),
+    sinks: graph.nodes.flatMap(({ name: transform, work }) =>
+      work.kind === "write" ? [{ sink: work.spec.sink, transform, config: work.spec.config }] : [],
+    ),
     stages: stages.map((stage) => toStage(stage, stages, graph)),
     openShard(stageId, encodedState) {
       const plan = plans.get(stageId);

@@ -10,7 +10,10 @@ export interface FileStore {
   checkName(final: string): void;
   /** Writes the file under a temporary name, durably, before it returns. */
   writeTemporary(name: string, data: Uint8Array): Promise<void>;
-  /** Gives the file its final name. Done before is done: it may be repeated. */
+  /**
+   * Gives the file its final name. Done before is done: it may be repeated. A store may keep the temporary file until
+   * {@link removeTemporary}. Throws {@link TemporaryFileGoneError} where it cannot know that it was done before.
+   */
   publish(temporary: string, final: string): Promise<void>;
   /** Temporary names that begin with `prefix`. */
   listTemporary(prefix: string): Promise<string[]>;
@@ -23,6 +26,14 @@ export class OutputNameError extends Error {
   override readonly name = "OutputNameError";
 }
 
+/**
+ * A temporary file does not exist: another process has published and removed it, or it was deleted. Whether its entry
+ * is still among the outputs tells which.
+ */
+export class TemporaryFileGoneError extends Error {
+  override readonly name = "TemporaryFileGoneError";
+}
+
 const TEMPORARY_FOLDER = ".temporary";
 
 /** A folder as file store: final names are relative paths below it. */
@@ -32,7 +43,7 @@ export class DirectoryFiles implements FileStore {
   checkName(final: string): void {
     if (/^[a-z][a-z0-9+.-]*:\/\//i.test(final)) {
       throw new OutputNameError(
-        `"${final}": this store is the folder ${this.folder}; it takes no URLs. Use a relative prefix.`,
+        `"${final}": text goes to the folder ${this.folder}, which takes no URLs. Use a relative prefix, or set BEAMKEEPER_OUTPUT to s3://bucket/prefix.`,
       );
     }
     const path = normalize(final);

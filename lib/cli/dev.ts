@@ -9,6 +9,8 @@ import { PipelineLayout } from "../checkpoint/layout";
 import { createPath } from "../checkpoint/scope";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
+import { definitionOf, PipelineFileError } from "../runner/definitions";
+import { loadModule, loadPipelines } from "../runner/pipeline-folder";
 import { readSettings, type Settings } from "../settings";
 import { connect, type ZooKeeperClient } from "../zookeeper";
 import { judge, settle, write } from "./demonstration";
@@ -17,10 +19,13 @@ import { removeTree } from "./remove-tree";
 import { describe, grouped, type Terminal, terminal } from "./terminal";
 import { UsageError } from "./usage-error";
 
-export const DEV_USAGE = `npm start [-- [FILE] [options]]
+const PIPELINES = "pipelines";
+
+export const DEV_USAGE = `npm start [-- [FILE | NAME] [options]]
 
 Runs a pipeline on a real ZooKeeper on this machine. Without FILE it runs the classic example with a writer and
-an oracle, for some seconds. With FILE (a module whose default export is a definePipeline) it runs until ctrl-C.
+an oracle, for some seconds. With FILE (a module whose default export is a definePipeline), or the NAME of a
+pipeline in pipelines/, it runs until ctrl-C.
 
   --keep           go on until ctrl-C, so that you can write znodes yourself
   --shards N       shards of every stage (default: what the pipeline says, else 1)
@@ -69,7 +74,7 @@ export async function dev(
     const output = environment.BEAMKEEPER_OUTPUT ?? join("output", timeName());
     const outer = readSettings({ ...environment, ZOOKEEPER_CONNECT: given, BEAMKEEPER_OUTPUT: output });
     const settings = environment.ZOOKEEPER_CONNECT ? await placeOnEnsemble(options, outer, cleanUp) : outer;
-    mkdirSync(settings.outputFolder, { recursive: true });
+    mkdirSync(settings.output, { recursive: true });
     const stages = compiled.stages.map(({ id }) => `${id} x ${compiled.shards.get(id) ?? 1}`).join(" -> ");
     terminal.say(`Pipeline ${definition.name}: ${stages}`);
     const client = await connect({ ...settings });
@@ -161,7 +166,7 @@ async function demonstrate({
   const { stat } = await client.create(`${settings.root}/.clock`, undefined, { mode: "ephemeral" });
   await settle(client, layout, Math.ceil((stat.ctime + 1) / 1000) * 1000, systemClock, signal);
   if (signal.aborted) return false;
-  const files = join(settings.outputFolder, "znode-summary");
+  const files = join(settings.output, "znode-summary");
   terminal.say("");
   const right = await judge(
     client,
@@ -184,7 +189,7 @@ async function keepRunning(
   terminal.say(
     `\nRunning "${definition.name}" at ${settings.connectString}: write znodes with any client${watched}.`,
   );
-  terminal.say(`Text files come below ${settings.outputFolder}/. Ctrl-C stops.`);
+  terminal.say(`Text files come below ${settings.output}/. Ctrl-C stops.`);
   const stop = new AbortController();
   const end =
     options.file !== undefined && options.seconds !== undefined
@@ -257,29 +262,25 @@ function timeName(): string {
   return new Date().toISOString().slice(0, 19).replaceAll(":", "-");
 }
 
-async function loadPipeline(file: string): Promise<PipelineDefinition> {
-  const path = resolve(file);
-  if (!existsSync(path)) throw new UsageError(`there is no file ${path}`);
-  const module: unknown = await import(path);
-  const definition = defaultExport(module);
-  if (!definition)
-    throw new UsageError(
-      `${file} has no pipeline: its default export must be a definePipeline({ name, build })`,
-    );
-  return definition;
+/** A file, or the name of a pipeline in the folder `pipelines`. */
+async function loadPipeline(name: string): Promise<PipelineDefinition> {
+  try {
+    return await findPipeline(name);
+  } catch (error) {
+    throw error instanceof PipelineFileError ? new UsageError(error.message) : error;
+  }
 }
 
-/** Under CommonJS interoperation the default export may lie one level deeper. */
-function defaultExport(module: unknown): PipelineDefinition | undefined {
-  for (
-    let candidate = module, depth = 0;
-    depth < 3 && typeof candidate === "object" && candidate !== null;
-    depth++
-  ) {
-    if ("build" in candidate && "name" in candidate) return candidate as PipelineDefinition;
-    candidate = (candidate as { default?: unknown }).default;
-  }
-  return undefined;
+async function findPipeline(name: string): Promise<PipelineDefinition> {
+  if (existsSync(name)) return definitionOf(name, await loadModule(name));
+  if (/[./\\]/.test(name) || !existsSync(PIPELINES))
+    throw new UsageError(`there is no file ${resolve(name)}`);
+  const known = await loadPipelines(PIPELINES);
+  const found = known.find((definition) => definition.name === name);
+  if (found) return found;
+  throw new UsageError(
+    `there is no file ${resolve(name)}, and no pipeline "${name}" in ${PIPELINES}/, which has ${known.map((each) => each.name).join(", ")}`,
+  );
 }
 
 function withShards(definition: PipelineDefinition, shards: number | undefined): PipelineDefinition {

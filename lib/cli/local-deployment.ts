@@ -56,7 +56,7 @@ export function deployLocally({
     clients.push(client);
     return client;
   };
-  const files = new DirectoryFiles(settings.outputFolder);
+  const files = new DirectoryFiles(settings.output);
   lambda.deploy(
     "bundle",
     createBundleHandler({ ...shared, connect: connectBundles, files }),

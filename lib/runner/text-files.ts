@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { BoundedWindow, Pane, SinkEffect } from "../beam/api";
 import { reading } from "../checkpoint/commit";
-import type { FileStore } from "../checkpoint/files";
+import { type FileStore, TemporaryFileGoneError } from "../checkpoint/files";
 import type { ScopeLayout } from "../checkpoint/layout";
 import { decodeOutput, encodeOutput, type OutputEntry } from "../checkpoint/records";
 import type { TextFilePayload } from "../io/write-to-text";
@@ -87,8 +87,9 @@ export async function writeFiles(
 }
 
 /**
- * Gives committed files their final names and removes their entries. Each step may be repeated, so a process
- * that dies in between leaves work for the next, never damage.
+ * Gives committed files their final names, removes their entries, and then the temporary files. Each step may be
+ * repeated, so a process that dies in between leaves work for the next, never damage: as long as there is an entry,
+ * there is the temporary file or the final one.
  */
 export async function publishFiles(
   client: ZooKeeperClient,
@@ -97,36 +98,43 @@ export async function publishFiles(
   generationCheck: Op,
   entries: PendingFiles["entries"],
 ): Promise<void> {
-  for (const { entry } of entries) await files.publish(entry.temporary, entry.final);
-  await removeEntries(
-    client,
-    generationCheck,
-    entries.map(({ name }) => `${scope.outputs}/${name}`),
-  );
+  for (const { name, entry } of entries) {
+    try {
+      await files.publish(entry.temporary, entry.final);
+    } catch (error) {
+      const isRemoved = async () => !(await reading(client, () => client.exists(`${scope.outputs}/${name}`)));
+      // Whoever removed the temporary file had published it and removed the entry before.
+      if (!(error instanceof TemporaryFileGoneError && (await isRemoved()))) throw error;
+    }
+  }
+  const paths = entries.map(({ name }) => `${scope.outputs}/${name}`);
+  if (!(await removeEntries(client, generationCheck, paths))) return;
+  for (const { entry } of entries) await files.removeTemporary(entry.temporary);
 }
 
 /**
  * One multi: check(generation), delete of the entries. A reply that is lost is asked for again; an entry that is gone
  * was removed by our own lost multi or by another invocation. A generation that moved on leaves the entries to the
- * next invocation.
+ * next invocation, and the answer is false.
  */
 async function removeEntries(
   client: ZooKeeperClient,
   generationCheck: Op,
   paths: readonly string[],
-): Promise<void> {
+): Promise<boolean> {
   for (let left = paths; left.length > 0; ) {
     const deletes = left.map((path): Op => ({ type: "delete", path }));
     try {
       await reading(client, () => client.multi([generationCheck, ...deletes]));
-      return;
+      return true;
     } catch (error) {
       if (!(error instanceof MultiError)) throw error;
-      if (error.index === 0) return;
+      if (error.index === 0) return false;
       if (!(error.cause instanceof NoNodeError)) throw error;
       left = left.filter((_, index) => index !== error.index - 1);
     }
   }
+  return true;
 }
 
 /** Publishes what an earlier invocation of this shard committed and did not publish. */

@@ -143,7 +143,7 @@ test("a drain survives that functions are killed after their commits, and goes o
     environment: {
       ZOOKEEPER_CONNECT: ensemble.connectString,
       BEAMKEEPER_ROOT: ROOT,
-      BEAMKEEPER_OUTPUT: settings.outputFolder,
+      BEAMKEEPER_OUTPUT: settings.output,
     },
     pipeline,
     deaths: [

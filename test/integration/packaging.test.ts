@@ -1,13 +1,11 @@
-import { spawnSync } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
+import { ServerlessProject } from "../support/serverless-project";
 import { zipEntries } from "../support/zip-entries";
 
-const PROJECT = join(__dirname, "../..");
-const PACKAGED = join(PROJECT, ".serverless");
-const SERVERLESS = join(PROJECT, "node_modules/serverless/bin/serverless.js");
-/** Code of one function, minified. */
-const LARGEST_FUNCTION_BYTES = 1_200_000;
+/** Code of one function, minified, without the AWS clients that lie beside it. */
+const LARGEST_FUNCTION_BYTES = 800_000;
+
+const SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:zookeeper";
 
 type Json = Record<string, unknown>;
 
@@ -27,27 +25,34 @@ let template: {
   readonly Parameters: Record<string, { readonly AllowedPattern: string; readonly Default: string }>;
 };
 
-/** The environment of someone who has nothing set up: no ensemble, no credentials, no settings of AWS's tools. */
-function bareEnvironment(): NodeJS.ProcessEnv {
-  const kept = Object.entries(process.env).filter(
-    ([name]) => !/^(AWS_|ZOOKEEPER_|BEAMKEEPER_|SLS_)/.test(name),
-  );
-  const nowhere = join(PACKAGED, "there-is-no-such-file");
-  return { ...Object.fromEntries(kept), AWS_SHARED_CREDENTIALS_FILE: nowhere, AWS_CONFIG_FILE: nowhere };
-}
+let project: ServerlessProject;
 
-beforeAll(() => {
-  rmSync(PACKAGED, { recursive: true, force: true });
-  const run = spawnSync(process.execPath, [SERVERLESS, "package", "--stage", "local"], {
-    cwd: PROJECT,
-    env: bareEnvironment(),
-    encoding: "utf8",
-    timeout: 60_000,
-  });
-  output = run.stdout + run.stderr;
-  if (run.status !== 0) throw new Error(`packaging failed:\n${output}`);
-  template = JSON.parse(readFileSync(join(PACKAGED, "cloudformation-template-update-stack.json"), "utf8"));
+beforeAll(async () => {
+  project = new ServerlessProject();
+  project.write(
+    "pipelines/elsewhere.ts",
+    pipelineText("elsewhere", 'writeToText("s3://elsewhere/lines/part")'),
+  );
+  const params = { subnetIds: "subnet-1,subnet-2", securityGroupIds: "sg-1", zookeeperSecretArn: SECRET };
+  const options = Object.entries(params).map(([name, value]) => `--param=${name}=${value}`);
+  output = await project.serverless("package", "--stage", "local", ...options);
+  template = JSON.parse(
+    readFileSync(project.path(".serverless/cloudformation-template-update-stack.json"), "utf8"),
+  );
+}, 120_000);
+
+afterAll(() => project?.remove());
+
+function pipelineText(name: string, sink: string): string {
+  return `import * as beam from "apache-beam";
+import { definePipeline, readZnodeChanges, writeToText } from "beamkeeper";
+export default definePipeline({
+  name: ${JSON.stringify(name)},
+  build: (root) =>
+    root.apply(readZnodeChanges("/app")).apply(beam.windowInto(beam.fixedWindows(1))).map((change) => change.path).apply(${sink}),
 });
+`;
+}
 
 function functionProperties(name: string): Json & { Environment: { Variables: Record<string, string> } } {
   return template.Resources[`${name}LambdaFunction`]!.Properties as never;
@@ -57,7 +62,10 @@ function statementsOf(role: string): readonly Statement[] {
   const { Policies } = template.Resources[role]!.Properties as {
     Policies: readonly { PolicyDocument: { Statement: readonly Statement[] } }[];
   };
-  return Policies.flatMap(({ PolicyDocument }) => PolicyDocument.Statement);
+  // What depends on a condition is looked at on its own.
+  return Policies.flatMap(({ PolicyDocument }) => PolicyDocument.Statement).filter(
+    (each) => "Action" in each,
+  );
 }
 
 test("packaging says nothing but what it did", () => {
@@ -65,44 +73,111 @@ test("packaging says nothing but what it did", () => {
   expect(output.split("\n").filter(Boolean).length).toBeLessThanOrEqual(2);
 });
 
-test.each(["relay", "bundle"])("the package of %s is its code and its map, and small", (name) => {
-  const entries = zipEntries(join(PACKAGED, `${name}.zip`));
-  expect([...entries.keys()].sort()).toEqual([`functions/${name}.js`, `functions/${name}.js.map`]);
-  const bytes = entries.get(`functions/${name}.js`)!;
-  process.stdout.write(`${name}: ${(bytes / 1000).toFixed(0)} KB of code\n`);
-  expect(bytes).toBeLessThan(LARGEST_FUNCTION_BYTES);
-});
+test.each(["relay", "bundle"])(
+  "the package of %s is its code and its map, and small; clients lie beside it",
+  (name) => {
+    const entries = zipEntries(project.path(`.serverless/${name}.zip`));
+    const names = [...entries.keys()].map((each) => each.replace(/-[A-Z0-9]{8}\.js$/, "-HASH.js")).sort();
+    const clients = ["lambda-client", "s3-client", "secret-client", "parameter-client"];
+    expect(names).toEqual(
+      [`${name}.js`, `${name}.js.map`, ...clients.map((client) => `${client}-HASH.js`)]
+        .map((each) => `functions/${each}`)
+        .sort(),
+    );
+    const bytes = entries.get(`functions/${name}.js`)!;
+    process.stdout.write(`${name}: ${(bytes / 1000).toFixed(0)} KB of code\n`);
+    expect(bytes).toBeLessThan(LARGEST_FUNCTION_BYTES);
+  },
+);
 
-test("the relay invokes the bundle function of its own stage, and may invoke nothing else", () => {
+test("the relay invokes the bundle function of its own stage", () => {
   const name = "beamkeeper-local-bundle";
   expect(functionProperties("Bundle").FunctionName).toBe(name);
   expect(functionProperties("Relay").Environment.Variables.BEAMKEEPER_BUNDLE_FUNCTION).toBe(name);
-  const allowed = statementsOf("RelayRole").filter(({ Action }) => !String(Action).startsWith("logs:"));
-  expect(allowed).toEqual([
-    {
-      Effect: "Allow",
-      Action: "lambda:InvokeFunction",
-      Resource: { "Fn::GetAtt": ["BundleLambdaFunction", "Arn"] },
-    },
+});
+
+test("no role may do what its function does not; each statement names its resources", () => {
+  const granted = (role: string) =>
+    statementsOf(role).map(({ Action, Resource }) => [[Action].flat().join(" "), Resource]);
+  const below = (path: string) => ({ "Fn::Join": ["", [{ "Fn::GetAtt": ["OutputBucket", "Arn"] }, path]] });
+  expect(granted("RelayRole")).toEqual([
+    ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["RelayLogGroup", "Arn"] }],
+    ["lambda:InvokeFunction", { "Fn::GetAtt": ["BundleLambdaFunction", "Arn"] }],
+    ["sns:Publish", { Ref: "FailureTopic" }],
+  ]);
+  expect(granted("BundleRole")).toEqual([
+    ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["BundleLogGroup", "Arn"] }],
+    ["s3:PutObject", below("/output/*")],
+    ["s3:GetObject s3:DeleteObject", below("/output/.temporary/*")],
+    ["s3:ListBucket", { "Fn::GetAtt": ["OutputBucket", "Arn"] }],
+    // The pipeline that writes elsewhere, as far as it does.
+    [
+      "s3:PutObject",
+      [{ "Fn::Join": ["", ["arn:", { Ref: "AWS::Partition" }, ":s3:::elsewhere/lines/part*"]] }],
+    ],
   ]);
 });
 
-test("no role names a wildcard, and each writes its own log only", () => {
-  const roles = Object.keys(template.Resources).filter(
-    (name) => template.Resources[name]!.Type === "AWS::IAM::Role",
-  );
-  expect(roles.sort()).toEqual(["BundleRole", "RelayRole"]);
-  for (const role of roles) {
-    const statements = statementsOf(role);
-    expect(JSON.stringify(statements)).not.toContain("*");
-    const logs = statements.filter(({ Action }) => String(Action).startsWith("logs:"));
-    expect(logs.map((statement) => statement.Resource)).toEqual([
-      { "Fn::GetAtt": [role.replace("Role", "LogGroup"), "Arn"] },
-    ]);
-  }
+test("the bucket is encrypted, closed to the public, and emptied of what was broken off", () => {
+  const { Properties } = template.Resources.OutputBucket!;
+  expect(JSON.stringify(Properties.BucketEncryption)).toContain("AES256");
+  expect(Object.values(Properties.PublicAccessBlockConfiguration as Json)).toEqual([true, true, true, true]);
+  expect(JSON.stringify(Properties.LifecycleConfiguration)).toContain("AbortIncompleteMultipartUpload");
 });
 
-test("the relay is always on: started each minute, two at most, never retried", () => {
+test("what a function fails on is kept, and alarms tell of it", () => {
+  expect(template.Resources.RelayLambdaEvConf!.Properties.DestinationConfig).toEqual({
+    OnFailure: { Destination: { Ref: "FailureTopic" } },
+  });
+  const alarms = Object.values(template.Resources).filter(({ Type }) => Type === "AWS::CloudWatch::Alarm");
+  expect(alarms.length).toBeGreaterThanOrEqual(4);
+  for (const { Properties } of alarms) expect(Properties.AlarmActions).toEqual([{ Ref: "AlarmTopic" }]);
+});
+
+test.each(["Relay", "Bundle"])(
+  "in a VPC, and with a secret, %s gets the network and the right to read it",
+  (name) => {
+    const { VpcConfig, Environment } = template.Resources[`${name}LambdaFunction`]!.Properties;
+    expect(VpcConfig).toEqual({
+      "Fn::If": [
+        "InVpc",
+        {
+          SubnetIds: { "Fn::Split": [",", "subnet-1,subnet-2"] },
+          SecurityGroupIds: { "Fn::Split": [",", "sg-1"] },
+        },
+        { Ref: "AWS::NoValue" },
+      ],
+    });
+    expect((Environment as { Variables: Json }).Variables.ZOOKEEPER_SECRET).toBe(SECRET);
+    const role = JSON.stringify(template.Resources[`${name}Role`]!.Properties);
+    expect(role).toContain(`"Action":"secretsmanager:GetSecretValue","Resource":"${SECRET}"`);
+  },
+);
+
+test.each([
+  [
+    "no pipeline",
+    "export const x = 1;\n",
+    /pipelines\/wrong\.ts has no pipeline: its default export must be/,
+  ],
+  [
+    "another one's name",
+    pipelineText("elsewhere", 'writeToText("x")'),
+    /both define the pipeline "elsewhere"/,
+  ],
+  [
+    "what cannot be run",
+    pipelineText("wrong", 'writeToText("")'),
+    /the pipelines cannot be deployed: .*writeToText: the prefix must be a path/,
+  ],
+])("a file with %s is refused before anything is deployed", async (_what, text, message) => {
+  project.write("pipelines/wrong.ts", text);
+  // Of the copy, which the copy's pipelines import as well.
+  const { describePipelines } = require(project.path("infra/serverless/pipelines.js"));
+  await expect(describePipelines(project.folder)).rejects.toThrow(message);
+});
+
+test("the relay is always on: started each minute, one at most, never retried", () => {
   const { Properties } = template.Resources.RelayLambdaEvConf!;
   expect(Properties).toMatchObject({ MaximumEventAgeInSeconds: 60, MaximumRetryAttempts: 0 });
   expect(functionProperties("Relay")).toMatchObject({ Timeout: 900, ReservedConcurrentExecutions: 1 });

@@ -72,7 +72,7 @@ export class Deployment {
     } = this.options;
     const shared = { settings: this.settings, pipelines: [definition], clock: systemClock, log };
     const lambda = new LocalLambda(systemClock.now);
-    const files = new DirectoryFiles(this.settings.outputFolder);
+    const files = new DirectoryFiles(this.settings.output);
     lambda.deploy(
       "bundle",
       createBundleHandler({ ...shared, connect: () => this.connect(wrapBundle), files }),

@@ -49,7 +49,7 @@ async function connectMortal(): Promise<ZooKeeperClient> {
 
 const send = (message: FromFunction): void => void process.send!(message);
 const shared = { settings, pipelines: [definition], connect: connectMortal, clock: systemClock, log: silent };
-const bundle = createBundleHandler({ ...shared, files: new DirectoryFiles(settings.outputFolder) });
+const bundle = createBundleHandler({ ...shared, files: new DirectoryFiles(settings.output) });
 const waiting = new Map<number, { resolve: (reply: ShardReply) => void; reject: (error: Error) => void }>();
 let lastId = 0;
 const relay = createRelayHandler({

@@ -1,0 +1,28 @@
+import type { Settings } from "../settings";
+import { AuthFailedError, connect, type ZooKeeperClient } from "../zookeeper";
+import { readCredentials, type SecretReader, type ZooKeeperCredentials } from "./secret";
+
+/**
+ * Connects to the ensemble of the settings, with the credentials of their secret. The secret is read once for each
+ * process, and again after the ensemble has refused it: it may have been rotated.
+ */
+export function ensembleConnector(settings: Settings, read?: SecretReader): () => Promise<ZooKeeperClient> {
+  const { secret } = settings;
+  let known: Promise<ZooKeeperCredentials> | undefined;
+  const credentials = async (): Promise<ZooKeeperCredentials> => {
+    if (secret === undefined) return {};
+    known ??= readCredentials(secret, read).catch((error: unknown) => {
+      known = undefined;
+      throw error;
+    });
+    return known;
+  };
+  return async () => {
+    try {
+      return await connect({ ...settings, ...(await credentials()) });
+    } catch (error) {
+      if (error instanceof AuthFailedError) known = undefined;
+      throw error;
+    }
+  };
+}

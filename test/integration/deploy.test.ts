@@ -1,0 +1,279 @@
+/**
+ * The whole way, at an emulator of AWS: deploy, write znodes with another client, look at the results in ZooKeeper and
+ * in S3, invoke by hand, wait for the schedule, deploy other code while it runs, remove. The oracle of the example
+ * knows only the writer's log and the results.
+ */
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { InvokeCommand, LambdaClient, ListFunctionsCommand } from "@aws-sdk/client-lambda";
+import { PutParameterCommand, SSMClient } from "@aws-sdk/client-ssm";
+import { type Emulator, isEmulatorInstalled, startEmulator } from "../../infra/emulator/emulator";
+import { createS3 } from "../../lib/aws/s3-client";
+import { PipelineLayout } from "../../lib/checkpoint/layout";
+import { isSettled, readStatus } from "../../lib/checkpoint/status";
+import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
+import { ensembleTime, readTree, temporaryFolder } from "../support/deployment";
+import { ServerlessProject } from "../support/serverless-project";
+import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+
+const DEMO = join(__dirname, "../../infra/demo");
+const RELAY = "beamkeeper-local-relay";
+const PARAMETER = "/beamkeeper/local/zookeeper";
+const CREDENTIALS = "beamkeeper:a-word-that-nobody-logs";
+const SUMMARY = new PipelineLayout("/beamkeeper", "znode-summary");
+const COUNT = new PipelineLayout("/beamkeeper", "znode-count");
+/** How long an invocation of the relay lasts: short enough to wait for its end, later long enough not to. */
+const SHORT_RUN_MS = 12_000;
+const LONG_RUN_MS = 120_000;
+
+/** Another pipeline, which the second deployment has and the first has not. */
+const COUNT_PIPELINE = `
+import * as beam from "apache-beam";
+import { definePipeline, readZnodeChanges, writeToText } from "beamkeeper";
+
+export default definePipeline({
+  name: "znode-count",
+  build: (root) =>
+    root
+      .apply(readZnodeChanges("/app"))
+      .map((change) => ({ path: change.path, count: 1 }))
+      .apply(beam.windowInto(beam.fixedWindows(1)))
+      .apply(beam.groupBy("path").combining("count", (a: number, b: number) => a + b, "count"))
+      .apply(writeToText("s3://elsewhere/counts/part")),
+});
+`;
+
+const withEmulator = isEmulatorInstalled() ? describe : describe.skip;
+
+withEmulator("a deployment", () => {
+  let ensemble: LocalZooKeeper;
+  let emulator: Emulator;
+  let project: ServerlessProject;
+  let client: ZooKeeperClient;
+  let lambda: LambdaClient;
+  let folder: ReturnType<typeof temporaryFolder>;
+  let writerLog: string;
+  let bucket: string;
+
+  beforeAll(async () => {
+    folder = temporaryFolder();
+    writerLog = join(folder.path, "writer.log");
+    [ensemble, emulator] = await Promise.all([startZooKeeper(), startEmulator()]);
+    // As AWS's own tools have it; jest gives each test file an environment of its own.
+    Object.assign(process.env, emulator.environment);
+    lambda = new LambdaClient({});
+    client = await connect({
+      connectString: ensemble.connectString,
+      authentication: [{ scheme: "digest", auth: CREDENTIALS }],
+    });
+    const secret = JSON.stringify({ authentication: [{ scheme: "digest", auth: CREDENTIALS }] });
+    await new SSMClient({}).send(
+      new PutParameterCommand({ Name: PARAMETER, Value: secret, Type: "SecureString" }),
+    );
+    project = new ServerlessProject({ ...emulator.environment, ZOOKEEPER_CONNECT: ensemble.connectString });
+    await client.create("/app");
+  });
+
+  afterAll(async () => {
+    lambda?.destroy();
+    await client?.close();
+    await emulator?.stop();
+    await ensemble?.stop();
+    project?.remove();
+    folder?.remove();
+  });
+
+  function deploy(relayRunMs: number): Promise<string> {
+    const params = { zookeeperParameter: PARAMETER, relayRunMs: String(relayRunMs) };
+    const options = Object.entries(params).map(([name, value]) => `--param=${name}=${value}`);
+    return project.serverless("deploy", "--stage", "local", ...options);
+  }
+
+  async function invokeRelay(type: "Event" | "RequestResponse", event: object = {}) {
+    const Payload = Buffer.from(JSON.stringify(event));
+    const answer = await lambda.send(
+      new InvokeCommand({ FunctionName: RELAY, InvocationType: type, Payload }),
+    );
+    const text = Buffer.from(answer.Payload ?? []).toString("utf8");
+    return { error: answer.FunctionError, payload: text === "" ? undefined : JSON.parse(text) };
+  }
+
+  /** Lets the example's writer write below the path, with its own client. */
+  async function write(root: string, seconds: number, deletes: number): Promise<void> {
+    const options = {
+      deletes,
+      connect: ensemble.connectString,
+      log: writerLog,
+      root,
+      seconds,
+      writes: seconds * 40,
+      znodes: 60,
+    };
+    const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    const { code, output } = await runDemo("writer.mjs", args);
+    if (code !== 0) throw new Error(`the writer failed: ${output}`);
+  }
+
+  /** Until the relay has read all znodes: the watermark waits for that. */
+  async function untilWatching(): Promise<void> {
+    for (let isWatching = false; !isWatching; ) {
+      await new Promise((done) => setTimeout(done, 100));
+      const sources = (await readStatus(client, SUMMARY))?.sources ?? [];
+      isWatching = sources.some(({ watermarkMs }) => watermarkMs > Number.NEGATIVE_INFINITY);
+    }
+  }
+
+  /** Until everything up to now is processed and published. */
+  async function settled(...layouts: PipelineLayout[]): Promise<void> {
+    const untilMs = Math.ceil(((await ensembleTime(client)) + 1) / 1000) * 1000;
+    for (const layout of layouts) {
+      for (let status = await readStatus(client, layout); !(status && isSettled(status, untilMs)); ) {
+        await new Promise((done) => setTimeout(done, 100));
+        status = await readStatus(client, layout);
+      }
+    }
+  }
+
+  /** The oracle's report on everything that has been written so far. */
+  async function judge(): Promise<{ problems: string[]; written: number; files: number }> {
+    const files = join(folder.path, "downloaded");
+    mkdirSync(files, { recursive: true });
+    const s3 = createS3({ pathStyle: true });
+    for (const key of await s3.list(bucket, "output/znode-summary/"))
+      writeFileSync(join(files, basename(key)), (await s3.get(bucket, key))!);
+    const { output } = await runDemo("oracle.mjs", [
+      ...["--connect", ensemble.connectString, "--log", writerLog, "--files", files],
+    ]);
+    return JSON.parse(output);
+  }
+
+  /** Results as the pipeline wrote them; the later code marks its own. */
+  async function results(): Promise<{ path: string; build?: number; values: string[] }[]> {
+    const texts = [...(await readTree(client, "/summaries")).values()].filter((text) => text !== "");
+    return texts.map((text) => JSON.parse(text));
+  }
+
+  test("is made from nothing but a folder of pipelines", async () => {
+    expect(await deploy(SHORT_RUN_MS)).toMatch(/deployed to stack beamkeeper-local/);
+    bucket = (await buckets()).find((name) => name.includes("output"))!;
+    expect(bucket).toBeDefined();
+  }, 120_000);
+
+  test("is invoked by hand: results come to ZooKeeper and to S3, each value once", async () => {
+    const invoked = invokeRelay("RequestResponse", { pipeline: "znode-summary" });
+    await untilWatching();
+    await write("/app", 6, 0.1);
+    expect(await invoked).toMatchObject({
+      error: undefined,
+      payload: { "znode-summary": { reason: "signal", failing: [] } },
+    });
+    const { error, payload } = await invokeRelay("RequestResponse", { pipeline: "other" });
+    expect(error).toBe("Unhandled");
+    expect(payload.errorMessage).toBe(
+      'there is no pipeline "other" in this deployment; it has znode-summary',
+    );
+  }, 60_000);
+
+  test("is started by its schedule, with the credentials of its secret", async () => {
+    const acl = [{ perms: 31, scheme: "digest", id: digest(CREDENTIALS) }];
+    await client.create("/app/guarded", Buffer.from("only for members"), { acl });
+    logWrite("/app/guarded", "only for members");
+    await settled(SUMMARY);
+    expect(await judge()).toMatchObject({ problems: [], written: 241 });
+    expect((await results()).find(({ path }) => path === "/app/guarded")?.values).toEqual([
+      "only for members",
+    ]);
+    expect((await results()).every(({ build }) => build === undefined)).toBe(true);
+  }, 120_000);
+
+  test("is replaced by other code while it runs; nothing is lost, and nothing comes twice", async () => {
+    const file = "pipelines/znode-summary.ts";
+    const before = readFileSync(project.path(file), "utf8");
+    project.write(
+      file,
+      before.replace("            missed,\n", "            missed,\n            build: 2,\n"),
+    );
+    expect(readFileSync(project.path(file), "utf8")).not.toBe(before);
+    project.write("pipelines/znode-count.ts", COUNT_PIPELINE);
+    await fetch(`${emulator.endpoint}/elsewhere`, { method: "PUT" });
+    // Nothing is deleted, so that every value is counted exactly, also those that are overwritten while no relay runs.
+    await Promise.all([deploy(LONG_RUN_MS), write("/app/again", 15, 0)]);
+    await invokeRelay("Event");
+    await write("/app/at-last", 3, 0);
+    await settled(SUMMARY, COUNT);
+    const report = await judge();
+    expect(report).toMatchObject({ problems: [], written: 241 + 600 + 120 });
+    const byCode = (build?: number) => (result: { build?: number }) => result.build === build;
+    const all = await results();
+    expect(all.filter(byCode()).length).toBeGreaterThan(0);
+    expect(all.filter(byCode(2)).length).toBeGreaterThan(0);
+    const counted = await createS3({ pathStyle: true }).list("elsewhere", "counts/part");
+    expect(counted.length).toBeGreaterThan(0);
+    expect(emulator.log()).not.toContain("a-word-that-nobody-logs");
+  }, 180_000);
+
+  test("is removed, and leaves nothing", async () => {
+    expect((await buckets()).length).toBe(3);
+    const output = await project.serverless("remove", "--stage", "local");
+    expect(output).toMatch(/Removed \d+ objects from the bucket/);
+    expect(await buckets()).toEqual(["elsewhere"]);
+    expect((await lambda.send(new ListFunctionsCommand({}))).Functions).toEqual([]);
+    for (const [service, call, part] of LEFT_OVERS) {
+      expect([service, (await ask(service, call)).match(new RegExp(`<${part}>`, "g")) ?? []]).toEqual([
+        service,
+        [],
+      ]);
+    }
+  }, 60_000);
+
+  async function buckets(): Promise<string[]> {
+    const text = await (await fetch(`${emulator.endpoint}/`, { headers: signedFor("s3") })).text();
+    return [...text.matchAll(/<Name>([^<]+)</g)].map(([, name]) => name!).sort();
+  }
+
+  async function ask(service: string, call: string): Promise<string> {
+    const url = `${emulator.endpoint}/?${call}`;
+    return (await fetch(url, { method: "POST", headers: signedFor(service) })).text();
+  }
+
+  function logWrite(path: string, value: string): void {
+    const now = Date.now();
+    const line = { op: "create", path, value, sentMs: now, ackMs: now, mtimeMs: null };
+    appendFileSync(writerLog, `${JSON.stringify(line)}\n`);
+  }
+});
+
+/** What a deployment consists of besides its functions and its bucket: service, the call that lists, what is found. */
+const LEFT_OVERS = [
+  ["cloudformation", "Action=ListStackResources&StackName=beamkeeper-local", "PhysicalResourceId"],
+  ["iam", "Action=ListRoles&Version=2010-05-08", "RoleName"],
+  ["sqs", "Action=ListQueues", "QueueUrl"],
+  ["sns", "Action=ListTopics", "TopicArn"],
+  ["monitoring", "Action=DescribeAlarms", "AlarmName"],
+] as const;
+
+/** Emulators take unsigned calls; the header only tells which service is meant. */
+function signedFor(service: string): Record<string, string> {
+  return { authorization: `AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/${service}/aws4_request` };
+}
+
+/** user:password -> user:base64(SHA-1(user:password)), as the servers' DigestAuthenticationProvider makes it. */
+function digest(credentials: string): string {
+  return `${credentials.split(":")[0]}:${createHash("sha1").update(credentials).digest("base64")}`;
+}
+
+function runDemo(script: string, args: readonly string[]): Promise<{ code: number | null; output: string }> {
+  const child = spawn(process.execPath, [join(DEMO, script), ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+  }
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ code, output }));
+  });
+}
