@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Pane, SinkEffect } from "../../lib/beam/api";
-import { DirectoryFiles, type FileStore } from "../../lib/checkpoint/files";
+import { DirectoryFiles, type FileStore, TemporaryFileGoneError } from "../../lib/checkpoint/files";
 import { PipelineLayout, type ScopeLayout } from "../../lib/checkpoint/layout";
 import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
 import type { TextFilePayload } from "../../lib/io/write-to-text";
@@ -266,5 +266,68 @@ describe("abandoned files", () => {
   test("have names that a file system takes, however long the stage's is", async () => {
     const pending = await committed(1, current, { stage: "ü".repeat(300), shard: 0 });
     for (const { name } of pending.entries) expect(name.length).toBeLessThan(100);
+  });
+});
+
+describe("a store that keeps temporary files until they are removed, as S3 does", () => {
+  /** Publishing copies; a temporary file that is gone is not known to have been published. */
+  class CopyingFiles implements FileStore {
+    readonly temporary = new Map<string, Uint8Array>();
+    readonly final = new Map<string, Uint8Array>();
+
+    checkName(): void {}
+    async writeTemporary(name: string, data: Uint8Array): Promise<void> {
+      this.temporary.set(name, data);
+    }
+    async publish(temporary: string, final: string): Promise<void> {
+      const data = this.temporary.get(temporary);
+      if (!data) throw new TemporaryFileGoneError(`${temporary} is gone`);
+      this.final.set(final, data);
+    }
+    async listTemporary(prefix: string): Promise<string[]> {
+      return [...this.temporary.keys()].filter((name) => name.startsWith(prefix));
+    }
+    async removeTemporary(name: string): Promise<void> {
+      this.temporary.delete(name);
+    }
+  }
+
+  async function committed(copying: CopyingFiles) {
+    const commit = { ...OWNER, number: 1, id: "c1" };
+    const pending = await writeFiles(copying, current.scope, commit, [effect()]);
+    await client.multi([check(), ...pending.ops]);
+    return pending;
+  }
+
+  test("the temporary file goes after the entry", async () => {
+    const copying = new CopyingFiles();
+    const { entries } = await committed(copying);
+    const removed: boolean[] = [];
+    copying.removeTemporary = async (name) => {
+      removed.push((await client.getChildren(current.scope.outputs)).children.length === 0);
+      copying.temporary.delete(name);
+    };
+    await publishFiles(client, copying, current.scope, check(), entries);
+    expect([...copying.final.keys()]).toEqual(["out/part-00000-of-00001.txt"]);
+    expect([removed, copying.temporary.size]).toEqual([[true], 0]);
+  });
+
+  test("a generation that moved on leaves the temporary file to the next invocation", async () => {
+    const copying = new CopyingFiles();
+    const { entries } = await committed(copying);
+    const stale = check();
+    const { data } = await client.getData(current.layout.generation);
+    await client.setData(current.layout.generation, data);
+    await publishFiles(client, copying, current.scope, stale, entries);
+    expect(copying.temporary.size).toBe(1);
+  });
+
+  test("what another invocation has published and removed is done; what is gone with its entry there is an error", async () => {
+    const copying = new CopyingFiles();
+    const { entries } = await committed(copying);
+    copying.temporary.clear();
+    await expect(publishFiles(client, copying, current.scope, check(), entries)).rejects.toThrow("is gone");
+    await client.delete(`${current.scope.outputs}/${entries[0]!.name}`);
+    await publishFiles(client, copying, current.scope, check(), entries);
   });
 });
