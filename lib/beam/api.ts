@@ -60,8 +60,10 @@ export interface CompiledPipeline {
   readonly sinks: readonly CompiledSink[];
   /** In the order in which data flows. */
   readonly stages: readonly CompiledStage[];
-  /** Decodes nothing: an empty shard of the stage, or the one whose state `BundleResult.encodeState` wrote. */
-  openShard(stageId: string, encodedState?: Uint8Array): StageShard;
+  /** An empty shard of the stage. */
+  openShard(stageId: string): StageShard;
+  /** A shard of the stage as the changes of all its committed bundles leave it. */
+  loadShard(stageId: string): ShardLoader;
 }
 
 /**
@@ -94,7 +96,17 @@ export interface SetAsidePane {
   readonly bytes: Uint8Array;
 }
 
-/** The committed state of one shard of one stage, decoded. Immutable from outside. */
+/** Takes the state of a shard cell by cell. Throws CorruptEncodingError, also for state of another windowing. */
+export interface ShardLoader {
+  add(id: Uint8Array, value: Uint8Array): void;
+  /** @param shared the `BundleResult.sharedState` of the last committed bundle. */
+  open(shared: Uint8Array | undefined): StageShard;
+}
+
+/**
+ * The committed state of one shard of one stage. A bundle changes nothing of it; but the first use of the shard that a
+ * bundle gives (`BundleResult.shard`) uses up the one that the bundle began with.
+ */
 export interface StageShard {
   /**
    * Starts a bundle on top of this state; nothing of it is visible here.
@@ -147,6 +159,15 @@ export interface SinkEffect {
   readonly timestampMs: number;
 }
 
+/** What became of one cell of a shard's state: of a key, or of a key in one window. */
+export interface StateChange {
+  /** Unsigned 32-bit hash of the key by value, as in `BundleOutput`. */
+  readonly keyHash: number;
+  readonly id: Uint8Array;
+  /** Undefined where the cell is removed. */
+  readonly value: Uint8Array | undefined;
+}
+
 export interface BundleResult {
   /** By id of the downstream stage, in the order of emission. */
   readonly outputs: ReadonlyMap<string, readonly BundleOutput[]>;
@@ -154,8 +175,10 @@ export interface BundleResult {
   readonly setAside: readonly SetAsidePane[];
   /** The shard after this bundle: what to go on with once the commit has succeeded. */
   readonly shard: StageShard;
-  /** Undefined where the shard holds no state. */
-  encodeState(): Uint8Array | undefined;
+  /** What the bundle changed, each cell once. Their number and size go with the bundle, not with the shard. */
+  readonly stateChanges: readonly StateChange[];
+  /** What the cells of the shard have in common: a few bytes, new with each bundle. Undefined where there is nothing. */
+  readonly sharedState: Uint8Array | undefined;
   /** The smallest output time that the shard still holds back; Infinity if none. */
   readonly holdMs: number;
   /** The smallest input watermark at which something will fire; Infinity if none. */

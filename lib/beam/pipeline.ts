@@ -7,11 +7,11 @@ import { readGraph } from "./graph/check";
 import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
 import { type Graph, type GraphNode, isShuffle } from "./graph/node";
-import { planStage } from "./operators/stage-operators";
+import { planStage, type StagePlan } from "./operators/stage-operators";
 import { elementText, isThenable } from "./operators/user-code";
 import { withRegistry } from "./sdk/function-registry";
 import { PipelineBuilder } from "./sdk/pipeline-builder";
-import { openStageShard } from "./stage-shard";
+import { loadStageShard } from "./stage-shard";
 
 export interface PipelineOptions {
   /** Names the pipeline's znodes: letters, digits, `-`, `_` and `.`, at most 100, beginning with a letter or digit. */
@@ -76,6 +76,13 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
   const plans = new Map(
     stages.map((stage) => [stage.id, planStage(name, stage, stageOfShuffle, graph.windowing)]),
   );
+  const planOf = (stageId: string): StagePlan => {
+    const plan = plans.get(stageId);
+    if (plan !== undefined) return plan;
+    throw new RangeError(
+      `pipeline "${name}" has no stage "${stageId}"; it has ${[...plans.keys()].join(", ")}`,
+    );
+  };
   return {
     name,
     shards: shardsOf(definition, stages),
@@ -86,13 +93,8 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
       work.kind === "write" ? [{ sink: work.spec.sink, transform, config: work.spec.config }] : [],
     ),
     stages: stages.map((stage) => toStage(stage, stages, graph)),
-    openShard(stageId, encodedState) {
-      const plan = plans.get(stageId);
-      if (plan !== undefined) return openStageShard(plan, encodedState);
-      throw new RangeError(
-        `pipeline "${name}" has no stage "${stageId}"; it has ${[...plans.keys()].join(", ")}`,
-      );
-    },
+    openShard: (stageId) => loadStageShard(planOf(stageId)).open(undefined),
+    loadShard: (stageId) => loadStageShard(planOf(stageId)),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { BundleResult, SetAside, StageShard, TentativeBundle } from "./api";
+import type { BundleResult, SetAside, ShardLoader, StageShard, TentativeBundle } from "./api";
 import { decodeInboxElement } from "./coders/element-coder";
 import { keyId } from "./coders/key";
 import type { Emit } from "./engine/aggregation";
@@ -7,19 +7,22 @@ import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
 import { isShuffle } from "./graph/node";
 import { accumulationOf } from "./operators/accumulation";
-import { decodeGrouping, type Grouping, type OpenGrouping } from "./operators/grouping";
+import { type Grouping, loadGrouping, type OpenGrouping } from "./operators/grouping";
 import { BundleMetrics } from "./operators/metrics";
 import { BundleOutputs } from "./operators/outputs";
 import { PaneGate } from "./operators/set-aside";
-import { SideInputGrouping } from "./operators/side-inputs";
+import { loadSideInputs } from "./operators/side-inputs";
 import { type StageOperators, type StagePlan, wireStage } from "./operators/stage-operators";
 import { UserCode } from "./operators/user-code";
 
-/** A shard with the state that `encodeState` wrote, or an empty one. */
-export function openStageShard(plan: StagePlan, encodedState?: Uint8Array): StageShard {
+/** A shard whose cells come one by one, or an empty one. */
+export function loadStageShard(plan: StagePlan): ShardLoader {
   const { stage, panes, sides } = plan;
-  if (sides !== undefined) return new Shard(plan, SideInputGrouping.decode(encodedState, stage.id, sides));
-  return new Shard(plan, decodeGrouping(encodedState, stage.id, panes));
+  const loader = sides === undefined ? loadGrouping(stage.id, panes) : loadSideInputs(stage.id, sides);
+  return {
+    add: (id, value) => loader.add(id, value),
+    open: (shared) => new Shard(plan, loader.open(shared)),
+  };
 }
 
 const NOTHING: SetAside = new Set();
@@ -112,13 +115,14 @@ class Bundle implements TentativeBundle {
     this.checkUsable(true, "");
     for (const operator of this.stage.operators) operator.finish?.();
     this.used = true;
-    const state = this.aggregation?.result() ?? this.before;
+    const state = this.aggregation === undefined ? this.before : this.encode(this.aggregation);
     return {
       outputs: this.outputs.byStage,
       effects: this.outputs.effects,
       setAside: this.gate?.setAside ?? [],
       shard: new Shard(this.plan, state),
-      encodeState: () => this.encode(state),
+      stateChanges: this.aggregation === undefined ? [] : state.changes(),
+      sharedState: state.shared(),
       holdMs: state.holdMs,
       nextTimerMs: state.nextTimerMs,
       nextProcessingTimerMs: state.nextProcessingTimerMs,
@@ -136,9 +140,9 @@ class Bundle implements TentativeBundle {
     return accumulationOf(stage.root, new UserCode(pipeline, stage.root.name)).extract(accumulator);
   }
 
-  private encode(state: Grouping): Uint8Array | undefined {
+  private encode(aggregation: OpenGrouping): Grouping {
     try {
-      return state.encode();
+      return aggregation.result();
     } catch (error) {
       // An accumulator that is no plain data: the user's CombineFn makes it.
       throw new UserCode(this.plan.pipeline, this.plan.stage.root.name).failureOutsideElements(error);

@@ -15,10 +15,11 @@ export const RECORD_KINDS = {
   cursor: { tag: 2, version: 1 },
   manifest: { tag: 3, version: 2 },
   "manifest-index": { tag: 11, version: 1 },
-  head: { tag: 4, version: 1 },
+  head: { tag: 4, version: 2 },
   segment: { tag: 5, version: 1 },
-  state: { tag: 6, version: 1 },
+  stateDelta: { tag: 6, version: 2 },
   output: { tag: 7, version: 1 },
+  stateRun: { tag: 10, version: 1 },
   "dead-letter": { tag: 16, version: 1 },
   relay: { tag: 20, version: 1 },
 } as const;

@@ -11,7 +11,7 @@ export const KEY_GROUPS = 128;
 
 /** The shard of a key, from the 32-bit hash of the key. */
 export function shardOf(keyHash: number, shards: number): number {
-  const group = keyHash % KEY_GROUPS;
+  const group = keyGroupOf(keyHash);
   return Math.floor((group * shards) / KEY_GROUPS);
 }
 
@@ -94,6 +94,48 @@ export class ShardLayout {
   get deadLetters(): string {
     return `${this.head}/dead-letter`;
   }
+}
+
+/** The key group of a key, from the 32-bit hash of the key. */
+export function keyGroupOf(keyHash: number): number {
+  return keyHash % KEY_GROUPS;
+}
+
+/** A znode below `state`: see `StoredState`. */
+export type StateName =
+  | { readonly kind: "delta"; readonly name: string; readonly number: number }
+  | {
+      readonly kind: "run";
+      readonly name: string;
+      readonly from: number;
+      readonly to: number;
+      readonly number: number;
+    };
+
+const STATE_NAME = /^(?:delta|run-(\d{3})-(\d{3}))\.(\d{16})$/;
+
+/** A delta of state carries the number of the commit that wrote it. */
+export function stateDeltaPath({ state }: ShardLayout, number: number): string {
+  return `${state}/delta.${digits(number, 16)}`;
+}
+
+/** A run also carries its key groups, from the first up to and without the last. */
+export function stateRunPath({ state }: ShardLayout, from: number, to: number, number: number): string {
+  return `${state}/run-${digits(from, 3)}-${digits(to, 3)}.${digits(number, 16)}`;
+}
+
+/** What a child of `state` is; undefined for what is none of ours. */
+export function stateName(name: string): StateName | undefined {
+  const match = STATE_NAME.exec(name);
+  if (!match) return undefined;
+  const number = Number(match[3]);
+  if (match[1] === undefined) return { kind: "delta", name, number };
+  const [from, to] = [Number(match[1]), Number(match[2])];
+  return from < to && to <= KEY_GROUPS ? { kind: "run", name, from, to, number } : undefined;
+}
+
+function digits(value: number, length: number): string {
+  return String(value).padStart(length, "0");
 }
 
 // Beam's smallest and largest times are below 10^16 ms; the bias makes every one a positive number of 17 digits.

@@ -7,6 +7,7 @@ import {
   type RecordKind,
   toJsonTime,
 } from "./encoding";
+import type { StateSummary } from "./state";
 
 /** How many commit ids a head or cursor remembers: enough for an ambiguous commit that others committed on top of. */
 export const REMEMBERED_COMMITS = 8;
@@ -67,6 +68,7 @@ export interface Head extends CommitHistory {
   readonly position: { readonly segment: string; readonly elements: number } | null;
   /** The bundle that is under way has failed; null after a commit that leaves nothing of it. */
   readonly failing: FailingBundle | null;
+  readonly state: StateSummary;
   /** Totals over the life of the shard. */
   readonly counters: ShardCounters;
 }
@@ -99,6 +101,7 @@ export const NEW_HEAD: Head = {
   nextTimerMs: Number.POSITIVE_INFINITY,
   nextProcessingTimerMs: Number.POSITIVE_INFINITY,
   position: null,
+  state: { shared: null, znodes: 0, bytes: 0 },
   failing: null,
   counters: { elementsIn: 0, elementsOut: 0, droppedLate: 0, failures: 0, deadLettered: 0 },
 };

@@ -8,10 +8,11 @@ import {
   sendFenced,
 } from "../checkpoint/commit";
 import { type DeadLetter, deadLetterOps } from "../checkpoint/dead-letter";
-import { encodeFrame } from "../checkpoint/encoding";
-import { type SegmentName, segmentPrefix, shardOf } from "../checkpoint/layout";
+import { keyGroupOf, type SegmentName, segmentPrefix, shardOf } from "../checkpoint/layout";
 import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/records";
 import { cutSegments, decodeSegment, type SegmentElement } from "../checkpoint/segment";
+import type { StatePlan, StoredState } from "../checkpoint/state";
+import { type ReadHead, runReader } from "../checkpoint/stored-state";
 import type { ShardInput } from "../checkpoint/watermark";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError, NoNodeError, type Op } from "../zookeeper";
@@ -25,7 +26,7 @@ import {
   RefusedWriteError,
 } from "./bundle-failure";
 import { isImpulse, stillFailing } from "./failures";
-import { type CurrentHead, generationCheck, type ShardContext } from "./shard-runner";
+import { generationCheck, type LoadedShard, type ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
 import { ForbiddenWriteError, isStalePlan, ZnodeConflictError } from "./znode-writes";
 
@@ -47,6 +48,7 @@ export type BundleOutcome =
       readonly zxid: bigint;
       readonly overtaken: boolean;
       readonly shard: StageShard;
+      readonly stored: StoredState;
       readonly fed: readonly { readonly stage: string; readonly shard: number }[];
     }
   | { readonly kind: "rejected"; readonly cause: Error }
@@ -63,7 +65,8 @@ interface Consumption {
 
 /** A bundle on its way to the commit. */
 interface Work {
-  readonly current: CurrentHead;
+  readonly current: ReadHead;
+  readonly loaded: LoadedShard;
   readonly consumed: Consumption;
   readonly result: BundleResult;
   readonly watermarkMs: number;
@@ -84,6 +87,10 @@ export type WriteLetters = (aside: {
 // Re-planning against a znode that someone else keeps changing has to end some time; the relay tries again later.
 const MAX_PLANS = 8;
 const SEGMENTS_READ_AHEAD = 16;
+const GONE: BundleOutcome = {
+  kind: "rejected",
+  cause: new Error("another invocation has consumed a segment, or merged a part of the state"),
+};
 
 /**
  * Runs one bundle of at most `limit` elements and timers and commits it, with dead letters of what `aside` keeps out.
@@ -91,8 +98,8 @@ const SEGMENTS_READ_AHEAD = 16;
  */
 export async function runBundle(
   context: ShardContext,
-  current: CurrentHead,
-  shard: StageShard,
+  current: ReadHead,
+  loaded: LoadedShard,
   input: ShardInput,
   watermarkMs: number,
   limit: number,
@@ -101,10 +108,9 @@ export async function runBundle(
 ): Promise<BundleOutcome> {
   const trace = new BundleTrace();
   const nowMs = context.clock.now();
-  const bundle = trace.begin(() => shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes));
+  const bundle = trace.begin(() => loaded.shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes));
   const consumed = await consume(context, bundle, trace, current.head, input.segments, limit, aside);
-  if (consumed === undefined)
-    return { kind: "rejected", cause: new Error("another invocation consumed a segment") };
+  if (consumed === undefined) return GONE;
   const all = consumed.whole.length === input.segments.length;
   const timers = all ? limit - consumed.elements : 0;
   const isMoreDue =
@@ -112,12 +118,12 @@ export async function runBundle(
   const result = trace.guard(() => bundle.finish());
   const letters = writeLetters({ element: consumed.aside, panes: result.setAside });
   const work: Work = {
-    ...{ current, consumed, result, limit, letters },
+    ...{ current, loaded, consumed, result, limit, letters },
     watermarkMs: timers > 0 ? watermarkMs : current.head.watermarkMs,
     units: timers > 0 ? limit : consumed.elements,
     isAll: timers > 0 && !isMoreDue,
   };
-  return commitBundle(context, work, trace).catch((error: unknown) => {
+  return commitBundle(context, work).catch((error: unknown) => {
     throw trace.failedCommit(error);
   });
 }
@@ -212,17 +218,18 @@ function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, ele
   bundle.processSourceElement(change, timestampMs);
 }
 
-async function commitBundle(context: ShardContext, work: Work, trace: BundleTrace): Promise<BundleOutcome> {
+async function commitBundle(context: ShardContext, work: Work): Promise<BundleOutcome> {
   const { client, clock, current: generation, files, layout, stage, shard } = context;
   const { current, consumed, result, letters } = work;
   const commitId = clock.uniqueId();
-  const head = nextHead(work, commitId);
   const segments = downstreamSegments(context, result);
-  const state = trace.guard(() => result.encodeState());
+  const state = await planState(context, work, operationsBytes(segments.ops));
+  if (state === undefined) return GONE;
+  const head = nextHead(work, commitId, state);
   const own: Op[] = [
     generationCheck(generation),
     { type: "setData", path: layout.head, data: encodeHead(head), version: current.version },
-    { type: "setData", path: layout.state, data: state ? encodeFrame("state", state) : Buffer.alloc(0) },
+    ...state.ops,
     ...consumed.whole.map(({ name }): Op => ({ type: "delete", path: `${layout.inbox}/${name}` })),
     ...segments.ops,
     ...deadLetterOps(layout, head.number, letters),
@@ -242,6 +249,7 @@ async function commitBundle(context: ShardContext, work: Work, trace: BundleTrac
   // Files of a rejected commit are left to the next invocation, which first looks at what was committed.
   if (outcome.kind === "too-large") await discardFiles(context, pending);
   if (outcome.kind !== "committed") return outcome;
+  state.accept();
   await publishFiles(client, files, generation.scope, generationCheck(generation), pending.entries);
   return {
     kind: "committed",
@@ -249,8 +257,25 @@ async function commitBundle(context: ShardContext, work: Work, trace: BundleTrac
     zxid: outcome.zxid,
     overtaken: outcome.overtaken,
     shard: result.shard,
+    stored: work.loaded.stored,
     fed: segments.fed,
   };
+}
+
+/** What the commit writes of the state; undefined where another commit has merged what was to be merged. */
+async function planState(
+  { client, limits }: ShardContext,
+  { current: { head }, loaded: { stored }, result: { stateChanges, sharedState } }: Work,
+  otherBytes: number,
+): Promise<StatePlan | undefined> {
+  const changes = stateChanges.map(({ keyHash, id, value }) => ({ group: keyGroupOf(keyHash), id, value }));
+  const room = (limits.commitSizeBytes - otherBytes) / 2;
+  try {
+    return await stored.plan(head.number + 1, changes, sharedState, room, runReader(client));
+  } catch (error) {
+    if (error instanceof NoNodeError) return undefined;
+    throw error;
+  }
 }
 
 /** Plans the user's writes and sends; plans again while the user's znodes change under it. */
@@ -318,8 +343,7 @@ function tooLarge(
   user: readonly Op[],
   bytes: number,
 ): CommitTooLargeError {
-  const state = own.find((op) => op.path === layout.state);
-  const stateBytes = state ? operationsBytes([state]) : 0;
+  const stateBytes = operationsBytes(own.filter((op) => op.path.startsWith(`${layout.state}/`)));
   return new CommitTooLargeError(
     `shard ${shard} of stage "${stage.id}" (${layout.head}): a commit of a single element or timer takes ${bytes} bytes, the limit is ` +
       `${limits.commitSizeBytes} (state ${stateBytes}, znode writes ${operationsBytes(user)}). Nothing was consumed. Use more shards or ` +
@@ -330,6 +354,7 @@ function tooLarge(
 function nextHead(
   { current: { head }, watermarkMs, consumed, result, units, isAll, letters }: Work,
   commitId: string,
+  state: StatePlan,
 ): Head {
   const { counters } = result;
   return {
@@ -339,6 +364,7 @@ function nextHead(
     nextTimerMs: result.nextTimerMs,
     nextProcessingTimerMs: result.nextProcessingTimerMs,
     position: consumed.position,
+    state: state.summary,
     failing: isAll ? null : stillFailing(head.failing, units),
     counters: {
       elementsIn: head.counters.elementsIn + counters.elementsIn,

@@ -1,15 +1,16 @@
-import type { CompiledPipeline, SetAsidePane, StageShard } from "../beam/api";
+import type { CompiledPipeline, SetAsidePane } from "../beam/api";
 import { UserCodeError } from "../beam/errors";
 import { describeInboxElement } from "../beam/operators/set-aside";
 import { reading } from "../checkpoint/commit";
 import type { DeadLetter, KeptError } from "../checkpoint/dead-letter";
 import { encodeHead, type FailingBundle, type Head } from "../checkpoint/records";
+import type { ReadHead } from "../checkpoint/stored-state";
 import type { ShardInput } from "../checkpoint/watermark";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError } from "../zookeeper";
 import { type BundleOutcome, runBundle } from "./bundle";
 import { type AsideElement, type BundleAside, BundleFailedError } from "./bundle-failure";
-import { type CurrentHead, generationCheck, type ShardContext } from "./shard-runner";
+import { generationCheck, type LoadedShard, type ShardContext } from "./shard-runner";
 import { ZnodeConflictError } from "./znode-writes";
 
 /** What fails cannot be put aside, so the shard stands still before it until someone acts. Terminal. */
@@ -20,7 +21,7 @@ export class DeadLetterError extends Error {
 
 /** What to run, and on what. */
 export interface BundleInput {
-  readonly shard: StageShard;
+  readonly loaded: LoadedShard;
   readonly input: ShardInput;
   readonly watermarkMs: number;
 }
@@ -41,7 +42,7 @@ export interface TryAgain {
  */
 export async function attemptBundle(
   context: ShardContext,
-  current: CurrentHead,
+  current: ReadHead,
   work: BundleInput,
   limit: number,
 ): Promise<BundleOutcome | TryAgain> {
@@ -49,7 +50,7 @@ export async function attemptBundle(
   const isSearching = failing?.isExhausted ?? false;
   const most = isSearching ? Math.min(limit, failing!.units) : limit;
   try {
-    return await runBundle(context, current, work.shard, work.input, work.watermarkMs, most);
+    return await runBundle(context, current, work.loaded, work.input, work.watermarkMs, most);
   } catch (error) {
     if (!(error instanceof BundleFailedError)) throw error;
     if (!isSearching) return noteFailure(context, current, error, most);
@@ -76,7 +77,7 @@ function smaller({ element, units, panes }: BundleFailedError, limit: number): n
  */
 async function noteFailure(
   context: ShardContext,
-  { head, version }: CurrentHead,
+  { head, version }: ReadHead,
   failure: BundleFailedError,
   limit: number,
 ): Promise<BundleOutcome | TryAgain> {
@@ -106,8 +107,8 @@ async function noteFailure(
 /** One element or timer that fails alone: it, or the panes that it brings about, go to dead-letter. */
 async function isolate(
   context: ShardContext,
-  current: CurrentHead,
-  { shard, input, watermarkMs }: BundleInput,
+  current: ReadHead,
+  { loaded, input, watermarkMs }: BundleInput,
   first: BundleFailedError,
 ): Promise<BundleOutcome | TryAgain> {
   if (context.pipeline.failures.onExhausted === "stop") return noteFailure(context, current, first, 1);
@@ -119,7 +120,7 @@ async function isolate(
     if (failure.panes.failed !== undefined) errors.set(failure.panes.failed, failure.cause);
     const errorOf = (pane?: number): Error => errors.get(pane ?? -1) ?? failure.cause;
     try {
-      const outcome = await runBundle(context, current, shard, input, watermarkMs, 1, way.value, (kept) =>
+      const outcome = await runBundle(context, current, loaded, input, watermarkMs, 1, way.value, (kept) =>
         lettersOf(context, current.head, kept, errorOf),
       );
       if (outcome.kind === "committed") report(context, current.head, failure.cause);

@@ -1,11 +1,13 @@
 import type { CompiledPipeline, CompiledStage, StageShard } from "../beam/api";
 import { reading } from "../checkpoint/commit";
-import { decodeFrame, toJsonTime } from "../checkpoint/encoding";
+import { toJsonTime } from "../checkpoint/encoding";
 import type { FileStore } from "../checkpoint/files";
 import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { PipelineLayout, type ShardLayout } from "../checkpoint/layout";
-import { admitsCommits, decodeHead, type Head } from "../checkpoint/records";
+import { admitsCommits, type Head } from "../checkpoint/records";
 import { type CurrentGeneration, PipelineMismatchError, readGeneration } from "../checkpoint/scope";
+import type { StoredState } from "../checkpoint/state";
+import { loadState, type ReadHead, readHead as readHeadOf } from "../checkpoint/stored-state";
 import { readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
@@ -48,10 +50,10 @@ export interface ShardContext {
   readonly limits: BundleLimits;
 }
 
-/** The head of a shard with the version that the next commit checks. */
-export interface CurrentHead {
-  readonly head: Head;
-  readonly version: number;
+/** The state of a shard as the engine has it, and as it is stored. */
+export interface LoadedShard {
+  readonly shard: StageShard;
+  readonly stored: StoredState;
 }
 
 // A busy shard that has fed others answers after this long, so that they need not wait until it is idle.
@@ -63,9 +65,8 @@ interface Progress {
 }
 
 /** The state of a shard after a commit, valid for as long as the head says that this commit is the last. */
-interface WarmShard {
-  readonly commitId: string;
-  readonly shard: StageShard;
+interface WarmShard extends LoadedShard {
+  readonly commitId: string | undefined;
 }
 
 /**
@@ -103,7 +104,8 @@ export class ShardRunner {
     const { clock } = this.options;
     const replyAtMs = clock.now() + REPLY_AFTER_MS;
     for (let limit = context.limits.maxUnits; ; ) {
-      const { head, version } = await readHead(context);
+      const current = await readHead(context);
+      const { head } = current;
       const input = await this.input(context, graph);
       const reply = (outcome: ShardReply["outcome"]): ShardReply => toReply(outcome, progress, head, input);
       const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
@@ -112,15 +114,18 @@ export class ShardRunner {
       const isTimerDue = isWindowDue || head.nextProcessingTimerMs <= clock.now();
       if (input.segments.length === 0 && !isTimerDue) {
         // Another invocation may have emptied the inbox since the head was read; then its timers are news to us.
-        if ((await readHead(context)).version !== version) continue;
+        if ((await readHead(context)).version !== current.version) continue;
         return reply("idle");
       }
       if (clock.now() >= deadlineMs || (progress.fed.size > 0 && clock.now() >= replyAtMs))
         return reply("more");
       let outcome: BundleOutcome | TryAgain;
       try {
-        const shard = await this.load(context, head);
-        outcome = await attemptBundle(context, { head, version }, { shard, input, watermarkMs }, limit);
+        const loaded = await this.load(context, current);
+        if (loaded === undefined) return reply("superseded");
+        outcome = await attemptBundle(context, current, { loaded, input, watermarkMs }, limit);
+        if (outcome.kind === "too-large" || outcome.kind === "again")
+          this.warm.set(context.layout.head, loaded);
       } catch (error) {
         if (progress.commits === 0) throw error;
         // The shards that this invocation fed have to hear of it; the error comes again when it is called again.
@@ -152,7 +157,7 @@ export class ShardRunner {
     for (const fed of outcome.fed)
       progress.fed.set(`${fed.stage}/${fed.shard}`, { ...fed, zxid: outcome.zxid });
     if (outcome.overtaken) this.warm.delete(key);
-    else this.warm.set(key, { commitId: outcome.commitId, shard: outcome.shard });
+    else this.warm.set(key, outcome);
     return !outcome.overtaken;
   }
 
@@ -229,13 +234,22 @@ export class ShardRunner {
     return reading(client, () => readShardInput(client, current.scope, graph, stage.id, shard));
   }
 
-  private async load(context: ShardContext, head: Head): Promise<StageShard> {
-    const warm = this.warm.get(context.layout.head);
-    if (warm && warm.commitId === head.ids[0]) return warm.shard;
-    const path = context.layout.state;
-    const { data } = await reading(context.client, () => context.client.getData(path));
-    const encoded = data.length === 0 ? undefined : decodeFrame("state", data, path);
-    return context.pipeline.openShard(context.stage.id, encoded);
+  /**
+   * The shard as of this head; undefined where another commit came while it was read. What is kept is lent to one
+   * bundle at a time, since that changes it: who commits gives it back.
+   */
+  private async load(context: ShardContext, current: ReadHead): Promise<WarmShard | undefined> {
+    const { client, layout, pipeline, stage } = context;
+    const { head } = current;
+    const warm = this.warm.get(layout.head);
+    this.warm.delete(layout.head);
+    if (warm && warm.commitId === head.ids[0]) return warm;
+    const loader = pipeline.loadShard(stage.id);
+    const stored = await loadState(client, layout, current, ({ id, value }) => loader.add(id, value!));
+    if (stored === undefined) return undefined;
+    const { shared } = head.state;
+    const shard = loader.open(shared === null ? undefined : Buffer.from(shared, "base64"));
+    return { commitId: head.ids[0], shard, stored };
   }
 }
 
@@ -243,10 +257,9 @@ export function generationCheck(current: CurrentGeneration): Op {
   return { type: "check", path: current.layout.generation, version: current.version };
 }
 
-async function readHead({ client, layout, stage, shard }: ShardContext): Promise<CurrentHead> {
+async function readHead({ client, layout, stage, shard }: ShardContext): Promise<ReadHead> {
   try {
-    const { data, stat } = await reading(client, () => client.getData(layout.head));
-    return { head: decodeHead(data, layout.head), version: stat.version };
+    return await readHeadOf(client, layout);
   } catch (error) {
     if (error instanceof NoNodeError)
       throw new UnknownShardError(`the head of shard ${shard} of "${stage.id}" is gone: ${layout.head}`);

@@ -59,9 +59,9 @@ export class ModelEnsemble {
     return this.log.length;
   }
 
-  /** The leader's clock. */
+  /** The leader's clock. It gives whole milliseconds, as servers do. */
   now(): number {
-    return this.time.now() + this.clockSkewMs;
+    return Math.floor(this.time.now() + this.clockSkewMs);
   }
 
   connect(): ModelClient {

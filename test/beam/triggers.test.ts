@@ -158,12 +158,12 @@ test("state of another windowing is refused with what to do", () => {
   const encoded = (pipeline: typeof plain) => {
     const bundle = pipeline.openShard("groupBy").beginBundle(-Infinity);
     bundle.advanceWatermark(5, 10);
-    return bundle.finish().encodeState();
+    return bundle.finish().sharedState;
   };
-  expect(() => triggered.openShard("groupBy", encoded(plain))).toThrow(
-    /version 1 is unknown, this windowing has version 2/,
+  expect(() => triggered.loadShard("groupBy").open(encoded(plain))).toThrow(
+    /version 3 is unknown, this windowing has version 4/,
   );
-  expect(() => plain.openShard("groupBy", encoded(triggered))).toThrow(/version 2 is unknown/);
+  expect(() => plain.loadShard("groupBy").open(encoded(triggered))).toThrow(/version 4 is unknown/);
 });
 
 test("a bundle tells when the clock has something to do", () => {
@@ -179,7 +179,9 @@ test("a bundle tells when the clock has something to do", () => {
   first.processElement(output.bytes);
   const result = first.finish();
   expect(result.nextProcessingTimerMs).toBe(5100);
-  const second = pipeline.openShard(stage, result.encodeState()).beginBundle(-Infinity, 5100);
+  const loader = pipeline.loadShard(stage);
+  for (const { id, value } of result.stateChanges) loader.add(id, value!);
+  const second = loader.open(result.sharedState).beginBundle(-Infinity, 5100);
   expect(second.advanceProcessingTime(5100, 10)).toBe(false);
   const after = second.finish();
   expect([after.effects.length, after.nextProcessingTimerMs]).toEqual([1, Infinity]);

@@ -56,10 +56,10 @@ test("the tags of the kinds differ", () => {
 });
 
 test("an unknown version says which one, and who reads it", () => {
-  const frame = encodeFrame("state", Buffer.from("x"));
+  const frame = encodeFrame("stateRun", Buffer.from("x"));
   frame[2] = 9;
-  expect(() => decodeFrame("state", frame, "/a/state")).toThrow(
-    /^\/a\/state: the state record has version 9, this code reads version 1\..*newer/,
+  expect(() => decodeFrame("stateRun", frame, "/a/state")).toThrow(
+    /^\/a\/state: the stateRun record has version 9, this code reads version 1\..*newer/,
   );
 });
 

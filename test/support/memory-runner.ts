@@ -43,7 +43,8 @@ export function runInMemory(
 }
 
 interface ShardState {
-  encoded: Uint8Array | undefined;
+  readonly cells: Map<string, Uint8Array>;
+  shared: Uint8Array | undefined;
   holdMs: number;
   nextTimerMs: number;
   inbox: Uint8Array[];
@@ -72,7 +73,8 @@ class MemoryRun {
       this.shards.set(
         stage.id,
         Array.from({ length: count }, () => ({
-          encoded: undefined,
+          cells: new Map(),
+          shared: undefined,
           holdMs: Infinity,
           nextTimerMs: Infinity,
           inbox: [],
@@ -165,7 +167,9 @@ class MemoryRun {
     work: (bundle: ReturnType<StageShard["beginBundle"]>) => void,
   ): void {
     const shard = this.shards.get(stage)![index]!;
-    const open = this.pipeline.openShard(stage, shard.encoded);
+    const loader = this.pipeline.loadShard(stage);
+    for (const [id, value] of shard.cells) loader.add(Buffer.from(id, "latin1"), value);
+    const open = loader.open(shard.shared);
     if (this.random() < 0.2) {
       // Run, and lost before its commit: nothing of it may be seen by the one that follows.
       const lost = open.beginBundle(watermarkMs, this.nowMs);
@@ -175,7 +179,11 @@ class MemoryRun {
     const bundle = open.beginBundle(watermarkMs, this.nowMs);
     work(bundle);
     const result = bundle.finish();
-    shard.encoded = result.encodeState();
+    for (const { id, value } of result.stateChanges) {
+      if (value === undefined) shard.cells.delete(Buffer.from(id).toString("latin1"));
+      else shard.cells.set(Buffer.from(id).toString("latin1"), value);
+    }
+    shard.shared = result.sharedState;
     shard.holdMs = result.holdMs;
     shard.nextTimerMs = result.nextTimerMs;
     this.effects.push(...result.effects);

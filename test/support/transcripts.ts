@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
 import { keyId } from "../../lib/beam/coders/key";
-import { decodePaneState, encodePaneState } from "../../lib/beam/coders/pane-state-coder";
+import { paneCodec } from "../../lib/beam/coders/pane-state-coder";
 import type { Accumulation } from "../../lib/beam/engine/aggregation";
 import { EMPTY_PANES, TentativePanes, type TriggerTime } from "../../lib/beam/engine/pane-aggregation";
 import type { PaneState } from "../../lib/beam/engine/pane-cell";
@@ -11,6 +11,7 @@ import type { Trigger } from "../../lib/beam/engine/trigger";
 import type { Windowing } from "../../lib/beam/engine/windowing";
 import { assigner, GLOBAL_WINDOW, maxTimestamp, type Window } from "../../lib/beam/engine/windows";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
+import { reopened } from "./reopened-state";
 import { parseExpression, toTrigger, toWindowFn, windowTags } from "./transcript-expressions";
 
 /**
@@ -241,8 +242,8 @@ class TranscriptRun {
   private readonly plan: PanePlan;
   private readonly triggerTime: TriggerTime;
   private readonly random: () => number;
-  private state: PaneState = EMPTY_PANES;
-  private bundle: TentativePanes | undefined;
+  private state: PaneState<string> = EMPTY_PANES;
+  private bundle: TentativePanes<string> | undefined;
   private output: Record<string, unknown>[] = [];
   private nowMs = 0;
 
@@ -297,11 +298,12 @@ class TranscriptRun {
     }
   }
 
-  private current(): TentativePanes {
+  private current(): TentativePanes<string> {
     this.bundle ??= new TentativePanes(
       this.plan,
       this.state,
       LISTS,
+      paneCodec("transcript", this.plan.trigger.size),
       (key, value, timestampMs, window, pane) =>
         this.output.push(describe(key, value, timestampMs, window, pane)),
       -Infinity,
@@ -318,8 +320,7 @@ class TranscriptRun {
   /** Commits: what goes on is what the encoding of the state says. */
   private cut(): void {
     if (this.bundle === undefined) return;
-    const { size } = this.plan.trigger;
-    this.state = decodePaneState(encodePaneState(this.bundle.result(), size), "transcript", size);
+    this.state = reopened(this.bundle.result(), this.plan);
     this.bundle = undefined;
   }
 
@@ -338,10 +339,17 @@ class TranscriptRun {
 
   /** `present`: it has state; `tombstone`: only that its trigger has finished; `absent`: neither of the first. */
   private stateProblem(lists: Readonly<Record<string, readonly unknown[]>>): string | undefined {
-    const state = this.current().result();
+    const codec = paneCodec("transcript", this.plan.trigger.size);
+    // The bundle may go on, so what it has changed is laid over what it began with.
+    const rows = new Map(this.state.rows.entries());
+    for (const [id, { value }] of this.current().result().rows.changes) {
+      if (value === undefined) rows.delete(id);
+      else rows.set(id, value);
+    }
     const open: string[] = [];
     const closed: string[] = [];
-    for (const [, { cells }] of state.keys.entries()) {
+    for (const [id, row] of rows) {
+      const { cells } = codec.decode(id, row);
       for (const cell of cells) (cell.closed ? closed : open).push(show(windowSeconds(cell.window)));
     }
     for (const [list, windows] of Object.entries(lists)) {

@@ -1,25 +1,27 @@
-import { LayeredMap } from "../engine/layered-map";
-import { EMPTY_PANES } from "../engine/pane-aggregation";
-import type { LastPane, PaneCell, PaneKey, PaneState } from "../engine/pane-cell";
-import type { TriggerState } from "../engine/trigger-machine";
+import type { OpenCell } from "../engine/open-cell";
+import type { LastPane, PaneCell, PaneCodec } from "../engine/pane-cell";
+import { type PanePlan, timesOfCells } from "../engine/pane-plan";
+import type { RowTimes } from "../engine/rows";
+import type { OpenTriggerState, TriggerState } from "../engine/trigger-machine";
 import { ByteReader } from "./byte-reader";
 import type { ByteWriter } from "./byte-writer";
 import { readWindow, writeWindow } from "./element-coder";
-import { keyId } from "./key";
-import { readValue, withWriter, writeValue } from "./value-coder";
+import { readKey, stateOf, writeKey } from "./state-coder";
+import { canonicalBytes, readValue, withWriter, writeValue } from "./value-coder";
 
 /**
  * The state of one shard of an aggregate stage whose windows may give several panes.
  *
- *   state   = version (1 byte), watermark (double, ms), processing time (double, ms; NaN for none),
- *             size of the trigger's tree (varint), number of keys (varint), keys
- *   key     = key (value), number of cells (varint), cells
- *   cell    = window, flags (1 byte), [element hold (double, ms)], [accumulator (value)],
+ *   shared  = version (1 byte), watermark (double, ms), processing time (double, ms; NaN for none),
+ *             size of the trigger's tree (varint)
+ *   id      = key (canonical)
+ *   row     = key (see `writeKey`), number of cells (varint), cells, accumulators of those that have one
+ *   cell    = window, flags (1 byte), [element hold (double, ms)],
  *             [trigger: time it was asked last (double, ms; NaN for none), for each part 0 | 1 for finished
  *              + 2 for a value (1 byte), [value (double)]],
  *             [pane: timing (1 byte), index (varint), non-speculative panes (varint)]
  */
-export const PANE_STATE_VERSION = 2;
+export const PANE_STATE_VERSION = 4;
 
 const Flag = {
   closed: 1,
@@ -34,31 +36,33 @@ const Flag = {
 
 const TIMINGS = ["EARLY", "ON_TIME", "LATE", "UNKNOWN"] as const;
 
-/** Undefined for the state of a shard that has seen neither an element nor a time. */
-export function encodePaneState(state: PaneState, triggerSize: number): Buffer | undefined {
-  const { watermarkMs, nowMs, keys } = state;
-  if (keys.size === 0 && watermarkMs === -Infinity && nowMs === undefined) return undefined;
+/** What the keys of a shard have in common. */
+export interface SharedPanes {
+  readonly watermarkMs: number;
+  readonly nowMs: number | undefined;
+}
+
+/** Undefined for a shard that has seen neither an element nor a time. */
+export function encodeSharedPanes(
+  { watermarkMs, nowMs }: SharedPanes,
+  triggerSize: number,
+): Buffer | undefined {
+  if (watermarkMs === -Infinity && nowMs === undefined) return undefined;
   return withWriter((out) => {
     out.byte(PANE_STATE_VERSION);
     out.double(watermarkMs);
     out.double(nowMs ?? NaN);
     out.varint(triggerSize);
-    out.varint(keys.size);
-    for (const [, { key, cells }] of keys.entries()) {
-      writeValue(out, key, "key");
-      out.varint(cells.length);
-      for (const cell of cells) writeCell(out, cell);
-    }
   });
 }
 
-export function decodePaneState(
+export function decodeSharedPanes(
   bytes: Uint8Array | undefined,
   stage: string,
   triggerSize: number,
-): PaneState {
-  if (bytes === undefined) return EMPTY_PANES;
-  const reader = new ByteReader(bytes, `the state of stage "${stage}"`);
+): SharedPanes {
+  if (bytes === undefined) return { watermarkMs: -Infinity, nowMs: undefined };
+  const reader = new ByteReader(bytes, stateOf(stage));
   const version = reader.byte();
   if (version !== PANE_STATE_VERSION) {
     reader.fail(
@@ -70,14 +74,41 @@ export function decodePaneState(
   const nowMs = reader.double();
   const size = reader.varint();
   if (size !== triggerSize) reader.fail(`its trigger has ${size} parts, this code's has ${triggerSize}`);
-  const keys: [string, PaneKey][] = [];
-  for (let count = reader.count(2); count > 0; count--) {
-    const key = readValue(reader);
-    const cells = Array.from({ length: reader.count(2) }, () => readCell(reader, triggerSize));
-    keys.push([keyId(key), { key, cells }]);
-  }
   reader.end();
-  return { watermarkMs, nowMs: Number.isNaN(nowMs) ? undefined : nowMs, keys: LayeredMap.of(keys) };
+  return { watermarkMs, nowMs: Number.isNaN(nowMs) ? undefined : nowMs };
+}
+
+export function paneCodec(stage: string, triggerSize: number): PaneCodec<string> {
+  return {
+    id: (key) => canonicalBytes(key).toString("latin1"),
+    encode: (key, cells) => withWriter((out) => writeRow(out, key, cells)).toString("latin1"),
+    decode(id, row) {
+      const reader = new ByteReader(Buffer.from(row, "latin1"), stateOf(stage));
+      const key = readKey(reader, new ByteReader(Buffer.from(id, "latin1"), stateOf(stage)));
+      const cells = readCells(reader, triggerSize);
+      for (const cell of cells) if (cell.filled) cell.accumulator = readValue(reader);
+      reader.end();
+      return { key, cells };
+    },
+  };
+}
+
+/** When a stored row has something to do; its accumulators are not read. */
+export function timesOfPaneRow(id: Uint8Array, row: Uint8Array, stage: string, plan: PanePlan): RowTimes {
+  const reader = new ByteReader(row, stateOf(stage));
+  readKey(reader, new ByteReader(id, stateOf(stage)));
+  return timesOfCells(readCells(reader, plan.trigger.size), plan);
+}
+
+function writeRow(out: ByteWriter, key: unknown, cells: readonly PaneCell[]): void {
+  writeKey(out, key);
+  out.varint(cells.length);
+  for (const cell of cells) writeCell(out, cell);
+  for (const { filled, accumulator } of cells) if (filled) writeValue(out, accumulator, "accumulator");
+}
+
+function readCells(reader: ByteReader, triggerSize: number): OpenCell[] {
+  return Array.from({ length: reader.count(2) }, () => readCell(reader, triggerSize));
 }
 
 function writeCell(out: ByteWriter, cell: PaneCell): void {
@@ -94,7 +125,6 @@ function writeCell(out: ByteWriter, cell: PaneCell): void {
       (pane === undefined ? 0 : Flag.pane),
   );
   if (elementHoldMs !== undefined) out.double(elementHoldMs);
-  if (cell.filled) writeValue(out, cell.accumulator, "accumulator");
   if (trigger !== undefined) writeTrigger(out, trigger);
   if (pane === undefined) return;
   out.byte(TIMINGS.indexOf(pane.timing));
@@ -102,7 +132,7 @@ function writeCell(out: ByteWriter, cell: PaneCell): void {
   out.varint(pane.spoken);
 }
 
-function readCell(reader: ByteReader, triggerSize: number): PaneCell {
+function readCell(reader: ByteReader, triggerSize: number): OpenCell {
   const window = readWindow(reader);
   const flags = reader.byte();
   const has = (flag: number) => (flags & flag) !== 0;
@@ -114,7 +144,7 @@ function readCell(reader: ByteReader, triggerSize: number): PaneCell {
     pending: has(Flag.pending),
     endHeld: has(Flag.endHeld),
     elementHoldMs: has(Flag.held) ? reader.double() : undefined,
-    accumulator: has(Flag.filled) ? readValue(reader) : undefined,
+    accumulator: undefined,
     trigger: has(Flag.trigger) ? readTrigger(reader, triggerSize) : undefined,
     pane: has(Flag.pane) ? readPane(reader) : undefined,
   };
@@ -129,7 +159,7 @@ function writeTrigger(out: ByteWriter, { finished, values, askedMs }: TriggerSta
   });
 }
 
-function readTrigger(reader: ByteReader, size: number): TriggerState {
+function readTrigger(reader: ByteReader, size: number): OpenTriggerState {
   const askedMs = reader.double();
   const finished: boolean[] = [];
   const values: (number | undefined)[] = [];

@@ -1,56 +1,34 @@
-import {
-  NO_SIDE_INPUTS,
-  type Parked,
-  type ParkedElement,
-  type SideInputState,
-  type View,
-  viewName,
-} from "../engine/side-inputs";
+import { NO_TIMES, type RowTimes } from "../engine/rows";
+import { type SideInput, type SideInputCodec, timesOfView, type View } from "../engine/side-inputs";
 import { ByteReader } from "./byte-reader";
 import { readPane, readWindow, writePane, writeWindow } from "./element-coder";
+import { stateOf } from "./state-coder";
 import { readValue, withWriter, writeValue } from "./value-coder";
 
 /**
  * The state of one shard of a stage with side inputs.
  *
- *   state   = version (1 byte), watermark (double, ms), number of views (varint), views,
- *             number of waits (varint), waits
+ *   shared  = version (1 byte), watermark (double, ms)
+ *   id      = "v", window, tag for a view; "w" and the rest of that id for those who wait for it;
+ *             "e", the length of the rest (varint), the rest, number (varint) for one of them
  *   view    = tag, window, values (an array)
- *   wait    = name of the view, ready at (double, ms), number of elements (varint), elements
+ *   wait    = ready at (double, ms), number of the first (varint), number of the next (varint)
  *   element = timestamp (double, ms), window, pane, value
  */
-export const SIDE_INPUT_STATE_VERSION = 3;
+export const SIDE_INPUT_STATE_VERSION = 5;
 
-/** Undefined for the state of a shard that has seen neither an element nor a watermark. */
-export function encodeSideInputState({ watermarkMs, views, parked }: SideInputState): Buffer | undefined {
-  if (watermarkMs === -Infinity && views.size === 0 && parked.size === 0) return undefined;
+/** Undefined for the state of a shard that has not seen a watermark. */
+export function encodeSharedSides(watermarkMs: number): Buffer | undefined {
+  if (watermarkMs === -Infinity) return undefined;
   return withWriter((out) => {
     out.byte(SIDE_INPUT_STATE_VERSION);
     out.double(watermarkMs);
-    out.varint(views.size);
-    for (const { tag, window, values } of views.values()) {
-      out.utf8(tag);
-      writeWindow(out, window);
-      writeValue(out, values, "side input");
-    }
-    out.varint(parked.size);
-    for (const [name, { readyMs, elements }] of parked) {
-      out.utf8(name);
-      out.double(readyMs);
-      out.varint(elements.length);
-      for (const element of elements) {
-        out.double(element.timestampMs);
-        writeWindow(out, element.window);
-        writePane(out, element.pane);
-        writeValue(out, element.value);
-      }
-    }
   });
 }
 
-export function decodeSideInputState(bytes: Uint8Array | undefined, stage: string): SideInputState {
-  if (bytes === undefined) return NO_SIDE_INPUTS;
-  const reader = new ByteReader(bytes, `the state of stage "${stage}"`);
+export function decodeSharedSides(bytes: Uint8Array | undefined, stage: string): number {
+  if (bytes === undefined) return -Infinity;
+  const reader = new ByteReader(bytes, stateOf(stage));
   const version = reader.byte();
   if (version !== SIDE_INPUT_STATE_VERSION) {
     reader.fail(
@@ -59,29 +37,106 @@ export function decodeSideInputState(bytes: Uint8Array | undefined, stage: strin
   }
   const watermarkMs = reader.double();
   if (Number.isNaN(watermarkMs)) reader.fail("the watermark is not a number");
-  const views = new Map<string, View>();
-  for (let count = reader.count(3); count > 0; count--) {
-    const tag = reader.utf8();
-    const window = readWindow(reader);
-    const values = readValue(reader);
-    if (!Array.isArray(values)) return reader.fail("a side input is not a list");
-    views.set(viewName(tag, window), { tag, window, values });
-  }
-  const parked = new Map<string, Parked>();
-  for (let count = reader.count(10); count > 0; count--) {
-    const name = reader.utf8();
-    const readyMs = reader.double();
-    parked.set(name, {
-      readyMs,
-      elements: Array.from({ length: reader.count(12) }, () => readParked(reader)),
-    });
-  }
   reader.end();
-  return { watermarkMs, views, parked };
+  return watermarkMs;
 }
 
-function readParked(reader: ByteReader): ParkedElement {
+export function sideInputCodec(stage: string): SideInputCodec<string> {
+  const read = <T>(row: string, decode: (reader: ByteReader) => T): T => {
+    const reader = new ByteReader(Buffer.from(row, "latin1"), stateOf(stage));
+    const value = decode(reader);
+    reader.end();
+    return value;
+  };
+  const decodeView = remembering((row) => read(row, readView));
+  return {
+    viewId: (tag, window) =>
+      `v${withWriter((out) => {
+        writeWindow(out, window);
+        out.utf8(tag);
+      }).toString("latin1")}`,
+    waitId: (viewId) => `w${viewId.slice(1)}`,
+    elementId: (viewId, number) =>
+      `e${withWriter((out) => {
+        out.varint(viewId.length - 1);
+        out.bytes(Buffer.from(viewId.slice(1), "latin1"));
+        out.varint(number);
+      }).toString("latin1")}`,
+    viewIdOfWait: (id) => (id[0] === "w" ? `v${id.slice(1)}` : undefined),
+    encodeView: ({ tag, window, values }) =>
+      withWriter((out) => {
+        out.utf8(tag);
+        writeWindow(out, window);
+        writeValue(out, values, "side input");
+      }).toString("latin1"),
+    decodeView,
+    encodeWait: ({ readyMs, first, next }) =>
+      withWriter((out) => {
+        out.double(readyMs);
+        out.varint(first);
+        out.varint(next);
+      }).toString("latin1"),
+    decodeWait: (row) => read(row, readWait),
+    encodeElement: ({ timestampMs, window, pane, value }) =>
+      withWriter((out) => {
+        out.double(timestampMs);
+        writeWindow(out, window);
+        writePane(out, pane);
+        writeValue(out, value);
+      }).toString("latin1"),
+    decodeElement: (row) => read(row, readElement),
+  };
+}
+
+/** When a stored row has something to do. */
+export function timesOfSideInputRow(
+  id: Uint8Array,
+  row: Uint8Array,
+  stage: string,
+  sides: readonly SideInput[],
+): RowTimes {
+  const reader = new ByteReader(row, stateOf(stage));
+  switch (String.fromCharCode(id[0] ?? 0)) {
+    case "v":
+      return timesOfView(sides, reader.utf8(), readWindow(reader));
+    case "w":
+      return { ...NO_TIMES, timerMs: readWait(reader).readyMs };
+    case "e":
+      return { ...NO_TIMES, holdMs: reader.double() };
+    default:
+      return reader.fail("a row is of no known kind");
+  }
+}
+
+function readView(reader: ByteReader): View {
+  const tag = reader.utf8();
+  const window = readWindow(reader);
+  const values = readValue(reader);
+  return Array.isArray(values) ? { tag, window, values } : reader.fail("a side input is not a list");
+}
+
+function readWait(reader: ByteReader) {
+  return { readyMs: reader.double(), first: reader.varint(), next: reader.varint() };
+}
+
+function readElement(reader: ByteReader) {
   const timestampMs = reader.double();
   const window = readWindow(reader);
   return { timestampMs, window, pane: readPane(reader), value: readValue(reader) };
+}
+
+// Views are looked at by many elements, and few at a time.
+const REMEMBERED_VIEWS = 16;
+
+/** Does not decode the same row twice in a row; rows are compared as strings, by identity where they are the same. */
+function remembering<T>(decode: (row: string) => T): (row: string) => T {
+  const known = new Map<string, T>();
+  return (row) => {
+    const before = known.get(row);
+    if (before !== undefined) return before;
+    const value = decode(row);
+    if (known.size >= REMEMBERED_VIEWS) known.delete(known.keys().next().value!);
+    known.set(row, value);
+    return value;
+  };
 }

@@ -1,62 +1,105 @@
-import { type AggregateState, type Cell, EMPTY_AGGREGATE, type WindowState } from "../engine/aggregation";
-import { LayeredMap } from "../engine/layered-map";
-import { windowName } from "../engine/windows";
+import { type Cell, type CellCodec, timesOfWindow } from "../engine/aggregation";
+import type { RowTimes } from "../engine/rows";
+import type { Window } from "../engine/windows";
 import { ByteReader } from "./byte-reader";
+import type { ByteWriter } from "./byte-writer";
 import { readWindow, writeWindow } from "./element-coder";
-import { keyId } from "./key";
-import { readValue, withWriter, writeValue } from "./value-coder";
+import { canonicalBytes, readValue, withWriter, writeValue } from "./value-coder";
 
 /**
- * The state of one shard of an aggregate stage.
+ * The state of one shard of an aggregate stage whose windows give one pane each.
  *
- *   state  = version (1 byte), watermark (double, ms), number of windows (varint), windows
- *   window = window, number of cells (varint), cells (key, accumulator) in the order in which keys came
+ *   shared = version (1 byte), watermark (double, ms)
+ *   id     = window, key (canonical)
+ *   row    = key (see `writeKey`), accumulator
+ *
+ * Rows are kept in memory as they are stored, as strings of one byte a character: nothing else that JavaScript has
+ * takes so little for so many small things.
  */
-export const STATE_VERSION = 1;
+export const STATE_VERSION = 3;
 
-/** Undefined for the state of a shard that has seen neither an element nor a watermark. */
-export function encodeState(state: AggregateState): Buffer | undefined {
-  if (state.windows.size === 0 && state.watermarkMs === -Infinity) return undefined;
+export function encodeShared(watermarkMs: number): Buffer | undefined {
+  if (watermarkMs === -Infinity) return undefined;
   return withWriter((out) => {
     out.byte(STATE_VERSION);
-    out.double(state.watermarkMs);
-    out.varint(state.windows.size);
-    for (const { window, cells } of state.windows.values()) {
-      writeWindow(out, window);
-      out.varint(cells.size);
-      for (const [, cell] of cells.entries()) {
-        writeValue(out, cell.key, "key");
-        writeValue(out, cell.accumulator, "accumulator");
-      }
-    }
+    out.double(watermarkMs);
   });
 }
 
-export function decodeState(bytes: Uint8Array | undefined, stage: string): AggregateState {
-  if (bytes === undefined) return EMPTY_AGGREGATE;
-  const reader = new ByteReader(bytes, `the state of stage "${stage}"`);
+/** The watermark. Throws CorruptEncodingError. */
+export function decodeShared(bytes: Uint8Array | undefined, stage: string): number {
+  if (bytes === undefined) return -Infinity;
+  const reader = new ByteReader(bytes, stateOf(stage));
   const version = reader.byte();
   if (version !== STATE_VERSION) {
     reader.fail(
-      `version ${version} is unknown, this code reads version ${STATE_VERSION}; run the code that wrote it`,
+      `version ${version} is unknown, this windowing has version ${STATE_VERSION}; run the code that wrote it`,
     );
   }
   const watermarkMs = reader.double();
   if (Number.isNaN(watermarkMs)) reader.fail("the watermark is not a number");
-  const windows = new Map<string, WindowState>();
-  for (let count = reader.count(3); count > 0; count--) {
-    const window = readWindow(reader);
-    windows.set(windowName(window), { window, cells: readCells(reader) });
-  }
   reader.end();
-  return { watermarkMs, windows };
+  return watermarkMs;
 }
 
-function readCells(reader: ByteReader): LayeredMap<Cell> {
-  const cells: [string, Cell][] = [];
-  for (let count = reader.count(2); count > 0; count--) {
-    const key = readValue(reader);
-    cells.push([keyId(key), { key, accumulator: readValue(reader) }]);
-  }
-  return LayeredMap.of(cells);
+export function cellCodec(stage: string): CellCodec<string> {
+  const windowOf = rememberingWindow();
+  return {
+    id: (key, window) => windowOf(window) + canonicalBytes(key).toString("latin1"),
+    encode: ({ key, accumulator }) => {
+      const row = withWriter((out) => {
+        writeKey(out, key);
+        writeValue(out, accumulator, "accumulator");
+      });
+      return row.toString("latin1");
+    },
+    decode(id, row) {
+      const ofId = new ByteReader(Buffer.from(id, "latin1"), stateOf(stage));
+      const window = readWindow(ofId);
+      const reader = new ByteReader(Buffer.from(row, "latin1"), stateOf(stage));
+      const cell: Cell = { window, key: readKey(reader, ofId), accumulator: readValue(reader) };
+      reader.end();
+      return cell;
+    },
+  };
+}
+
+/** When a stored row fires. */
+export function timesOfCell(id: Uint8Array, stage: string): RowTimes {
+  return timesOfWindow(readWindow(new ByteReader(id, stateOf(stage))));
+}
+
+/** Where the key begins in the id of a cell. */
+export function keyOffset(id: Uint8Array): number {
+  return id[0] === 0 ? 1 : 17;
+}
+
+/** key = 0, where the id tells it, or 1 and the key as it first came: a Buffer, or with its properties in that order. */
+export function writeKey(out: ByteWriter, key: unknown): void {
+  const isInId = (typeof key !== "object" || key === null) && !Object.is(key, -0);
+  out.byte(isInId ? 0 : 1);
+  if (!isInId) writeValue(out, key, "key");
+}
+
+/** `ofId` stands at the key. */
+export function readKey(reader: ByteReader, ofId: ByteReader): unknown {
+  const flag = reader.byte();
+  if (flag > 1) reader.fail(`key flag ${flag} is unknown`);
+  return readValue(flag === 0 ? ofId : reader);
+}
+
+export function stateOf(stage: string): string {
+  return `the state of stage "${stage}"`;
+}
+
+/** The bytes of a window; the same one comes many times. */
+function rememberingWindow(): (window: Window) => string {
+  let last: Window | undefined;
+  let text = "";
+  return (window) => {
+    if (window === last) return text;
+    last = window;
+    text = withWriter((out) => writeWindow(out, window)).toString("latin1");
+    return text;
+  };
 }

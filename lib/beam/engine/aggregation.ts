@@ -1,5 +1,5 @@
-import { LayeredMap } from "./layered-map";
 import { ON_TIME_AND_ONLY_FIRING, type Pane } from "./panes";
+import { type DueRows, NO_TIMES, type RowChange, Rows, type RowTimes } from "./rows";
 import { firingWatermark, maxTimestamp, type Window, windowName } from "./windows";
 
 /** How the values of one key and window come together. Beam model: `CombineFn`, `GroupByKey`. */
@@ -16,42 +16,41 @@ export interface Accumulation {
 /** What is kept of one key in one window. */
 export interface Cell {
   readonly key: unknown;
+  readonly window: Window;
   readonly accumulator: unknown;
 }
 
-export interface WindowState {
-  readonly window: Window;
-  /** By the key's identity, a string that equal keys share. */
-  readonly cells: LayeredMap<Cell>;
+/** How cells are kept between bundles: as rows of whatever form, each with an id that equal keys and windows share. */
+export interface CellCodec<V> {
+  id(key: unknown, window: Window): string;
+  encode(cell: Cell): V;
+  /** A cell of its own: whoever gets it may change its accumulator. */
+  decode(id: string, value: V): Cell;
 }
 
-/** The state of one shard of an aggregate stage. Immutable. */
-export interface AggregateState {
+/** The state of one shard of an aggregate stage. See `Rows` for what becomes of it when a bundle follows. */
+export interface AggregateState<V> {
   /** The highest input watermark that the shard has acted on; a lower one never takes it back. */
   readonly watermarkMs: number;
-  /** Live windows by name. */
-  readonly windows: ReadonlyMap<string, WindowState>;
+  readonly rows: Rows<V>;
 }
 
-export const EMPTY_AGGREGATE: AggregateState = { watermarkMs: -Infinity, windows: new Map() };
+export const EMPTY_AGGREGATE: AggregateState<never> = { watermarkMs: -Infinity, rows: Rows.empty() };
 
 export type Emit = (key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane) => void;
 
 interface OpenCell {
+  readonly id: string;
   readonly key: unknown;
+  readonly window: Window;
+  /** Its place in the order in which cells came. */
+  readonly order: number;
   accumulator: unknown;
 }
 
-interface OpenWindow {
-  readonly window: Window;
-  readonly committed: LayeredMap<Cell>;
-  /** Cells that this bundle has touched; undefined where it has fired one. */
-  readonly touched: Map<string, OpenCell | undefined>;
-  /** What is still to fire, once the window has ended. */
-  firing: Iterator<[string, Cell]> | undefined;
-  upcoming: [string, Cell] | undefined;
-  done: boolean;
-}
+const FIRED = undefined;
+// New cells come after all that the state has.
+const NEW_CELLS = 2 ** 52;
 
 /**
  * Grouping by key and window under the default trigger without lateness, as one bundle sees it.
@@ -61,19 +60,31 @@ interface OpenWindow {
  * Fires in the order of time, then in the order in which keys came. Beam model: `DefaultTrigger`, output time
  * END_OF_WINDOW.
  */
-export class TentativeAggregation {
-  private readonly open = new Map<string, OpenWindow>();
+export class TentativeAggregation<V> {
+  /** Cells that this bundle has touched, by id; undefined where it has fired one. */
+  private readonly touched = new Map<string, OpenCell | undefined>();
+  /** The same by window and key's identity, for the inner loop. */
+  private readonly byWindow = new Map<string, Map<string, OpenCell>>();
+  private readonly dueRows: DueRows;
+  /** Touched cells that are due at `dueAtMs`, the next one last. */
+  private dueCells: OpenCell[] = [];
+  private dueAtMs = -Infinity;
+  /** The next of the rows that are not touched, decoded. */
+  private upcoming: OpenCell | undefined;
   private watermarkMs: number;
   private lastWindow: Window | undefined;
-  private lastOpen: OpenWindow | undefined;
+  private lastCells: Map<string, OpenCell> = new Map();
+  private came = 0;
   droppedLate = 0;
 
   constructor(
-    private readonly state: AggregateState,
+    private readonly state: AggregateState<V>,
     private readonly accumulation: Accumulation,
+    private readonly codec: CellCodec<V>,
     inputWatermarkMs: number,
   ) {
     this.watermarkMs = Math.max(state.watermarkMs, inputWatermarkMs);
+    this.dueRows = state.rows.due("timerMs", (id) => this.touched.has(id));
   }
 
   add(keyId: string, key: unknown, value: unknown, window: Window): void {
@@ -81,133 +92,109 @@ export class TentativeAggregation {
       this.droppedLate++;
       return;
     }
-    const cell = this.cell(this.windowOf(window), keyId, key);
+    const cells = this.cellsOf(window);
+    let cell = cells.get(keyId);
+    if (cell === undefined) {
+      cell = this.open(key, window);
+      cells.set(keyId, cell);
+    }
     cell.accumulator = this.accumulation.add(cell.accumulator, value);
   }
 
   /** Fires what is due, at most `limit` panes; true while more is due. */
   advance(watermarkMs: number, limit: number, emit: Emit): boolean {
     this.watermarkMs = Math.max(this.watermarkMs, watermarkMs);
-    let left = limit;
-    for (const open of this.dueWindows()) {
-      for (let next = this.peek(open); next !== undefined; next = this.peek(open)) {
-        if (left === 0) return true;
-        left--;
-        open.upcoming = undefined;
-        this.fire(open, next, emit);
-      }
-      open.done = true;
+    this.findDueCells();
+    for (let left = limit; ; left--) {
+      const cell = this.nextDue();
+      if (cell === undefined) return false;
+      if (left === 0) return true;
+      if (cell === this.dueCells.at(-1)) this.dueCells.pop();
+      this.touched.set(cell.id, FIRED);
+      const value = this.accumulation.extract(cell.accumulator);
+      emit(cell.key, value, maxTimestamp(cell.window), cell.window, ON_TIME_AND_ONLY_FIRING);
     }
-    return false;
   }
 
   /** The state after the bundle. */
-  result(): AggregateState {
-    const windows = new Map(this.state.windows);
-    for (const [name, open] of this.open) {
-      const cells = open.done ? LayeredMap.empty<Cell>() : open.committed.with(closed(open.touched));
-      if (cells.size === 0) windows.delete(name);
-      else windows.set(name, { window: open.window, cells });
+  result(): AggregateState<V> {
+    const changes = new Map<string, RowChange<V>>();
+    for (const [id, cell] of this.touched) {
+      if (cell !== FIRED || this.state.rows.get(id) !== undefined) changes.set(id, this.change(cell));
     }
-    return { watermarkMs: this.watermarkMs, windows };
+    return { watermarkMs: this.watermarkMs, rows: this.state.rows.with(changes) };
   }
 
-  private fire(open: OpenWindow, [keyId, cell]: [string, Cell], emit: Emit): void {
-    // A committed accumulator must outlive this bundle, and extracting may change it.
-    const own = open.touched.has(keyId) ? cell.accumulator : this.accumulation.copy(cell.accumulator);
-    const value = this.accumulation.extract(own);
-    open.touched.set(keyId, undefined);
-    emit(cell.key, value, maxTimestamp(open.window), open.window, ON_TIME_AND_ONLY_FIRING);
+  private change(cell: OpenCell | undefined): RowChange<V> {
+    if (cell === FIRED) return { value: undefined, times: NO_TIMES };
+    return { value: this.codec.encode(cell), times: timesOfWindow(cell.window) };
   }
 
-  private windowOf(window: Window): OpenWindow {
-    if (window === this.lastWindow) return this.lastOpen!;
+  private cellsOf(window: Window): Map<string, OpenCell> {
+    if (window === this.lastWindow) return this.lastCells;
     const name = windowName(window);
-    let open = this.open.get(name);
-    if (open === undefined) {
-      open = {
-        window,
-        committed: this.state.windows.get(name)?.cells ?? LayeredMap.empty<Cell>(),
-        touched: new Map(),
-        firing: undefined,
-        upcoming: undefined,
-        done: false,
-      };
-      this.open.set(name, open);
+    let cells = this.byWindow.get(name);
+    if (cells === undefined) {
+      cells = new Map();
+      this.byWindow.set(name, cells);
     }
     this.lastWindow = window;
-    this.lastOpen = open;
-    return open;
+    this.lastCells = cells;
+    return cells;
   }
 
-  private cell(open: OpenWindow, keyId: string, key: unknown): OpenCell {
-    let cell = open.touched.get(keyId);
-    if (cell === undefined) {
-      const before = open.committed.get(keyId);
-      cell =
-        before === undefined
-          ? { key, accumulator: this.accumulation.create() }
-          : { key: before.key, accumulator: this.accumulation.copy(before.accumulator) };
-      open.touched.set(keyId, cell);
-    }
+  private open(key: unknown, window: Window): OpenCell {
+    const id = this.codec.id(key, window);
+    const row = this.state.rows.get(id);
+    const cell =
+      row === undefined
+        ? { id, key, window, order: NEW_CELLS + this.came++, accumulator: this.accumulation.create() }
+        : this.reopened(id, row);
+    this.touched.set(id, cell);
     return cell;
   }
 
-  /** Windows that have ended at the watermark and hold cells, in the order of time. */
-  private dueWindows(): OpenWindow[] {
-    for (const { window } of this.state.windows.values()) {
-      if (firingWatermark(window) <= this.watermarkMs) this.windowOf(window);
-    }
-    return [...this.open.values()]
-      .filter((open) => !open.done && firingWatermark(open.window) <= this.watermarkMs)
-      .sort((a, b) => byTime(a.window, b.window));
+  private reopened(id: string, row: V): OpenCell {
+    const { key, window, accumulator } = this.codec.decode(id, row);
+    return { id, key, window, order: this.state.rows.orderOf(id), accumulator };
   }
 
-  /** The next cell to fire. The window has ended, so nothing can be added to it between two calls. */
-  private peek(open: OpenWindow): [string, Cell] | undefined {
-    open.firing ??= this.liveCells(open);
-    if (open.upcoming === undefined) {
-      const next = open.firing.next();
-      open.upcoming = next.done ? undefined : next.value;
+  /** A window that has ended takes no more elements, so what is due at a watermark is known when it comes. */
+  private findDueCells(): void {
+    if (this.dueAtMs === this.watermarkMs) return;
+    this.dueAtMs = this.watermarkMs;
+    this.dueCells = [];
+    for (const cell of this.touched.values()) {
+      if (cell !== FIRED && firingWatermark(cell.window) <= this.watermarkMs) this.dueCells.push(cell);
     }
-    return open.upcoming;
+    this.dueCells.sort((a, b) => inOrder(b, a));
   }
 
-  private *liveCells(open: OpenWindow): Generator<[string, Cell]> {
-    for (const [keyId, cell] of open.committed.entries()) {
-      const current = open.touched.has(keyId) ? open.touched.get(keyId) : cell;
-      if (current !== undefined) yield [keyId, current];
-    }
-    for (const [keyId, cell] of open.touched) {
-      if (cell !== undefined && open.committed.get(keyId) === undefined) yield [keyId, cell];
-    }
+  /** Of touched and untouched cells the one that fires next, opened. */
+  private nextDue(): OpenCell | undefined {
+    const touched = this.dueCells.at(-1);
+    const id = this.dueRows.next(this.watermarkMs);
+    if (id === undefined) return touched;
+    if (this.upcoming?.id !== id) this.upcoming = this.reopened(id, this.state.rows.get(id)!);
+    return touched !== undefined && inOrder(touched, this.upcoming) < 0 ? touched : this.upcoming;
   }
+}
+
+/** The times of a row, from its window. */
+export function timesOfWindow(window: Window): RowTimes {
+  return { timerMs: firingWatermark(window), holdMs: maxTimestamp(window), clockMs: Infinity };
+}
+
+function inOrder(a: OpenCell, b: OpenCell): number {
+  return firingWatermark(a.window) - firingWatermark(b.window) || a.order - b.order;
 }
 
 /** The smallest output time that the state holds back: the end of its first window. Infinity if there is none. */
-export function holdOf(state: AggregateState): number {
-  let hold = Infinity;
-  for (const { window } of state.windows.values()) hold = Math.min(hold, maxTimestamp(window));
-  return hold;
+export function holdOf(state: AggregateState<unknown>): number {
+  return state.rows.least("holdMs");
 }
 
 /** The smallest watermark at which the state fires. Infinity if there is nothing to fire. */
-export function nextTimerOf(state: AggregateState): number {
-  let next = Infinity;
-  for (const { window } of state.windows.values()) next = Math.min(next, firingWatermark(window));
-  return next;
-}
-
-function byTime(a: Window, b: Window): number {
-  const difference = maxTimestamp(a) - maxTimestamp(b);
-  if (difference !== 0) return difference;
-  return startOf(a) - startOf(b);
-}
-
-function startOf(window: Window): number {
-  return window.kind === "global" ? -Infinity : window.startMs;
-}
-
-function closed(touched: ReadonlyMap<string, OpenCell | undefined>): Map<string, Cell | undefined> {
-  return new Map(touched);
+export function nextTimerOf(state: AggregateState<unknown>): number {
+  return state.rows.least("timerMs");
 }

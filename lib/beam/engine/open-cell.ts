@@ -2,24 +2,21 @@ import type { PaneCell } from "./pane-cell";
 import type { OpenTriggerState } from "./trigger-machine";
 import type { Window } from "./windows";
 
-/** A cell while a bundle changes it. */
+/** A cell while a bundle changes it. What is decoded from a row is the bundle's own. */
 export type OpenCell = { -readonly [K in keyof PaneCell]: PaneCell[K] } & {
-  readonly key: unknown;
   trigger: OpenTriggerState | undefined;
-  /** The accumulator is this bundle's own, not the committed one. */
-  owned: boolean;
-  /** The trigger's state likewise. */
-  ownTrigger: boolean;
 };
 
 export interface OpenKey {
+  readonly id: string;
   readonly key: unknown;
   cells: OpenCell[];
+  /** Something of it has been changed. */
+  changed: boolean;
 }
 
-export function newCell(key: unknown, window: Window, ended: boolean): OpenCell {
+export function newCell(window: Window, ended: boolean): OpenCell {
   return {
-    key,
     window,
     closed: false,
     ended,
@@ -30,8 +27,6 @@ export function newCell(key: unknown, window: Window, ended: boolean): OpenCell 
     endHeld: false,
     trigger: undefined,
     pane: undefined,
-    owned: false,
-    ownTrigger: false,
   };
 }
 
@@ -41,14 +36,12 @@ export function close(cell: OpenCell): void {
   cell.closed = true;
   cell.pane = undefined;
   cell.trigger = undefined;
-  cell.ownTrigger = false;
   cell.endHeld = false;
 }
 
 export function forget(cell: OpenCell): void {
   cell.filled = false;
   cell.accumulator = undefined;
-  cell.owned = false;
 }
 
 /** Panes are counted on, so that no two of a key and window have the same index; a window that goes on is early again. */
@@ -60,40 +53,5 @@ export function mergedPane(sources: readonly OpenCell[], ended: boolean): PaneCe
     index: Math.max(...panes.map(({ index }) => index)),
     spoken: Math.max(...panes.map(({ spoken }) => spoken)),
     timing: ended && timings.some((timing) => timing !== "EARLY") ? "LATE" : "EARLY",
-  };
-}
-
-/** Written out, as is the reverse: copying by spread takes several times as long. */
-export function committed(cell: OpenCell): PaneCell {
-  return {
-    window: cell.window,
-    closed: cell.closed,
-    ended: cell.ended,
-    filled: cell.filled,
-    accumulator: cell.accumulator,
-    pending: cell.pending,
-    elementHoldMs: cell.elementHoldMs,
-    endHeld: cell.endHeld,
-    trigger: cell.trigger,
-    pane: cell.pane,
-  };
-}
-
-/** A committed cell, whose accumulator and trigger are copied before they are changed. */
-export function reopened(key: unknown, cell: PaneCell): OpenCell {
-  return {
-    key,
-    window: cell.window,
-    closed: cell.closed,
-    ended: cell.ended,
-    filled: cell.filled,
-    accumulator: cell.accumulator,
-    pending: cell.pending,
-    elementHoldMs: cell.elementHoldMs,
-    endHeld: cell.endHeld,
-    trigger: cell.trigger as OpenTriggerState | undefined,
-    pane: cell.pane,
-    owned: false,
-    ownTrigger: false,
   };
 }

@@ -1,32 +1,18 @@
 import type { Accumulation, Emit } from "./aggregation";
-import { LayeredMap } from "./layered-map";
-import {
-  close,
-  committed,
-  forget,
-  mergedPane,
-  newCell,
-  type OpenCell,
-  type OpenKey,
-  reopened,
-} from "./open-cell";
+import { close, forget, mergedPane, newCell, type OpenCell, type OpenKey } from "./open-cell";
 import {
   eventTimers,
   expiryWatermark,
   nextEventTimer,
   nextPane,
   type PaneCell,
-  type PaneKey,
+  type PaneCodec,
   type PaneState,
   paneHold,
 } from "./pane-cell";
-import { nextProcessingTimer, type PanePlan } from "./pane-plan";
-import {
-  freshTriggerState,
-  type OpenTriggerState,
-  openTriggerState,
-  type TriggerPlace,
-} from "./trigger-machine";
+import { nextProcessingTimer, type PanePlan, timesOfCells } from "./pane-plan";
+import { type DueRows, NO_TIMES, type RowChange, Rows } from "./rows";
+import { freshTriggerState, type OpenTriggerState, type TriggerPlace } from "./trigger-machine";
 import {
   firingWatermark,
   type IntervalWindow,
@@ -36,7 +22,7 @@ import {
   type WindowMerge,
 } from "./windows";
 
-export const EMPTY_PANES: PaneState = { watermarkMs: -Infinity, nowMs: undefined, keys: LayeredMap.empty() };
+export const EMPTY_PANES: PaneState<never> = { watermarkMs: -Infinity, nowMs: undefined, rows: Rows.empty() };
 
 /**
  * When triggers are asked: after each element, so that panes do not depend on how a bundle was cut, or at
@@ -51,9 +37,14 @@ interface Due {
 }
 
 /** Grouping by key and window under any trigger, as one bundle sees it. Beam model: `ReduceFnRunner`. */
-export class TentativePanes {
+export class TentativePanes<V> {
+  /** Keys that this bundle has looked at, by the id of their row. */
   private readonly touched = new Map<string, OpenKey>();
-  private readonly unsettled = new Set<OpenCell>();
+  /** The same by the key's identity, for the inner loop. */
+  private readonly byKey = new Map<string, OpenKey>();
+  private readonly dueByTimer: DueRows;
+  private readonly dueByClock: DueRows;
+  private readonly unsettled = new Map<OpenCell, OpenKey>();
   private watermarkMs: number;
   private nowMs: number | undefined;
   /** Elements whose window had expired, or whose trigger had finished. */
@@ -61,8 +52,9 @@ export class TentativePanes {
 
   constructor(
     private readonly plan: PanePlan,
-    private readonly state: PaneState,
+    private readonly state: PaneState<V>,
     private readonly accumulation: Accumulation,
+    private readonly codec: PaneCodec<V>,
     private readonly emit: Emit,
     inputWatermarkMs: number,
     nowMs?: number,
@@ -70,6 +62,9 @@ export class TentativePanes {
   ) {
     this.watermarkMs = Math.max(state.watermarkMs, inputWatermarkMs);
     this.nowMs = latest(state.nowMs, nowMs);
+    const isTouched = (id: string) => this.touched.has(id);
+    this.dueByTimer = state.rows.due("timerMs", isTouched);
+    this.dueByClock = state.rows.due("clockMs", isTouched);
   }
 
   add(keyId: string, key: unknown, value: unknown, window: Window, timestampMs: number): void {
@@ -88,14 +83,15 @@ export class TentativePanes {
       this.droppedLate++;
       return;
     }
+    open.changed = true;
     this.accumulate(cell, value, timestampMs);
-    if (this.triggerTime === "settle") this.unsettled.add(cell);
-    else this.fireIfReady(cell);
+    if (this.triggerTime === "settle") this.unsettled.set(cell, open);
+    else this.fireIfReady(open, cell);
   }
 
   /** Asks the triggers of all cells that have had elements since the last time. */
   settle(): void {
-    for (const cell of this.unsettled) if (!cell.closed) this.fireIfReady(cell);
+    for (const [cell, open] of this.unsettled) if (!cell.closed) this.fireIfReady(open, cell);
     this.unsettled.clear();
   }
 
@@ -104,6 +100,7 @@ export class TentativePanes {
     this.settle();
     this.watermarkMs = Math.max(this.watermarkMs, watermarkMs);
     return this.run(
+      this.dueByTimer,
       (cell) => eventTimers(cell, this.plan.windowing),
       this.watermarkMs,
       limit,
@@ -117,42 +114,59 @@ export class TentativePanes {
     const now = latest(this.nowMs, nowMs)!;
     this.nowMs = now;
     return this.run(
+      this.dueByClock,
       (cell) => [nextProcessingTimer(cell, this.plan)],
       now,
       limit,
-      (_open, cell) => this.fireIfReady(cell),
+      (open, cell) => this.fireIfReady(open, cell),
     );
   }
 
   /** The state after the bundle. */
-  result(): PaneState {
+  result(): PaneState<V> {
     this.settle();
-    const changes = new Map<string, PaneKey | undefined>();
-    for (const [keyId, { key, cells }] of this.touched) {
-      changes.set(keyId, cells.length === 0 ? undefined : { key, cells: cells.map(committed) });
+    const changes = new Map<string, RowChange<V>>();
+    for (const open of this.touched.values()) {
+      if (open.changed && (open.cells.length > 0 || this.state.rows.get(open.id) !== undefined)) {
+        changes.set(open.id, this.change(open));
+      }
     }
-    return { watermarkMs: this.watermarkMs, nowMs: this.nowMs, keys: this.state.keys.with(changes) };
+    return { watermarkMs: this.watermarkMs, nowMs: this.nowMs, rows: this.state.rows.with(changes) };
+  }
+
+  private change({ key, cells }: OpenKey): RowChange<V> {
+    if (cells.length === 0) return { value: undefined, times: NO_TIMES };
+    return { value: this.codec.encode(key, cells), times: timesOfCells(cells, this.plan) };
   }
 
   private run(
+    rows: DueRows,
     timers: (cell: PaneCell) => readonly number[],
     until: number,
     limit: number,
     act: (open: OpenKey, cell: OpenCell) => void,
   ): boolean {
     let left = limit;
-    for (const { open, cell } of this.due(timers, until)) {
+    for (const { open, cell } of this.due(rows, timers, until, limit)) {
       if (left <= 0) return true;
       left--;
+      open.changed = true;
       act(open, cell);
     }
     return false;
   }
 
-  private due(timers: (cell: PaneCell) => readonly number[], until: number): Due[] {
-    const isDue = (cell: PaneCell) => timers(cell).some((timeMs) => timeMs <= until);
-    for (const [keyId, { key, cells }] of this.state.keys.entries()) {
-      if (!this.touched.has(keyId) && cells.some(isDue)) this.openKey(keyId, key);
+  /** What is due, in order; of rows that were not touched only as many as are needed to know what more is due. */
+  private due(
+    rows: DueRows,
+    timers: (cell: PaneCell) => readonly number[],
+    until: number,
+    limit: number,
+  ): Due[] {
+    for (let opened = 0; opened <= limit; opened++) {
+      const id = rows.next(until);
+      if (id === undefined) break;
+      this.open(id, undefined);
     }
     const due: Due[] = [];
     for (const open of this.touched.values()) {
@@ -165,33 +179,33 @@ export class TentativePanes {
 
   private fireDue(open: OpenKey, cell: OpenCell): void {
     if (eventTimers(cell, this.plan.windowing).length > 1 && this.hasEnded(cell.window)) {
-      this.fireIfReady(cell);
+      open.changed = true;
+      this.fireIfReady(open, cell);
       cell.ended = true;
       return;
     }
     if (expiryWatermark(cell.window, this.plan.windowing) > this.watermarkMs) return;
-    if (!cell.closed) this.firePane(cell, true);
+    open.changed = true;
+    if (!cell.closed) this.firePane(open, cell, true);
     open.cells = open.cells.filter((other) => other !== cell);
     this.unsettled.delete(cell);
   }
 
-  private fireIfReady(cell: OpenCell): void {
+  private fireIfReady(open: OpenKey, cell: OpenCell): void {
     const { root } = this.plan.trigger;
     const place = this.place(cell.window);
     const state = this.triggerOf(cell);
     const ready = root.shouldFire(state, place);
-    if (place.nowMs !== undefined && root.deadline(state) <= place.nowMs) {
-      this.ownTriggerOf(cell).askedMs = place.nowMs;
-    }
+    if (place.nowMs !== undefined && root.deadline(state) <= place.nowMs) state.askedMs = place.nowMs;
     if (!ready) return;
-    root.onFire(this.ownTriggerOf(cell), place);
-    const finished = root.isFinished(this.triggerOf(cell));
-    this.firePane(cell, finished);
+    root.onFire(state, place);
+    const finished = root.isFinished(state);
+    this.firePane(open, cell, finished);
     if (finished) close(cell);
   }
 
   /** Emits the cell's pane if there is one to emit, and starts the next. */
-  private firePane(cell: OpenCell, isLast: boolean): void {
+  private firePane({ key }: OpenKey, cell: OpenCell, isLast: boolean): void {
     const { windowing } = this.plan;
     const ended = this.hasEnded(cell.window);
     const pane = nextPane(cell, ended, isLast);
@@ -200,7 +214,7 @@ export class TentativePanes {
       const timestampMs = Math.min(paneHold(cell), maxTimestamp(cell.window));
       const spoken = (cell.pane?.spoken ?? 0) + (pane.timing === "EARLY" ? 0 : 1);
       cell.pane = { index: pane.index, spoken, timing: pane.timing };
-      this.emitPane(cell, timestampMs, pane, isLast);
+      this.emitPane(key, cell, timestampMs, pane, isLast);
     }
     cell.pending = false;
     cell.elementHoldMs = undefined;
@@ -209,6 +223,7 @@ export class TentativePanes {
   }
 
   private emitPane(
+    key: unknown,
     cell: OpenCell,
     timestampMs: number,
     pane: ReturnType<typeof nextPane>,
@@ -218,22 +233,20 @@ export class TentativePanes {
     const keeps = this.plan.windowing.accumulating && !isLast;
     let accumulator = cell.accumulator;
     if (!cell.filled) accumulator = accumulation.create();
-    // Extracting may change an accumulator: a committed one must outlive the bundle, a kept one the pane.
-    else if (!cell.owned || keeps) accumulator = accumulation.copy(accumulator);
+    // Extracting may change an accumulator, and one that is kept must outlive the pane.
+    else if (keeps) accumulator = accumulation.copy(accumulator);
     const value = accumulation.extract(accumulator);
-    this.emit(cell.key, value, timestampMs, cell.window, pane);
+    this.emit(key, value, timestampMs, cell.window, pane);
   }
 
   private accumulate(cell: OpenCell, value: unknown, timestampMs: number): void {
     const { accumulation } = this;
     if (!cell.filled) cell.accumulator = accumulation.create();
-    else if (!cell.owned) cell.accumulator = accumulation.copy(cell.accumulator);
     cell.accumulator = accumulation.add(cell.accumulator, value);
     cell.filled = true;
-    cell.owned = true;
     cell.pending = true;
     this.hold(cell, timestampMs);
-    this.plan.trigger.root.onElement(this.ownTriggerOf(cell), this.place(cell.window));
+    this.plan.trigger.root.onElement(this.triggerOf(cell), this.place(cell.window));
   }
 
   /** Late elements hold nothing: the output watermark may have passed them. */
@@ -269,17 +282,17 @@ export class TentativePanes {
     const sources = active.filter((cell) => from.some((window) => isSame(cell.window, window)));
     const [only] = sources;
     if (only === undefined || (sources.length === 1 && isSame(only.window, to))) return;
-    const merged = this.mergedCell(open.key, sources, to);
+    const merged = this.mergedCell(sources, to);
     open.cells = [
       ...open.cells.filter((cell) => !sources.includes(cell) && !isSame(cell.window, to)),
       merged,
     ];
     for (const source of sources) {
-      if (this.unsettled.delete(source)) this.unsettled.add(merged);
+      if (this.unsettled.delete(source)) this.unsettled.set(merged, open);
     }
   }
 
-  private mergedCell(key: unknown, sources: readonly OpenCell[], window: Window): OpenCell {
+  private mergedCell(sources: readonly OpenCell[], window: Window): OpenCell {
     const { root } = this.plan.trigger;
     const ended = this.hasEnded(window);
     const trigger = this.plan.trigger.stateless ?? freshTriggerState(this.plan.trigger);
@@ -288,20 +301,15 @@ export class TentativePanes {
       trigger,
       this.place(window),
     );
-    const filled = sources.filter((source) => source.filled);
-    const own = filled.map(({ owned, accumulator }) =>
-      owned ? accumulator : this.accumulation.copy(accumulator),
-    );
+    const own = sources.filter(({ filled }) => filled).map(({ accumulator }) => accumulator);
     return {
-      ...newCell(key, window, ended),
-      filled: filled.length > 0,
+      ...newCell(window, ended),
+      filled: own.length > 0,
       accumulator: own.length > 1 ? this.accumulation.merge(own) : own[0],
-      owned: true,
       pending: sources.some(({ pending }) => pending),
       elementHoldMs: this.mergedHold(sources, window),
       endHeld: sources.some(({ endHeld }) => endHeld),
       trigger,
-      ownTrigger: true,
       pane: mergedPane(sources, ended),
     };
   }
@@ -329,27 +337,27 @@ export class TentativePanes {
     return cell.trigger;
   }
 
-  private ownTriggerOf(cell: OpenCell): OpenTriggerState {
-    const state = this.triggerOf(cell);
-    if (cell.ownTrigger || this.plan.trigger.stateless !== undefined) return state;
-    cell.ownTrigger = true;
-    cell.trigger = openTriggerState(state);
-    return cell.trigger;
-  }
-
   private openKey(keyId: string, key: unknown): OpenKey {
-    let open = this.touched.get(keyId);
+    let open = this.byKey.get(keyId);
     if (open === undefined) {
-      const before = this.state.keys.get(keyId);
-      const ownKey = before === undefined ? key : before.key;
-      open = { key: ownKey, cells: (before?.cells ?? []).map((cell) => reopened(ownKey, cell)) };
-      this.touched.set(keyId, open);
+      const id = this.codec.id(key);
+      open = this.touched.get(id) ?? this.open(id, key);
+      this.byKey.set(keyId, open);
     }
     return open;
   }
 
+  /** The key of a row as this bundle sees it; `key` is for one that has none yet. */
+  private open(id: string, key: unknown): OpenKey {
+    const row = this.state.rows.get(id);
+    const before = row === undefined ? { key, cells: [] } : this.codec.decode(id, row);
+    const open = { id, key: before.key, cells: before.cells as OpenCell[], changed: false };
+    this.touched.set(id, open);
+    return open;
+  }
+
   private newCell(open: OpenKey, window: Window): OpenCell {
-    const cell = newCell(open.key, window, this.hasEnded(window));
+    const cell = newCell(window, this.hasEnded(window));
     open.cells.push(cell);
     return cell;
   }

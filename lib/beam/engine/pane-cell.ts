@@ -1,5 +1,5 @@
-import type { LayeredMap } from "./layered-map";
 import type { Pane } from "./panes";
+import type { Rows } from "./rows";
 import { MAX_TIMESTAMP_MS } from "./time";
 import type { TriggerState } from "./trigger-machine";
 import type { Windowing } from "./windowing";
@@ -39,14 +39,22 @@ export interface PaneKey {
   readonly cells: readonly PaneCell[];
 }
 
-/** The state of one shard of an aggregate stage whose windows may give several panes. Immutable. */
-export interface PaneState {
+/** How the cells of a key are kept between bundles: as a row of whatever form, with an id that equal keys share. */
+export interface PaneCodec<V> {
+  id(key: unknown): string;
+  encode(key: unknown, cells: readonly PaneCell[]): V;
+  /** Cells of one's own: whoever gets them may change them. */
+  decode(id: string, value: V): { readonly key: unknown; readonly cells: PaneCell[] };
+}
+
+/** The state of one shard of an aggregate stage whose windows may give several panes. See `Rows`. */
+export interface PaneState<V> {
   /** The highest input watermark that the shard has acted on; a lower one never takes it back. */
   readonly watermarkMs: number;
   /** The latest processing time that the shard was told; undefined before the first. */
   readonly nowMs: number | undefined;
-  /** By the key's identity. */
-  readonly keys: LayeredMap<PaneKey>;
+  /** By key. */
+  readonly rows: Rows<V>;
 }
 
 /** The smallest watermark at which the window is forgotten: its end plus the allowed lateness. */

@@ -1,4 +1,5 @@
 import { holdOfCell, nextEventTimer, type PaneCell, type PaneState } from "./pane-cell";
+import type { RowTimes } from "./rows";
 import { type CompiledTrigger, compileTrigger } from "./trigger-machine";
 import { mergesWindows, type Windowing } from "./windowing";
 
@@ -15,18 +16,18 @@ export function planPanes(windowing: Windowing): PanePlan {
 }
 
 /** The smallest output time that the state holds back; Infinity if there is none. */
-export function holdOfPanes(state: PaneState, { windowing }: PanePlan): number {
-  return smallest(state, (cell) => holdOfCell(cell, windowing));
+export function holdOfPanes(state: PaneState<unknown>): number {
+  return state.rows.least("holdMs");
 }
 
 /** The smallest watermark at which the state has something to do; Infinity if there is none. */
-export function nextTimerOfPanes(state: PaneState, { windowing }: PanePlan): number {
-  return smallest(state, (cell) => nextEventTimer(cell, windowing));
+export function nextTimerOfPanes(state: PaneState<unknown>): number {
+  return state.rows.least("timerMs");
 }
 
 /** The smallest processing time at which a delay ends; Infinity if none. */
-export function nextProcessingTimerOfPanes(state: PaneState, plan: PanePlan): number {
-  return smallest(state, (cell) => nextProcessingTimer(cell, plan));
+export function nextProcessingTimerOfPanes(state: PaneState<unknown>): number {
+  return state.rows.least("clockMs");
 }
 
 /** When the cell's trigger has to be asked next. */
@@ -34,10 +35,15 @@ export function nextProcessingTimer({ closed, trigger }: PaneCell, plan: PanePla
   return closed || trigger === undefined ? Infinity : plan.trigger.root.deadline(trigger);
 }
 
-function smallest(state: PaneState, of: (cell: PaneCell) => number): number {
-  let least = Infinity;
-  for (const [, { cells }] of state.keys.entries()) {
-    for (const cell of cells) least = Math.min(least, of(cell));
+/** The times of a key's row. Accumulators do not matter. */
+export function timesOfCells(cells: readonly PaneCell[], plan: PanePlan): RowTimes {
+  let timerMs = Infinity;
+  let holdMs = Infinity;
+  let clockMs = Infinity;
+  for (const cell of cells) {
+    timerMs = Math.min(timerMs, nextEventTimer(cell, plan.windowing));
+    holdMs = Math.min(holdMs, holdOfCell(cell, plan.windowing));
+    clockMs = Math.min(clockMs, nextProcessingTimer(cell, plan));
   }
-  return least;
+  return { timerMs, holdMs, clockMs };
 }

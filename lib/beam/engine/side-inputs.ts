@@ -1,6 +1,7 @@
 import type { Pane } from "./panes";
+import { type DueRows, NO_TIMES, type RowChange, type Rows, type RowTimes } from "./rows";
 import type { Windowing } from "./windowing";
-import { assigner, firingWatermark, GLOBAL_WINDOW, maxTimestamp, type Window, windowName } from "./windows";
+import { assigner, firingWatermark, GLOBAL_WINDOW, maxTimestamp, type Window } from "./windows";
 
 /** A side input of a transform, as the transform knows it. */
 export interface SideInput {
@@ -27,26 +28,37 @@ export interface ParkedElement {
   readonly pane: Pane;
 }
 
-/** What one shard keeps for a transform with side inputs. Immutable. */
-export interface SideInputState {
-  readonly watermarkMs: number;
-  /** By tag and window. */
-  readonly views: ReadonlyMap<string, View>;
-  /** By the side window that they wait for, in the order in which they came. */
-  readonly parked: ReadonlyMap<string, Parked>;
-}
-
-export interface Parked {
+/** Elements that wait for a view. They are numbered, and kept as rows of their own. */
+export interface Wait {
   /** The smallest watermark at which the side window has ended: nothing more comes for it on time. */
   readonly readyMs: number;
-  readonly elements: readonly ParkedElement[];
+  /** The numbers of the first one and of the next that comes. */
+  readonly first: number;
+  readonly next: number;
 }
 
-export const NO_SIDE_INPUTS: SideInputState = {
-  watermarkMs: -Infinity,
-  views: new Map(),
-  parked: new Map(),
-};
+/** How views, waits and the elements that wait are kept between bundles: as rows of whatever form. */
+export interface SideInputCodec<V> {
+  viewId(tag: string, window: Window): string;
+  /** Of the elements that wait for a view. */
+  waitId(viewId: string): string;
+  elementId(viewId: string, number: number): string;
+  /** Undefined for a row that is no wait. */
+  viewIdOfWait(id: string): string | undefined;
+  encodeView(view: View): V;
+  /** Not to be changed: the same row may give the same view. */
+  decodeView(row: V): View;
+  encodeWait(wait: Wait): V;
+  decodeWait(row: V): Wait;
+  encodeElement(element: ParkedElement): V;
+  decodeElement(row: V): ParkedElement;
+}
+
+/** What one shard keeps for a transform with side inputs. See `Rows`; a view's `clockMs` is when it is forgotten. */
+export interface SideInputState<V> {
+  readonly watermarkMs: number;
+  readonly rows: Rows<V>;
+}
 
 export type Process = (value: unknown, timestampMs: number, window: Window, pane: Pane) => void;
 
@@ -69,37 +81,37 @@ export function windowMapping({ windowFn }: Windowing): (main: Window) => Window
  * window, or the side window has ended without one; until then it is parked and holds the watermark. Beam model:
  * "side inputs are ready". Later panes replace earlier ones, for elements that come after them.
  */
-export class TentativeSideInputs {
-  private readonly views: Map<string, View>;
-  private readonly parked: Map<string, Parked>;
-  /** Lists of this bundle's own, that it may add to. */
-  private readonly owned = new Set<readonly ParkedElement[]>();
+export class TentativeSideInputs<V> {
+  private readonly changes = new Map<string, RowChange<V>>();
+  private readonly dueWaits: DueRows;
   private watermarkMs: number;
   /** Elements whose side windows are forgotten already. */
   droppedLate = 0;
 
   constructor(
     private readonly sides: readonly SideInput[],
-    state: SideInputState,
+    private readonly state: SideInputState<V>,
+    private readonly codec: SideInputCodec<V>,
     private readonly process: Process,
     watermarkMs: number,
   ) {
-    this.views = new Map(state.views);
-    this.parked = new Map(state.parked);
     this.watermarkMs = Math.max(state.watermarkMs, watermarkMs);
+    this.dueWaits = state.rows.due("timerMs", (id) => this.changes.has(id));
   }
 
   /** What a side input holds for a main window. */
   lookup(tag: string, main: Window): readonly unknown[] {
     const side = this.sides.find((each) => each.tag === tag)!;
-    return this.views.get(viewName(tag, side.mapWindow(main)))?.values ?? [];
+    const row = this.row(this.codec.viewId(tag, side.mapWindow(main)));
+    return row === undefined ? [] : this.codec.decodeView(row).values;
   }
 
   /** A pane of a side input, with the elements that have waited for it. */
   addPane(tag: string, values: readonly unknown[], window: Window): void {
-    const name = viewName(tag, window);
-    this.views.set(name, { tag, window, values });
-    this.release(name, Infinity);
+    const id = this.codec.viewId(tag, window);
+    const times = timesOfView(this.sides, tag, window);
+    this.changes.set(id, { value: this.codec.encodeView({ tag, window, values }), times });
+    this.release(id, Infinity);
   }
 
   add(element: ParkedElement): void {
@@ -110,93 +122,151 @@ export class TentativeSideInputs {
   private processOrPark(element: ParkedElement): void {
     for (const side of this.sides) {
       const window = side.mapWindow(element.window);
-      const name = viewName(side.tag, window);
+      const id = this.codec.viewId(side.tag, window);
       const readyMs = firingWatermark(window);
-      if (this.views.has(name) || readyMs <= this.watermarkMs) continue;
-      this.park(name, readyMs, element);
+      if (this.row(id) !== undefined || readyMs <= this.watermarkMs) continue;
+      this.park(id, readyMs, element);
       return;
     }
     this.process(element.value, element.timestampMs, element.window, element.pane);
   }
 
-  private park(name: string, readyMs: number, element: ParkedElement): void {
-    const waiting = this.parked.get(name)?.elements ?? [];
-    if (this.owned.has(waiting)) (waiting as ParkedElement[]).push(element);
-    else {
-      const elements = [...waiting, element];
-      this.owned.add(elements);
-      this.parked.set(name, { readyMs, elements });
-    }
+  private park(viewId: string, readyMs: number, element: ParkedElement): void {
+    const wait = this.waitOf(viewId) ?? { readyMs, first: 0, next: 0 };
+    const times = { ...NO_TIMES, holdMs: element.timestampMs };
+    const value = this.codec.encodeElement(element);
+    this.changes.set(this.codec.elementId(viewId, wait.next), { value, times });
+    this.setWait(viewId, { ...wait, next: wait.next + 1 });
   }
 
   /** Processes what has waited for windows that have now ended, at most `limit` elements; true while more is due. */
   advance(watermarkMs: number, limit: number): boolean {
     this.watermarkMs = Math.max(this.watermarkMs, watermarkMs);
     let left = limit;
-    for (const [name, { readyMs }] of [...this.parked].sort((a, b) => a[1].readyMs - b[1].readyMs)) {
-      if (readyMs > this.watermarkMs) break;
-      left -= this.release(name, left);
-      if (left <= 0 && this.isDue()) return true;
+    for (let due = this.nextDue(); due !== undefined; due = this.nextDue()) {
+      if (left <= 0) return true;
+      left -= this.release(due, left);
     }
     return false;
   }
 
   /** The state after the bundle, without the windows that no element can look at any more. */
-  result(): SideInputState {
-    let needed: Set<string> | undefined;
-    for (const [name, { tag, window }] of this.views) {
-      const side = this.sides.find((each) => each.tag === tag);
-      if (side !== undefined && !this.isForgotten(window, side)) continue;
-      needed ??= this.viewsOfParked();
-      if (!needed.has(name)) this.views.delete(name);
-    }
-    return { watermarkMs: this.watermarkMs, views: this.views, parked: this.parked };
+  result(): SideInputState<V> {
+    this.forgetViews();
+    const isNews = ([id, { value }]: [string, RowChange<V>]): boolean =>
+      value !== undefined || this.state.rows.get(id) !== undefined;
+    const changes = new Map([...this.changes].filter(isNews));
+    return { watermarkMs: this.watermarkMs, rows: this.state.rows.with(changes) };
   }
 
-  private release(name: string, limit: number): number {
-    const waiting = this.parked.get(name);
-    if (waiting === undefined) return 0;
-    const released = waiting.elements.slice(0, limit);
-    if (released.length === waiting.elements.length) this.parked.delete(name);
-    else this.parked.set(name, { ...waiting, elements: waiting.elements.slice(released.length) });
+  /** The view whose elements have to wait no longer, the earliest first. */
+  private nextDue(): string | undefined {
+    const untouched = this.dueWaits.next(this.watermarkMs);
+    let earliest = untouched;
+    let readyMs = untouched === undefined ? Infinity : this.codec.decodeWait(this.row(untouched)!).readyMs;
+    for (const [id, { value, times }] of this.changes) {
+      if (value === undefined || times.timerMs > this.watermarkMs || times.timerMs >= readyMs) continue;
+      earliest = id;
+      readyMs = times.timerMs;
+    }
+    return earliest === undefined ? undefined : this.codec.viewIdOfWait(earliest);
+  }
+
+  private release(viewId: string, limit: number): number {
+    const wait = this.waitOf(viewId);
+    if (wait === undefined) return 0;
+    const end = Math.min(wait.next, wait.first + limit);
+    const released: ParkedElement[] = [];
+    for (let number = wait.first; number < end; number++) {
+      const id = this.codec.elementId(viewId, number);
+      released.push(this.codec.decodeElement(this.row(id)!));
+      this.changes.set(id, REMOVED);
+    }
+    this.setWait(viewId, { ...wait, first: end });
     for (const element of released) this.processOrPark(element);
     return released.length;
+  }
+
+  private forgetViews(): void {
+    const ended = new Set<string>();
+    for (const [id, { value, times }] of this.changes)
+      if (value !== undefined && isPast(times.clockMs, this.watermarkMs)) ended.add(id);
+    const untouched = this.state.rows.due("clockMs", (id) => this.changes.has(id) || ended.has(id));
+    for (let id = untouched.next(this.watermarkMs); id !== undefined; id = untouched.next(this.watermarkMs))
+      ended.add(id);
+    if (ended.size === 0) return;
+    const needed = this.viewsOfParked();
+    for (const id of ended) if (!needed.has(id)) this.changes.set(id, REMOVED);
   }
 
   /** An element may wait for one side input when another's window ends. */
   private viewsOfParked(): Set<string> {
     const needed = new Set<string>();
-    for (const { elements } of this.parked.values())
-      for (const { window } of elements)
-        for (const side of this.sides) needed.add(viewName(side.tag, side.mapWindow(window)));
+    const rows = new Map(this.state.rows.entries());
+    for (const [id, { value }] of this.changes) {
+      if (value === undefined) rows.delete(id);
+      else rows.set(id, value);
+    }
+    for (const id of rows.keys()) {
+      const viewId = this.codec.viewIdOfWait(id);
+      if (viewId === undefined) continue;
+      const { first, next } = this.waitOf(viewId)!;
+      for (let number = first; number < next; number++) {
+        const { window } = this.codec.decodeElement(rows.get(this.codec.elementId(viewId, number))!);
+        for (const side of this.sides) needed.add(this.codec.viewId(side.tag, side.mapWindow(window)));
+      }
+    }
     return needed;
   }
 
-  /** No element looks at the window any more; at the global one they do for ever. */
-  private isForgotten(window: Window, { latenessMs }: SideInput): boolean {
-    return window.kind !== "global" && firingWatermark(window) + latenessMs <= this.watermarkMs;
+  private row(id: string): V | undefined {
+    const change = this.changes.get(id);
+    return change === undefined ? this.state.rows.get(id) : change.value;
   }
 
-  private isDue(): boolean {
-    return nextTimerOfParked({ parked: this.parked }) <= this.watermarkMs;
+  private waitOf(viewId: string): Wait | undefined {
+    const row = this.row(this.codec.waitId(viewId));
+    return row === undefined ? undefined : this.codec.decodeWait(row);
   }
+
+  private setWait(viewId: string, wait: Wait): void {
+    const id = this.codec.waitId(viewId);
+    if (wait.first === wait.next) this.changes.set(id, REMOVED);
+    else {
+      const times = { ...NO_TIMES, timerMs: wait.readyMs };
+      this.changes.set(id, { value: this.codec.encodeWait(wait), times });
+    }
+  }
+
+  /** No element looks at the window any more; at the global one they do for ever. */
+  private isForgotten(window: Window, side: SideInput): boolean {
+    return isPast(forgottenMs(window, side), this.watermarkMs);
+  }
+}
+
+const REMOVED = { value: undefined, times: NO_TIMES };
+
+/** Infinity is never, also at the end of time. */
+function isPast(timeMs: number, watermarkMs: number): boolean {
+  return timeMs <= watermarkMs && timeMs < Infinity;
+}
+
+function forgottenMs(window: Window, { latenessMs }: SideInput): number {
+  return window.kind === "global" ? Infinity : firingWatermark(window) + latenessMs;
+}
+
+/** A side input that the transform no longer has is forgotten at once. */
+export function timesOfView(sides: readonly SideInput[], tag: string, window: Window): RowTimes {
+  const side = sides.find((each) => each.tag === tag);
+  return { ...NO_TIMES, clockMs: side === undefined ? -Infinity : forgottenMs(window, side) };
 }
 
 /** The smallest output time that is held back: of the elements that wait. Infinity if none does. */
-export function holdOfParked({ parked }: Pick<SideInputState, "parked">): number {
-  let hold = Infinity;
-  for (const { elements } of parked.values())
-    for (const { timestampMs } of elements) hold = Math.min(hold, timestampMs);
-  return hold;
+export function holdOfParked({ rows }: SideInputState<unknown>): number {
+  return rows.least("holdMs");
 }
 
 /** The smallest watermark at which an element need not wait any longer. Infinity if none waits. */
-export function nextTimerOfParked({ parked }: Pick<SideInputState, "parked">): number {
-  let next = Infinity;
-  for (const { readyMs } of parked.values()) next = Math.min(next, readyMs);
-  return next;
-}
-
-export function viewName(tag: string, window: Window): string {
-  return `${windowName(window)} ${tag}`;
+export function nextTimerOfParked({ rows }: SideInputState<unknown>): number {
+  return rows.least("timerMs");
 }

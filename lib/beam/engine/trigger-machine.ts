@@ -406,10 +406,6 @@ export function freshTriggerState({ size }: Pick<CompiledTrigger, "size">): Open
   };
 }
 
-export function openTriggerState(state: TriggerState): OpenTriggerState {
-  return { finished: [...state.finished], values: [...state.values], askedMs: state.askedMs };
-}
-
 /** Beam model: `TimestampTransform`; a time on a boundary stays there. */
 function transformed(timeMs: number, transform: TimestampTransform): number {
   if (transform.kind === "delay") return timeMs + transform.delayMs;

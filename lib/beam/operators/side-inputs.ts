@@ -1,9 +1,17 @@
-import { decodeSideInputState, encodeSideInputState } from "../coders/side-input-coder";
+import type { StateChange } from "../api";
+import {
+  decodeSharedSides,
+  encodeSharedSides,
+  sideInputCodec,
+  timesOfSideInputRow,
+} from "../coders/side-input-coder";
 import type { Accumulation, Emit } from "../engine/aggregation";
+import { Rows } from "../engine/rows";
 import {
   holdOfParked,
   nextTimerOfParked,
   type SideInput,
+  type SideInputCodec,
   type SideInputState,
   TentativeSideInputs,
   windowMapping,
@@ -11,7 +19,7 @@ import {
 import type { Window } from "../engine/windows";
 import type { FusedStage } from "../graph/fusion";
 import { type Graph, hasSides } from "../graph/node";
-import type { Grouping, OpenGrouping } from "./grouping";
+import { changesOf, type Grouping, type GroupingLoader, latin1, type OpenGrouping } from "./grouping";
 
 /** What a transform's context parameters look their side inputs up in. */
 export interface Views {
@@ -32,16 +40,24 @@ export function sideInputsOf(
   });
 }
 
+export function loadSideInputs(stage: string, sides: readonly SideInput[]): GroupingLoader {
+  const rows = Rows.builder<string>();
+  return {
+    add: (id, value) => rows.add(latin1(id), latin1(value), timesOfSideInputRow(id, value, stage, sides)),
+    open(shared) {
+      const state = { watermarkMs: decodeSharedSides(shared, stage), rows: rows.build() };
+      return new SideInputGrouping(sides, sideInputCodec(stage), state);
+    },
+  };
+}
+
 /** What a stage with side inputs keeps, in the form of what a stage that groups keeps. */
-export class SideInputGrouping implements Grouping {
+class SideInputGrouping implements Grouping {
   constructor(
     private readonly sides: readonly SideInput[],
-    private readonly state: SideInputState,
+    private readonly codec: SideInputCodec<string>,
+    private readonly state: SideInputState<string>,
   ) {}
-
-  static decode(bytes: Uint8Array | undefined, stage: string, sides: readonly SideInput[]): Grouping {
-    return new SideInputGrouping(sides, decodeSideInputState(bytes, stage));
-  }
 
   get holdMs(): number {
     return holdOfParked(this.state);
@@ -51,14 +67,17 @@ export class SideInputGrouping implements Grouping {
   }
   readonly nextProcessingTimerMs = Infinity;
 
-  encode(): Buffer | undefined {
-    return encodeSideInputState(this.state);
+  changes(): StateChange[] {
+    return changesOf(this.state.rows, () => 0);
+  }
+  shared(): Buffer | undefined {
+    return encodeSharedSides(this.state.watermarkMs);
   }
 
   begin(_accumulation: Accumulation, emit: Emit, watermarkMs: number): OpenGrouping {
-    const { sides } = this;
+    const { sides, codec } = this;
     const process = emit.bind(undefined, undefined);
-    const open = new TentativeSideInputs(sides, this.state, process, watermarkMs);
+    const open = new TentativeSideInputs(sides, this.state, codec, process, watermarkMs);
     return {
       views: open,
       get droppedLate() {
@@ -70,7 +89,7 @@ export class SideInputGrouping implements Grouping {
       },
       advance: (watermark, limit) => open.advance(watermark, limit),
       advanceClock: () => false,
-      result: () => new SideInputGrouping(sides, open.result()),
+      result: () => new SideInputGrouping(sides, codec, open.result()),
     };
   }
 }

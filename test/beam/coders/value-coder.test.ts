@@ -1,9 +1,10 @@
 import fc from "fast-check";
 import { decodeInboxElement, encodeElement } from "../../../lib/beam/coders/element-coder";
 import { keyHash, keyId, murmur3 } from "../../../lib/beam/coders/key";
-import { decodeState, encodeState } from "../../../lib/beam/coders/state-coder";
+import { decodeSharedPanes, encodeSharedPanes, paneCodec } from "../../../lib/beam/coders/pane-state-coder";
+import { cellCodec, decodeShared, encodeShared } from "../../../lib/beam/coders/state-coder";
 import { canonicalBytes, decodeValue, encodeValue } from "../../../lib/beam/coders/value-coder";
-import { LayeredMap } from "../../../lib/beam/engine/layered-map";
+import { newCell } from "../../../lib/beam/engine/open-cell";
 import { NO_FIRING } from "../../../lib/beam/engine/panes";
 import { CorruptEncodingError, UnencodableValueError } from "../../../lib/beam/errors";
 
@@ -149,17 +150,44 @@ describe("damaged bytes give an error of their own", () => {
     b: Buffer.from("xyz"),
   };
   const window = { kind: "interval" as const, startMs: 0, endMs: 1000 };
-  const cells = LayeredMap.of([["sk", { key: "k", accumulator: [1, value] }]]);
-  const state = { watermarkMs: 5, windows: new Map([["0/1000", { window, cells }]]) };
-  const cases: [string, Buffer, (bytes: Uint8Array) => unknown][] = [
+  const cell = { key: { b: 1, a: 2 }, window, accumulator: [1, value] };
+  const trigger = { finished: [true, false], values: [undefined, 3], askedMs: 7 };
+  const pane = { ...newCell(window, true), filled: true, accumulator: value, elementHoldMs: 9, trigger };
+  const last = { index: 3, spoken: 2, timing: "LATE" as const };
+  const [cells, panes] = [cellCodec("s"), paneCodec("s", 2)];
+  const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
+  const rows: [string, Buffer, (bytes: Uint8Array) => unknown][] = [
+    [
+      "cell",
+      Buffer.from(cells.encode(cell), "latin1"),
+      (bytes) => cells.decode(cells.id(cell.key, window), text(bytes)),
+    ],
+    [
+      "panes",
+      Buffer.from(panes.encode("k", [pane, { ...pane, pane: last }]), "latin1"),
+      (bytes) => panes.decode(panes.id("k"), text(bytes)),
+    ],
+  ];
+  const versioned: [string, Buffer, (bytes: Uint8Array) => unknown][] = [
     ["value", encodeValue(value), decodeValue],
     [
       "element",
       encodeElement({ key: "k", value, timestampMs: 1, window, pane: NO_FIRING }),
       decodeInboxElement,
     ],
-    ["state", encodeState(state)!, (bytes) => decodeState(bytes, "s")],
+    ["shared state", encodeShared(5)!, (bytes) => decodeShared(bytes, "s")],
+    [
+      "shared state of panes",
+      encodeSharedPanes({ watermarkMs: 5, nowMs: 6 }, 2)!,
+      (bytes) => decodeSharedPanes(bytes, "s", 2),
+    ],
   ];
+  const cases = [...versioned, ...rows];
+
+  test("intact rows come back as they were", () => {
+    expect(rows[0]![2](rows[0]![1])).toEqual(cell);
+    expect(rows[1]![2](rows[1]![1])).toEqual({ key: "k", cells: [pane, { ...pane, pane: last }] });
+  });
 
   test.each(cases)("%s cut off at every byte, or with a byte too many", (_, bytes, decode) => {
     decode(bytes);
@@ -168,7 +196,7 @@ describe("damaged bytes give an error of their own", () => {
     expect(() => decode(Buffer.concat([bytes, Buffer.of(0)]))).toThrow(CorruptEncodingError);
   });
 
-  test.each(cases)("%s of another version", (_, bytes, decode) => {
+  test.each(versioned)("%s of another version", (_, bytes, decode) => {
     expect(() => decode(Buffer.concat([Buffer.of(99), bytes.subarray(1)]))).toThrow(/version 99 is unknown/);
   });
 

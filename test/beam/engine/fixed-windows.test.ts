@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { cellCodec } from "../../../lib/beam/coders/state-coder";
 import {
   type Accumulation,
   type AggregateState,
@@ -23,6 +24,8 @@ const LISTS: Accumulation = {
   copy: (list) => list,
   merge: (lists) => (lists as unknown[][]).flat(),
 };
+
+const CODEC = cellCodec("test");
 
 test.each([
   [0, 1000, 0, 0],
@@ -70,14 +73,14 @@ test("every timestamp lies in its window, and windows do not overlap", () => {
 
 test("holds and timers: the end of the first window, nothing when empty", () => {
   expect([holdOf(EMPTY_AGGREGATE), nextTimerOf(EMPTY_AGGREGATE)]).toEqual([Infinity, Infinity]);
-  const bundle = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, -Infinity);
+  const bundle = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, CODEC, -Infinity);
   bundle.add("k", "k", 1, fixedWindow(2500, 1000, 0));
   bundle.add("k", "k", 1, fixedWindow(500, 1000, 0));
   expect([holdOf(bundle.result()), nextTimerOf(bundle.result())]).toEqual([999, 1000]);
 });
 
 test("the global window fires at the end of time only", () => {
-  const bundle = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, -Infinity);
+  const bundle = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, CODEC, -Infinity);
   bundle.add("k", "k", 1, GLOBAL_WINDOW);
   const fired: unknown[] = [];
   bundle.advance(1e15, 10, (key) => fired.push(key));
@@ -87,9 +90,9 @@ test("the global window fires at the end of time only", () => {
 });
 
 test("a watermark that comes back lower takes nothing back", () => {
-  const first = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, -Infinity);
+  const first = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, CODEC, -Infinity);
   first.advance(5000, 10, () => {});
-  const second = new TentativeAggregation(first.result(), LISTS, 1000);
+  const second = new TentativeAggregation(first.result(), LISTS, CODEC, 1000);
   second.add("k", "k", 1, fixedWindow(500, 1000, 0));
   expect(second.droppedLate).toBe(1);
 });
@@ -145,12 +148,12 @@ function reference(input: readonly Step[], size: number): { panes: string[]; dro
 function engine(input: readonly Step[], size: number, cuts: readonly boolean[], limit: number) {
   const panes: string[] = [];
   let dropped = 0;
-  let state: AggregateState = EMPTY_AGGREGATE;
+  let state: AggregateState<string> = EMPTY_AGGREGATE;
   const emit = (key: unknown, values: unknown, timestamp: number, window: Window) => {
     panes.push(`${key} ${(window as { startMs: number }).startMs} ${values} ${timestamp}`);
     expect(timestamp).toBe(maxTimestamp(window));
   };
-  const run = (bundle: TentativeAggregation, from: number, to: number, out: typeof emit) => {
+  const run = (bundle: TentativeAggregation<string>, from: number, to: number, out: typeof emit) => {
     for (let i = from; i < to; i++) {
       const step = input[i]!;
       if ("watermark" in step) while (bundle.advance(step.watermark, limit, out));
@@ -160,8 +163,8 @@ function engine(input: readonly Step[], size: number, cuts: readonly boolean[], 
   for (let from = 0; from < input.length; ) {
     let to = from + 1;
     while (to < input.length && !cuts[to % cuts.length]) to++;
-    run(new TentativeAggregation(state, LISTS, -Infinity), from, to, () => {});
-    const bundle = new TentativeAggregation(state, LISTS, -Infinity);
+    run(new TentativeAggregation(state, LISTS, CODEC, -Infinity), from, to, () => {});
+    const bundle = new TentativeAggregation(state, LISTS, CODEC, -Infinity);
     run(bundle, from, to, emit);
     state = bundle.result();
     dropped += bundle.droppedLate;

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { keyId } from "../../../lib/beam/coders/key";
-import { decodePaneState, encodePaneState } from "../../../lib/beam/coders/pane-state-coder";
+import { paneCodec } from "../../../lib/beam/coders/pane-state-coder";
 import type { Accumulation } from "../../../lib/beam/engine/aggregation";
 import { EMPTY_PANES, TentativePanes } from "../../../lib/beam/engine/pane-aggregation";
 import type { PaneState } from "../../../lib/beam/engine/pane-cell";
@@ -21,6 +21,7 @@ import {
   type WindowFn,
   windowName,
 } from "../../../lib/beam/engine/windows";
+import { reopened } from "../../support/reopened-state";
 
 const LISTS: Accumulation = {
   create: () => [],
@@ -59,7 +60,7 @@ interface Emitted {
 interface Outcome {
   readonly panes: Emitted[];
   readonly dropped: number;
-  readonly state: PaneState;
+  readonly state: PaneState<string>;
 }
 
 const END: Step = { kind: "watermark", time: Infinity };
@@ -67,9 +68,10 @@ const END: Step = { kind: "watermark", time: Infinity };
 /** A new bundle wherever `cuts` says so; state is encoded and decoded, and every bundle is also run and lost once. */
 function run(windowing: Windowing, steps: readonly Step[], cuts: readonly boolean[], limit: number): Outcome {
   const plan = planPanes(windowing);
+  const codec = paneCodec("test", plan.trigger.size);
   const assign = assigner(windowing.windowFn);
   const panes: Emitted[] = [];
-  let state: PaneState = EMPTY_PANES;
+  let state: PaneState<string> = EMPTY_PANES;
   let dropped = 0;
   let outputWatermarkMs = -Infinity;
   const play = (from: number, to: number, into: Emitted[]) => {
@@ -77,7 +79,7 @@ function run(windowing: Windowing, steps: readonly Step[], cuts: readonly boolea
       const values = [...(value as number[])];
       into.push({ key: key as string, window, values, timestampMs, pane, outputWatermarkMs });
     };
-    const bundle = new TentativePanes(plan, state, LISTS, emit, -Infinity, 0);
+    const bundle = new TentativePanes(plan, state, LISTS, codec, emit, -Infinity, 0);
     for (let i = from; i < to; i++) {
       const step = steps[i]!;
       if (step.kind === "watermark") while (bundle.advance(step.time, limit));
@@ -95,10 +97,12 @@ function run(windowing: Windowing, steps: readonly Step[], cuts: readonly boolea
     while (to < steps.length && !cuts[to % cuts.length]) to++;
     play(from, to, []).result();
     const bundle = play(from, to, panes);
-    const { size } = plan.trigger;
-    state = decodePaneState(encodePaneState(bundle.result(), size), "test", size);
+    const after = bundle.result();
+    const least = [holdOfPanes(after), nextTimerOfPanes(after), nextProcessingTimerOfPanes(after)];
+    state = reopened(after, plan);
+    expect([holdOfPanes(state), nextTimerOfPanes(state), nextProcessingTimerOfPanes(state)]).toEqual(least);
     dropped += bundle.droppedLate;
-    outputWatermarkMs = Math.max(outputWatermarkMs, Math.min(state.watermarkMs, holdOfPanes(state, plan)));
+    outputWatermarkMs = Math.max(outputWatermarkMs, Math.min(state.watermarkMs, holdOfPanes(state)));
     from = to;
   }
   return { panes, dropped, state };
@@ -283,13 +287,12 @@ test("no pane comes before the output watermark, unless it is late and within th
 test("at the end of time nothing is kept, held, or waited for; before it, timers lie ahead", () => {
   fc.assert(
     fc.property(windowings([...SINGLE, ...MERGING]), steps, cuts, (windowing, input, at) => {
-      const plan = planPanes(windowing);
       const { state } = run(windowing, input, at, 2);
-      expect(nextTimerOfPanes(state, plan)).toBeGreaterThan(state.watermarkMs);
-      expect(nextProcessingTimerOfPanes(state, plan)).toBeGreaterThan(state.nowMs ?? -Infinity);
+      expect(nextTimerOfPanes(state)).toBeGreaterThan(state.watermarkMs);
+      expect(nextProcessingTimerOfPanes(state)).toBeGreaterThan(state.nowMs ?? -Infinity);
       const end = run(windowing, [...input, END], at, 2).state;
-      expect(end.keys.size).toBe(0);
-      expect([holdOfPanes(end, plan), nextTimerOfPanes(end, plan)]).toEqual([Infinity, Infinity]);
+      expect(end.rows.size).toBe(0);
+      expect([holdOfPanes(end), nextTimerOfPanes(end)]).toEqual([Infinity, Infinity]);
     }),
     RUNS,
   );

@@ -1,0 +1,207 @@
+import { Column, Frontier, TimeIndex } from "./time-index";
+
+/** When a row has something to do, and what it holds back; Infinity for never and nothing. */
+export interface RowTimes {
+  /** The smallest input watermark at which it fires. */
+  readonly timerMs: number;
+  /** The smallest output time that it holds back. */
+  readonly holdMs: number;
+  /** The smallest processing time at which it fires. */
+  readonly clockMs: number;
+}
+
+/** What becomes of a row; without a value it is removed. */
+export interface RowChange<V> {
+  readonly value: V | undefined;
+  readonly times: RowTimes;
+}
+
+export type RowChanges<V> = ReadonlyMap<string, RowChange<V>>;
+
+export const NO_TIMES: RowTimes = { timerMs: Infinity, holdMs: Infinity, clockMs: Infinity };
+
+const NO_CHANGES: RowChanges<never> = new Map<string, never>();
+
+/** Rows that are due, the earliest first. What `isLeftOut` tells of is passed over. */
+export interface DueRows {
+  /** The id of the next row that is due at `untilMs`, undefined if there is none. It stays the next until left out. */
+  next(untilMs: number): string | undefined;
+}
+
+/**
+ * The rows of one shard, encoded, by id. As seen from outside it never changes: `with` gives the rows after a bundle,
+ * and as long as nobody works with those, they cost what the bundle changed and can be forgotten. The first who reads
+ * them makes them the only ones: the rows before the bundle are then used up and say so. One table is all there is in
+ * memory, and no bundle costs more than what it touches.
+ */
+export class Rows<V> {
+  static readonly EMPTY = new Rows<never>(undefined, 0, NO_CHANGES);
+
+  private constructor(
+    private table: Table<V> | undefined,
+    /** Of the table, before the changes are in it. */
+    private version: number,
+    private pending: RowChanges<V>,
+  ) {
+    this.changes = pending;
+  }
+
+  static empty<V>(): Rows<V> {
+    return Rows.EMPTY as Rows<V>;
+  }
+
+  /** Rows that come one by one; `build` ends it. */
+  static builder<V>(): { add(id: string, value: V, times: RowTimes): void; build(): Rows<V> } {
+    const table = new Table<V>();
+    return {
+      add: (id, value, times) => table.set(id, { value, times }),
+      build: () => new Rows(table, table.version, NO_CHANGES),
+    };
+  }
+
+  /** What the bundle changed that these rows come from. */
+  readonly changes: RowChanges<V>;
+
+  get size(): number {
+    return this.current()?.size ?? 0;
+  }
+
+  get(id: string): V | undefined {
+    return this.current()?.get(id);
+  }
+
+  /** The place of a row in the order in which rows came; of one that is not there, after all. */
+  orderOf(id: string): number {
+    return this.current()?.orderOf(id) ?? Infinity;
+  }
+
+  with(changes: RowChanges<V>): Rows<V> {
+    const table = this.current();
+    return new Rows(table, table?.version ?? 0, changes);
+  }
+
+  /** The smallest of a time over all rows. Costs in proportion to what the bundle changed. */
+  least(time: keyof RowTimes): number {
+    let least =
+      this.checked()
+        ?.index(time)
+        .least((slot) => this.pending.has(this.table!.idAt(slot))) ?? Infinity;
+    for (const { value, times } of this.pending.values()) {
+      if (value !== undefined) least = Math.min(least, times[time]);
+    }
+    return least;
+  }
+
+  /** Rows in the order of a time, then of coming. */
+  due(time: keyof RowTimes, isLeftOut: (id: string) => boolean): DueRows {
+    const table = this.current();
+    if (table === undefined) return { next: () => undefined };
+    const index = table.index(time);
+    const frontier = new Frontier(index, (slot) => isLeftOut(table.idAt(slot)));
+    return {
+      next(untilMs) {
+        const slot = frontier.peek();
+        return slot === undefined || index.timeOf(slot) > untilMs ? undefined : table.idAt(slot);
+      },
+    };
+  }
+
+  *entries(): Generator<[string, V]> {
+    yield* this.current()?.entries() ?? [];
+  }
+
+  /** The table with the pending changes in it. */
+  private current(): Table<V> | undefined {
+    if (this.pending.size === 0) return this.checked();
+    this.checked();
+    this.table ??= new Table<V>();
+    for (const [id, change] of this.pending) this.table.set(id, change);
+    this.pending = NO_CHANGES;
+    this.version = ++this.table.version;
+    return this.table;
+  }
+
+  private checked(): Table<V> | undefined {
+    if (this.table !== undefined && this.table.version !== this.version) {
+      throw new Error(
+        "this state has been used up by the bundle that was committed after it; go on with that one's",
+      );
+    }
+    return this.table;
+  }
+}
+
+/** Rows in slots, so that times and heaps are plain arrays of numbers. */
+class Table<V> {
+  version = 0;
+  private readonly slots = new Map<string, number>();
+  private readonly ids: (string | undefined)[] = [];
+  private readonly values: (V | undefined)[] = [];
+  private readonly free: number[] = [];
+  private readonly orders = new Column();
+  private readonly indices = {
+    timerMs: new TimeIndex(this.orders),
+    holdMs: new TimeIndex(this.orders),
+    clockMs: new TimeIndex(this.orders),
+  };
+  private came = 0;
+
+  get size(): number {
+    return this.slots.size;
+  }
+
+  get(id: string): V | undefined {
+    const slot = this.slots.get(id);
+    return slot === undefined ? undefined : this.values[slot];
+  }
+
+  idAt(slot: number): string {
+    return this.ids[slot]!;
+  }
+
+  orderOf(id: string): number | undefined {
+    const slot = this.slots.get(id);
+    return slot === undefined ? undefined : this.orders.get(slot);
+  }
+
+  index(time: keyof RowTimes): TimeIndex {
+    return this.indices[time];
+  }
+
+  set(id: string, { value, times }: RowChange<V>): void {
+    const slot = this.slots.get(id);
+    if (value === undefined) {
+      if (slot !== undefined) this.remove(id, slot);
+      return;
+    }
+    const at = slot ?? this.add(id);
+    this.values[at] = value;
+    this.setTimes(at, times);
+  }
+
+  *entries(): Generator<[string, V]> {
+    for (const [id, slot] of this.slots) yield [id, this.values[slot]!];
+  }
+
+  private add(id: string): number {
+    const slot = this.free.pop() ?? this.ids.length;
+    this.ids[slot] = id;
+    this.orders.set(slot, this.came++);
+    this.slots.set(id, slot);
+    return slot;
+  }
+
+  private remove(id: string, slot: number): void {
+    this.setTimes(slot, NO_TIMES);
+    this.slots.delete(id);
+    this.ids[slot] = undefined;
+    this.values[slot] = undefined;
+    this.free.push(slot);
+  }
+
+  private setTimes(slot: number, times: RowTimes): void {
+    this.indices.timerMs.set(slot, times.timerMs);
+    this.indices.holdMs.set(slot, times.holdMs);
+    this.indices.clockMs.set(slot, times.clockMs);
+  }
+}

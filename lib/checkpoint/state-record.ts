@@ -1,0 +1,68 @@
+import { decodeFrame, EncodingError, encodeFrame } from "./encoding";
+import { KEY_GROUPS } from "./layout";
+
+/** One cell of a shard's state, or, without a value, that there is none any more. */
+export interface StateCell {
+  readonly group: number;
+  /** Unique within the shard. */
+  readonly id: Uint8Array;
+  readonly value: Uint8Array | undefined;
+}
+
+/** What a cell adds to a record, in bytes; never less than it does. */
+export function cellBytes({ id, value }: StateCell): number {
+  return 9 + id.length + (value?.length ?? 0);
+}
+
+export function bytesOf(cells: Iterable<StateCell>): number {
+  let sum = 0;
+  for (const cell of cells) sum += cellBytes(cell);
+  return sum;
+}
+
+/**
+ * Cells as deltas and runs hold them:
+ *
+ *   payload = number of cells (uint32), cells
+ *   cell    = key group (1 byte), length of the id (uint32), id, 1 + length of the value or 0 (uint32), value;
+ *             big-endian
+ */
+export function encodeCells(kind: "stateDelta" | "stateRun", cells: readonly StateCell[]): Buffer {
+  const payload = Buffer.allocUnsafe(4 + bytesOf(cells));
+  let offset = payload.writeUInt32BE(cells.length, 0);
+  for (const { group, id, value } of cells) {
+    offset = payload.writeUInt8(group, offset);
+    offset = payload.writeUInt32BE(id.length, offset);
+    payload.set(id, offset);
+    offset = payload.writeUInt32BE(value === undefined ? 0 : value.length + 1, offset + id.length);
+    if (value === undefined) continue;
+    payload.set(value, offset);
+    offset += value.length;
+  }
+  return encodeFrame(kind, payload);
+}
+
+/** The cells of the record at `path`, parts of its bytes; throws {@link EncodingError}. */
+export function decodeCells(kind: "stateDelta" | "stateRun", frame: Uint8Array, path: string): StateCell[] {
+  const payload = decodeFrame(kind, frame, path);
+  const cells: StateCell[] = [];
+  const count = payload.length >= 4 ? payload.readUInt32BE(0) : -1;
+  let offset = 4;
+  while (offset + 9 <= payload.length) {
+    const group = payload.readUInt8(offset);
+    const idEnd = offset + 5 + payload.readUInt32BE(offset + 1);
+    if (group >= KEY_GROUPS || idEnd + 4 > payload.length) break;
+    const length = payload.readUInt32BE(idEnd);
+    const end = idEnd + 4 + Math.max(0, length - 1);
+    if (end > payload.length) break;
+    const value = length === 0 ? undefined : payload.subarray(idEnd + 4, end);
+    cells.push({ group, id: payload.subarray(offset + 5, idEnd), value });
+    offset = end;
+  }
+  if (cells.length === count && offset === payload.length) return cells;
+  throw new EncodingError(
+    path,
+    `the record of state announces ${count} cells and holds ${cells.length}`,
+    "Nothing was changed. Restore the znode from a backup, or start the pipeline under a new name or root.",
+  );
+}

@@ -1,0 +1,353 @@
+import type { Op } from "../zookeeper";
+import { KEY_GROUPS, type ShardLayout, type StateName, stateDeltaPath, stateRunPath } from "./layout";
+import { bytesOf, cellBytes, encodeCells, type StateCell } from "./state-record";
+
+/**
+ * The state of one shard as it is stored: below `state`, deltas and runs.
+ *
+ * A commit writes one *delta*: the cells that it changed. From time to time, along with a delta, the changes since
+ * the last time are brought together for one *range* of key groups into a *run*. Runs of a range are merged when
+ * those before are not much larger than the new one, so that there are few of them and each change is written again
+ * only as often as the logarithm of the state's size. The oldest run of a range is its snapshot. A delta whose groups
+ * have all been brought together since is deleted in the same commit.
+ *
+ * What there is, the names tell: a listing of `state` is the index. No name is used twice, since each has the number
+ * of its commit.
+ */
+export interface StateLimits {
+  /** As many deltas may wait before ranges are brought together, or as many as there are ranges. */
+  readonly minDeltas: number;
+  /**
+   * Bytes of deltas after which ranges are brought together at once. With a large state it is more: half of what the
+   * runs hold, up to `MAX_DELTA_SHARE` times this.
+   */
+  readonly maxDeltaBytes: number;
+  /** A range of several groups is divided when its snapshot is larger. */
+  readonly rangeSizeBytes: number;
+  /** Runs are merged up to this size. */
+  readonly maxRunBytes: number;
+}
+
+export const STATE_LIMITS: StateLimits = {
+  minDeltas: 8,
+  maxDeltaBytes: 64 * 1024,
+  rangeSizeBytes: 64 * 1024,
+  maxRunBytes: 128 * 1024,
+};
+
+/** A run is merged with the one before if that is at most this many times as large. */
+const MERGE_RATIO = 2;
+const MAX_DELTA_SHARE = 128;
+/** Ranges that one commit brings together at most. */
+const MAX_RANGES = 8;
+
+/** What a head says of the state below it. */
+export interface StateSummary {
+  /** What the engine keeps for all cells together; base64. */
+  readonly shared: string | null;
+  /** How many znodes there are below `state`, and the bytes of their cells. */
+  readonly znodes: number;
+  readonly bytes: number;
+}
+
+interface Delta {
+  readonly number: number;
+  readonly bytes: number;
+  /** Key groups with changes that are in no run yet. */
+  readonly groups: ReadonlySet<number>;
+}
+
+interface Run {
+  readonly number: number;
+  readonly bytes: number;
+}
+
+/** Key groups from `from` up to and without `to`, with their runs, oldest first. */
+export interface Range {
+  readonly from: number;
+  readonly to: number;
+  readonly runs: readonly Run[];
+}
+
+type Cells = ReadonlyMap<string, StateCell>;
+
+/** What a commit does to the state. */
+export interface StatePlan {
+  readonly ops: readonly Op[];
+  readonly summary: StateSummary;
+  /** To be called when the commit has succeeded, and only then. */
+  accept(): void;
+}
+
+/** Reads cells of a run; rejects with NoNodeError where another commit has deleted it. */
+export type ReadRun = (path: string) => Promise<StateCell[]>;
+
+/** What is stored, without the values of old: index, and the changes that are in no run yet. Belongs to one owner. */
+export class StoredState {
+  private deltas: readonly Delta[] = [];
+  /** The newest change of each cell that is in no run yet, by key group. */
+  private readonly pending = new Map<number, Map<string, StateCell>>();
+
+  constructor(
+    private readonly layout: ShardLayout,
+    private readonly limits: StateLimits = STATE_LIMITS,
+    public ranges: readonly Range[] = [{ from: 0, to: KEY_GROUPS, runs: [] }],
+  ) {}
+
+  /** For loading: a delta that is there, oldest first. */
+  addDelta(number: number, cells: readonly StateCell[]): void {
+    const waiting = cells.filter(({ group }) => number > passedOf(rangeOf(this.ranges, group)));
+    for (const cell of waiting) this.wait(cell);
+    const groups = new Set(waiting.map(({ group }) => group));
+    this.deltas = [...this.deltas, { number, bytes: bytesOf(cells), groups }];
+  }
+
+  /** For loading: the sizes of runs by path. */
+  measure(bytes: ReadonlyMap<string, number>): void {
+    this.ranges = this.ranges.map(({ from, to, runs }) => {
+      const sizeOf = (number: number): number => bytes.get(stateRunPath(this.layout, from, to, number))!;
+      return { from, to, runs: runs.map(({ number }) => ({ number, bytes: sizeOf(number) })) };
+    });
+  }
+
+  /** The newest changes of cells in a range, which no run has yet. */
+  pendingIn({ from, to }: Pick<Range, "from" | "to">): StateCell[] {
+    const cells: StateCell[] = [];
+    for (let group = from; group < to; group++) cells.push(...(this.pending.get(group)?.values() ?? []));
+    return cells;
+  }
+
+  /**
+   * What commit `number` writes for these changes, at most `roomBytes` of them for runs. Costs in proportion to the
+   * changes, and reads the runs that it merges. Rejects as `readRun` does.
+   */
+  async plan(
+    number: number,
+    changes: readonly StateCell[],
+    shared: Uint8Array | undefined,
+    roomBytes: number,
+    readRun: ReadRun,
+  ): Promise<StatePlan> {
+    const draft = new Draft(this.layout, this.limits, number, this.deltas, this.ranges, changes);
+    for (let room = roomBytes; draft.isDue(); ) {
+      const next = draft.nextRange((range) => this.pendingIn(range));
+      if (next === undefined || !(await draft.bringTogether(next, this.pendingIn(next), room, readRun)))
+        break;
+      room -= draft.runBytes;
+    }
+    const { ops, deltas, ranges, rest } = draft.finish();
+    const znodes = deltas.length + ranges.reduce((sum, { runs }) => sum + runs.length, 0);
+    const bytes = [...deltas, ...ranges.flatMap(({ runs }) => runs)].reduce(
+      (sum, each) => sum + each.bytes,
+      0,
+    );
+    return {
+      ops,
+      summary: {
+        shared: shared === undefined ? null : Buffer.from(shared).toString("base64"),
+        znodes,
+        bytes,
+      },
+      accept: () => {
+        this.deltas = deltas;
+        this.ranges = ranges;
+        for (const group of draft.passed) this.pending.delete(group);
+        for (const cell of rest) this.wait(cell);
+      },
+    };
+  }
+
+  private wait(cell: StateCell): void {
+    const waiting = this.pending.get(cell.group);
+    if (waiting) waiting.set(idOf(cell), cell);
+    else this.pending.set(cell.group, new Map([[idOf(cell), cell]]));
+  }
+}
+
+/** One commit's changes to the index. */
+class Draft {
+  readonly passed = new Set<number>();
+  /** Of the last range that was brought together. */
+  runBytes = 0;
+  private readonly ops: Op[] = [];
+  private ranges: Range[];
+  private brought = 0;
+  private readonly changedBytes: number;
+  private readonly maxDeltaBytes: number;
+  private readonly changedGroups: ReadonlySet<number>;
+
+  constructor(
+    private readonly layout: ShardLayout,
+    private readonly limits: StateLimits,
+    private readonly number: number,
+    private readonly deltas: readonly Delta[],
+    ranges: readonly Range[],
+    private readonly changes: readonly StateCell[],
+  ) {
+    this.ranges = [...ranges];
+    this.changedBytes = bytesOf(changes);
+    this.changedGroups = new Set(changes.map(({ group }) => group));
+    const stored = ranges.flatMap(({ runs }) => runs).reduce((sum, { bytes }) => sum + bytes, 0);
+    const { maxDeltaBytes } = limits;
+    this.maxDeltaBytes = Math.min(Math.max(maxDeltaBytes, stored / 2), MAX_DELTA_SHARE * maxDeltaBytes);
+  }
+
+  /** Whether a range has to be brought together; more than one in a commit only because of their bytes. */
+  isDue(): boolean {
+    const waiting = this.deltas.filter((delta) => this.isWaiting(delta.groups));
+    const count = waiting.length + Number(this.isWaiting(this.changedGroups));
+    const bytes = waiting.reduce((sum, delta) => sum + delta.bytes, this.changedBytes);
+    if (count === 0 || this.brought === MAX_RANGES) return false;
+    if (bytes > this.maxDeltaBytes) return this.brought === 0 || bytes > 4 * this.maxDeltaBytes;
+    return this.brought === 0 && count > Math.max(this.limits.minDeltas, this.ranges.length);
+  }
+
+  /** The range with the oldest change that waits. One without runs is divided first, if much waits in it. */
+  nextRange(pendingIn: (range: Range) => readonly StateCell[]): Range | undefined {
+    const oldest = this.deltas.find((delta) => this.isWaiting(delta.groups))?.groups ?? this.changedGroups;
+    const group = Math.min(...[...oldest].filter((each) => !this.passed.has(each)));
+    if (group === Infinity) return undefined;
+    let range = rangeOf(this.ranges, group);
+    while (range.runs.length === 0 && range.to - range.from > 1) {
+      const cells = [...pendingIn(range), ...this.changesIn(range)];
+      if (bytesOf(cells) <= this.limits.rangeSizeBytes) break;
+      const parts = divide(range, cells).map(({ from, to }): Range => ({ from, to, runs: [] }));
+      this.replace(range, parts);
+      range = rangeOf(this.ranges, group);
+    }
+    return range;
+  }
+
+  /** Writes what waits for a range as a run, merged with runs before it; false where there is no room for that. */
+  async bringTogether(
+    range: Range,
+    pending: readonly StateCell[],
+    roomBytes: number,
+    readRun: ReadRun,
+  ): Promise<boolean> {
+    let cells: Cells = byId([...pending, ...this.changesIn(range)]);
+    const kept = [...range.runs];
+    const merged: Run[] = [];
+    for (let last = kept.at(-1); last !== undefined; last = kept.at(-1)) {
+      const bytes = bytesOf(cells.values());
+      if (last.bytes > MERGE_RATIO * bytes || last.bytes + bytes > this.limits.maxRunBytes) break;
+      cells = byId([...(await readRun(this.path(range, last.number))), ...cells.values()]);
+      merged.push(kept.pop()!);
+    }
+    const isWhole = kept.length === 0;
+    const written = [...cells.values()].filter(({ value }) => !isWhole || value !== undefined);
+    this.runBytes = bytesOf(written);
+    if (this.runBytes > roomBytes) return false;
+    const isDivided = isWhole && range.to - range.from > 1 && this.runBytes > this.limits.rangeSizeBytes;
+    const parts = isDivided ? divide(range, written) : [{ ...range, cells: written }];
+    for (const { number } of merged) this.ops.push({ type: "delete", path: this.path(range, number) });
+    this.replace(
+      range,
+      parts.map((part) => ({ ...part, runs: [...(isDivided ? [] : kept), this.writeRun(part)] })),
+    );
+    for (let group = range.from; group < range.to; group++) this.passed.add(group);
+    this.brought += 1;
+    return true;
+  }
+
+  finish(): { ops: Op[]; deltas: Delta[]; ranges: Range[]; rest: StateCell[] } {
+    const { number } = this;
+    const deltas: Delta[] = [];
+    for (const delta of this.deltas) {
+      const groups = [...delta.groups].filter((group) => !this.passed.has(group));
+      if (groups.length > 0) deltas.push({ ...delta, groups: new Set(groups) });
+      else this.ops.push({ type: "delete", path: stateDeltaPath(this.layout, delta.number) });
+    }
+    const rest = this.changes.filter(({ group }) => !this.passed.has(group));
+    if (rest.length > 0) {
+      const path = stateDeltaPath(this.layout, number);
+      this.ops.unshift({ type: "create", path, data: encodeCells("stateDelta", rest) });
+      deltas.push({ number, bytes: bytesOf(rest), groups: new Set(rest.map(({ group }) => group)) });
+    }
+    return { ops: this.ops, deltas, ranges: this.ranges, rest };
+  }
+
+  private writeRun(part: { from: number; to: number; cells: readonly StateCell[] }): Run {
+    const path = this.path(part, this.number);
+    this.ops.push({ type: "create", path, data: encodeCells("stateRun", part.cells) });
+    return { number: this.number, bytes: bytesOf(part.cells) };
+  }
+
+  private isWaiting(groups: ReadonlySet<number>): boolean {
+    for (const group of groups) if (!this.passed.has(group)) return true;
+    return false;
+  }
+
+  private changesIn({ from, to }: Pick<Range, "from" | "to">): StateCell[] {
+    return this.changes.filter(({ group }) => group >= from && group < to);
+  }
+
+  private replace(range: Range, parts: readonly Range[]): void {
+    const index = this.ranges.indexOf(range);
+    const plain = parts.map(({ from, to, runs }) => ({ from, to, runs }));
+    this.ranges = [...this.ranges.slice(0, index), ...plain, ...this.ranges.slice(index + 1)];
+  }
+
+  private path({ from, to }: Pick<Range, "from" | "to">, number: number): string {
+    return stateRunPath(this.layout, from, to, number);
+  }
+}
+
+/** The ranges that the names of runs tell of: what they leave out has no runs. Undefined where they overlap. */
+export function rangesOf(names: readonly Extract<StateName, { kind: "run" }>[]): Range[] | undefined {
+  const ranges: Range[] = [];
+  let next = 0;
+  const sorted = [...names].sort((a, b) => a.from - b.from || a.to - b.to || a.number - b.number);
+  for (const { from, to, number } of sorted) {
+    const run = { number, bytes: 0 };
+    const last = ranges.at(-1);
+    if (last !== undefined && last.runs.length > 0 && last.from === from && last.to === to) {
+      ranges[ranges.length - 1] = { ...last, runs: [...last.runs, run] };
+      continue;
+    }
+    if (from < next) return undefined;
+    if (from > next) ranges.push({ from: next, to: from, runs: [] });
+    ranges.push({ from, to, runs: [run] });
+    next = to;
+  }
+  if (next < KEY_GROUPS) ranges.push({ from: next, to: KEY_GROUPS, runs: [] });
+  return ranges;
+}
+
+/** Two ranges that hold about as many bytes each. */
+function divide(
+  { from, to }: Pick<Range, "from" | "to">,
+  cells: readonly StateCell[],
+): { from: number; to: number; cells: StateCell[] }[] {
+  const bytes = new Array<number>(to - from).fill(0);
+  for (const cell of cells) bytes[cell.group - from]! += cellBytes(cell);
+  const half = bytes.reduce((sum, each) => sum + each, 0) / 2;
+  let middle = from + 1;
+  for (let sum = bytes[0]!; middle < to - 1 && sum + bytes[middle - from]! / 2 < half; middle++) {
+    sum += bytes[middle - from]!;
+  }
+  return [
+    { from, to: middle, cells: cells.filter(({ group }) => group < middle) },
+    { from: middle, to, cells: cells.filter(({ group }) => group >= middle) },
+  ];
+}
+
+function rangeOf(ranges: readonly Range[], group: number): Range {
+  return ranges.find(({ from, to }) => group >= from && group < to)!;
+}
+
+/** The number of the last commit whose changes the runs of a range hold. */
+function passedOf({ runs }: Range): number {
+  return runs.at(-1)?.number ?? 0;
+}
+
+/** Later ones win. */
+export function byId(cells: Iterable<StateCell>): Map<string, StateCell> {
+  const map = new Map<string, StateCell>();
+  for (const cell of cells) map.set(idOf(cell), cell);
+  return map;
+}
+
+function idOf({ id }: StateCell): string {
+  return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString("latin1");
+}
