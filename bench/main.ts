@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
 import { pipeline } from "./pipeline";
-import { zookeeper } from "./zookeeper";
+import { contest, runContest } from "./zookeeper";
 
-const BENCHMARKS: readonly Benchmark[] = [zookeeper, pipeline];
+const BENCHMARKS: readonly Benchmark[] = [pipeline];
 const BASELINES = join(__dirname, "baselines.json");
 
 function say(line: string): void {
@@ -18,7 +18,9 @@ function readBaselines(): Record<string, Baseline> {
 }
 
 function list(): void {
-  const names = BENCHMARKS.map(({ name, description }) => `  ${name.padEnd(12)} ${description}`);
+  const names = [contest, ...BENCHMARKS].map(
+    ({ name, description }) => `  ${name.padEnd(12)} ${description}`,
+  );
   say(`npm run bench -- NAME [--record [--note TEXT]]\n\n${names.join("\n")}\n`);
   say("--record makes the figures the baseline that later runs are shown beside.");
 }
@@ -35,11 +37,36 @@ async function run(benchmark: Benchmark, record: boolean, note: string): Promise
     : () => undefined;
   const figures = await measure(benchmark, progress);
   say(`\n${table(figures, baseline)}\n\n${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
-  if (!record) return;
+  if (record) keep(benchmark.name, note, figures);
+}
+
+/** The contest of ZooKeeper clients has more than one peer, and so figures of its own form. */
+async function runClients(values: Record<string, unknown>): Promise<void> {
+  const list = (text: unknown): string[] =>
+    String(text ?? "")
+      .split(",")
+      .filter(Boolean);
+  const servers = list(values.servers).map((text) => (text === "3" ? 3 : 1));
+  say(
+    `${contest.name}: ${contest.description}\n${machine()}; medians of interleaved rounds, with their range`,
+  );
+  const options = {
+    rows: list(values.rows),
+    peers: list(values.peers),
+    rounds: Number(values.rounds),
+    servers,
+  };
+  const figures = await runContest(options, say);
+  const isHeld = figures.filter(({ missed }) => missed.length === 0).length;
+  say(`\n${isHeld} of ${figures.length} rows hold what is to be reached`);
+  if (values.record) keep(contest.name, String(values.note), figures);
+}
+
+function keep(name: string, note: string, figures: unknown): void {
   const recordedAt = new Date().toISOString().slice(0, 10);
   const baselines = {
     ...readBaselines(),
-    [benchmark.name]: { recordedAt, machine: machine(), note, figures },
+    [name]: { recordedAt, machine: machine(), note, figures },
   };
   const rounded = (_key: string, value: unknown): unknown =>
     typeof value === "number" ? Number(value.toPrecision(4)) : value;
@@ -51,11 +78,19 @@ async function main(): Promise<number> {
   const options = {
     record: { type: "boolean", default: false },
     note: { type: "string", default: "" },
+    rows: { type: "string" },
+    peers: { type: "string" },
+    rounds: { type: "string", default: "5" },
+    servers: { type: "string", default: "1,3" },
   } as const;
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   const [name] = positionals;
   if (name === undefined) {
     list();
+    return 0;
+  }
+  if (name === contest.name) {
+    await runClients(values);
     return 0;
   }
   const benchmark = BENCHMARKS.find((each) => each.name === name);

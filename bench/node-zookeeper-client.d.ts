@@ -2,6 +2,7 @@
 declare module "node-zookeeper-client" {
   export interface PeerTransaction {
     setData(path: string, data: Buffer, version: number): this;
+    create(path: string, data: Buffer): this;
     commit(callback: (error: Error | null) => void): void;
   }
   export interface PeerClient {
@@ -11,6 +12,7 @@ declare module "node-zookeeper-client" {
       watcher: () => void,
       callback: (error: Error | null, data: Buffer, stat: PeerStat) => void,
     ): void;
+    getChildren(path: string, callback: (error: Error | null, children: string[]) => void): void;
     transaction(): PeerTransaction;
   }
 }

@@ -2,30 +2,15 @@
  * Interoperability with kazoo, the Python client. It is installed with pip into a folder of the project's own
  * when it is not there; where that can't be done (no Python, no package index), the tests are skipped.
  */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
+import { ensureKazoo } from "../../infra/zookeeper/kazoo";
 import { connect, type Stat, type ZooKeeper } from "../../lib/zookeeper";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
-const ENVIRONMENT = join(__dirname, "..", "..", ".beamkeeper", "kazoo-2.10.0");
-const PYTHON = join(ENVIRONMENT, "bin", "python");
-const INSTALL_TIMEOUT_MS = 40_000;
-
-function install(): boolean {
-  const run = (command: string, args: string[]) =>
-    spawnSync(command, args, { stdio: "ignore", timeout: INSTALL_TIMEOUT_MS }).status === 0;
-  const isThere = () => existsSync(PYTHON) && run(PYTHON, ["-c", "import kazoo"]);
-  if (isThere()) return true;
-  return (
-    run("python3", ["-m", "venv", ENVIRONMENT]) &&
-    run(PYTHON, ["-m", "pip", "install", "--quiet", "--retries", "0", "kazoo==2.10.0"]) &&
-    isThere()
-  );
-}
-
-const withKazoo = install() ? describe : describe.skip;
+const PYTHON = ensureKazoo();
+const withKazoo = PYTHON ? describe : describe.skip;
 
 withKazoo("kazoo", () => {
   let server: LocalZooKeeper;
@@ -37,7 +22,7 @@ withKazoo("kazoo", () => {
   beforeAll(async () => {
     server = await startZooKeeper();
     client = await connect({ connectString: server.connectString });
-    peer = spawn(PYTHON, [join(__dirname, "kazoo-peer.py"), server.connectString], {
+    peer = spawn(PYTHON!, [join(__dirname, "kazoo-peer.py"), server.connectString], {
       stdio: ["pipe", "pipe", "inherit"],
     });
     lines = createInterface({ input: peer.stdout! });
