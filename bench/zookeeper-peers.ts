@@ -3,6 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
+import { buildSync } from "esbuild";
 import { ensureKazoo } from "../infra/zookeeper/kazoo";
 
 const PROJECT = join(__dirname, "..");
@@ -27,8 +28,17 @@ function run(command: string, args: readonly string[], cwd = PROJECT): void {
   throw new MissingPeerError(`${command} ${args[0]}: ${why}`);
 }
 
-function nodeCommand(name: string, ...args: string[]): string[] {
-  return [process.execPath, "--import", "tsx", join(SOURCES, `${name}.ts`), ...args];
+/** Bundled as it is deployed: what compiles modules as they are loaded would be measured, too. */
+function nodeCommand(name: string): string[] {
+  const outfile = join(PEERS, `${name}.cjs`);
+  buildSync({
+    entryPoints: [join(SOURCES, `${name}.ts`)],
+    outfile,
+    bundle: true,
+    platform: "node",
+    target: "node20",
+  });
+  return [process.execPath, outfile];
 }
 
 function nativeDirectory(): string {

@@ -169,7 +169,8 @@ export class ZooKeeper extends Operations implements ZooKeeperClient {
   protected call<T>({ opcode, path, args, options, isAbsolute, onReply }: Call): Promise<T> {
     return new Promise((resolve, reject) => {
       const chroot = isAbsolute ? "" : this.#chroot;
-      const all = path === undefined ? args : { ...args, path: withChroot(chroot, path) };
+      // The object is this call's own: another one for each call would be felt.
+      if (path !== undefined) (args as { path?: string }).path = withChroot(chroot, path);
       const onResult =
         onReply === undefined
           ? resolve
@@ -177,7 +178,7 @@ export class ZooKeeper extends Operations implements ZooKeeperClient {
               onReply(value);
               resolve(value);
             };
-      this.#submit(new Request(opcode, chroot, all, onResult, reject), options);
+      this.#submit(new Request(opcode, chroot, args, onResult, reject), options);
     });
   }
 

@@ -38,6 +38,7 @@ const CONFIG_PATH = "/zookeeper/config";
 export interface Call {
   readonly opcode: number;
   readonly path?: string;
+  /** Of this call alone: the path is added to it. */
   readonly args: RequestArguments;
   readonly options: CallOptions | undefined;
   /** The path is the server's already: no chroot. */
@@ -210,10 +211,12 @@ export abstract class Operations {
   }
 
   #at<T>(opcode: number, path: string, args: RequestArguments, options?: CallOptions): Promise<T> {
-    return refusable(() => {
+    try {
       checkPath(path);
       return this.call({ opcode, path, args, options });
-    });
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   #read<T>(

@@ -3,9 +3,27 @@ import { InvalidArgumentError } from "./errors";
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that servers refuse.
 const FORBIDDEN_CHARACTERS = /[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\uffff]/;
 
+const SLASH = 0x2f;
+const DOT = 0x2e;
+const FIRST_PRINTABLE = 0x20;
+const LAST_PRINTABLE = 0x7e;
+
+/** Whether a path is sound beyond doubt: printable ASCII without empty names or names that begin with a dot. */
+function isPlain(path: string): boolean {
+  let previous = 0;
+  for (let index = 0; index < path.length; index += 1) {
+    const code = path.charCodeAt(index);
+    if (code < FIRST_PRINTABLE || code > LAST_PRINTABLE) return false;
+    if (previous === SLASH && (code === SLASH || code === DOT)) return false;
+    previous = code;
+  }
+  return path.length > 1 && path.charCodeAt(0) === SLASH && previous !== SLASH;
+}
+
 /** What is wrong with a znode's path, or undefined: the rules of the servers' PathUtils.validatePath. */
 export function pathProblem(path: unknown): string | undefined {
   if (typeof path !== "string") return `must be a string, it is ${typeof path}`;
+  if (isPlain(path)) return undefined;
   if (path === "") return "must not be empty";
   if (path[0] !== "/") return 'must begin with "/"';
   if (path.length === 1) return undefined;

@@ -13,6 +13,13 @@ const INT_BYTES = 4;
 const LONG_BYTES = 8;
 /** A UTF-16 code unit takes at most three bytes in UTF-8. */
 const MAX_UTF8_BYTES_PER_UNIT = 3;
+/** Shorter texts are copied faster here than by a call into Node. */
+const SHORT_TEXT = 64;
+const LAST_ASCII = 0x7f;
+
+function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
 
 /**
  * Encodes requests one behind the other into one buffer, so that all requests of one tick leave in one write.
@@ -20,6 +27,8 @@ const MAX_UTF8_BYTES_PER_UNIT = 3;
  */
 export class JuteWriter {
   #buffer: Buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE_BYTES);
+  /** Numbers are written through a view, which is compiled in place; Buffer's methods are calls. */
+  #view = viewOf(this.#buffer);
   /** Where the bytes begin that were not taken yet. */
   #start = 0;
   #offset = 0;
@@ -38,12 +47,14 @@ export class JuteWriter {
   int(value: number): void {
     if (value !== (value | 0)) throw new RangeError(`${value} is not a whole number of 32 bits`);
     this.#reserve(INT_BYTES);
-    this.#offset = this.#buffer.writeInt32BE(value, this.#offset);
+    this.#view.setInt32(this.#offset, value);
+    this.#offset += INT_BYTES;
   }
 
   long(value: bigint): void {
     this.#reserve(LONG_BYTES);
-    this.#offset = this.#buffer.writeBigInt64BE(value, this.#offset);
+    this.#view.setBigInt64(this.#offset, value);
+    this.#offset += LONG_BYTES;
   }
 
   boolean(value: boolean): void {
@@ -54,17 +65,29 @@ export class JuteWriter {
   buffer(value: Uint8Array): void {
     if (!(value instanceof Uint8Array)) throw new TypeError(`bytes are ${typeof value}, not a Uint8Array`);
     this.#reserve(INT_BYTES + value.length);
-    this.#offset = this.#buffer.writeInt32BE(value.length, this.#offset);
-    this.#buffer.set(value, this.#offset);
-    this.#offset += value.length;
+    this.#view.setInt32(this.#offset, value.length);
+    this.#buffer.set(value, this.#offset + INT_BYTES);
+    this.#offset += INT_BYTES + value.length;
   }
 
   ustring(value: string): void {
     if (typeof value !== "string") throw new TypeError(`text is ${typeof value}, not a string`);
     this.#reserve(INT_BYTES + value.length * MAX_UTF8_BYTES_PER_UNIT);
-    const written = this.#buffer.write(value, this.#offset + INT_BYTES);
-    this.#buffer.writeInt32BE(written, this.#offset);
-    this.#offset += INT_BYTES + written;
+    const at = this.#offset + INT_BYTES;
+    const written = this.#writeAscii(value, at) ? value.length : this.#buffer.write(value, at);
+    this.#view.setInt32(this.#offset, written);
+    this.#offset = at + written;
+  }
+
+  /** False: the text is long, or not ASCII, and what was written of it does not count. */
+  #writeAscii(value: string, at: number): boolean {
+    if (value.length > SHORT_TEXT) return false;
+    for (let index = 0; index < value.length; index += 1) {
+      const code = value.charCodeAt(index);
+      if (code > LAST_ASCII) return false;
+      this.#buffer[at + index] = code;
+    }
+    return true;
   }
 
   /** Begins a frame: leaves room for its length. Returns what `endFrame` needs. */
@@ -77,7 +100,7 @@ export class JuteWriter {
   /** Fills in the length of the frame that began at `position`, and returns it. */
   endFrame(position: number): number {
     const length = this.position - position - INT_BYTES;
-    this.#buffer.writeInt32BE(length, this.#start + position);
+    this.#view.setInt32(this.#start + position, length);
     return length;
   }
 
@@ -90,7 +113,7 @@ export class JuteWriter {
 
   /** All bytes taken so far are no longer in use, and so the buffer can be written from its beginning again. */
   recycle(): void {
-    if (this.#buffer.length > CHUNK_SIZE_BYTES) this.#buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE_BYTES);
+    if (this.#buffer.length > CHUNK_SIZE_BYTES) this.#use(Buffer.allocUnsafeSlow(CHUNK_SIZE_BYTES));
     this.#start = 0;
     this.#offset = 0;
   }
@@ -103,10 +126,15 @@ export class JuteWriter {
   #grow(bytes: number): void {
     const pending = this.#buffer.subarray(this.#start, this.#offset);
     const size = Math.max(CHUNK_SIZE_BYTES, 2 * (pending.length + bytes));
-    this.#buffer = Buffer.allocUnsafeSlow(size);
+    this.#use(Buffer.allocUnsafeSlow(size));
     this.#buffer.set(pending);
     this.#start = 0;
     this.#offset = pending.length;
+  }
+
+  #use(buffer: Buffer): void {
+    this.#buffer = buffer;
+    this.#view = viewOf(buffer);
   }
 }
 
@@ -118,12 +146,17 @@ export class MalformedFrameError extends Error {
 /** Decodes one frame. Everything that it returns is a copy, so the frame's buffer may be used again. */
 export class JuteReader {
   #buffer: Buffer = Buffer.alloc(0);
+  /** Of all the memory that the buffer is a part of, so that one view serves all reads of a connection. */
+  #view = new DataView(this.#buffer.buffer);
+  #base = 0;
   #offset = 0;
   #end = 0;
 
   /** Reads the bytes from `offset` to `end` from now on. One reader serves all frames of a connection. */
   reset(buffer: Buffer, offset: number, end: number): this {
     this.#buffer = buffer;
+    if (this.#view.buffer !== buffer.buffer) this.#view = new DataView(buffer.buffer);
+    this.#base = buffer.byteOffset;
     this.#offset = offset;
     this.#end = end;
     return this;
@@ -134,17 +167,17 @@ export class JuteReader {
   }
 
   int(): number {
-    return this.#buffer.readInt32BE(this.#advance(INT_BYTES));
+    return this.#view.getInt32(this.#base + this.#advance(INT_BYTES));
   }
 
   long(): bigint {
-    return this.#buffer.readBigInt64BE(this.#advance(LONG_BYTES));
+    return this.#view.getBigInt64(this.#base + this.#advance(LONG_BYTES));
   }
 
   /** A long that is known to be a time in milliseconds, which a number holds exactly. */
   millis(): number {
-    const at = this.#advance(LONG_BYTES);
-    return this.#buffer.readInt32BE(at) * 2 ** 32 + this.#buffer.readUInt32BE(at + INT_BYTES);
+    const at = this.#base + this.#advance(LONG_BYTES);
+    return this.#view.getInt32(at) * 2 ** 32 + this.#view.getUint32(at + INT_BYTES);
   }
 
   boolean(): boolean {
@@ -155,7 +188,9 @@ export class JuteReader {
   buffer(): Buffer {
     const length = this.#length();
     const at = this.#advance(length);
-    return Buffer.from(this.#buffer.subarray(at, at + length));
+    const copy = Buffer.allocUnsafe(length);
+    this.#buffer.copy(copy, 0, at, at + length);
+    return copy;
   }
 
   ustring(): string {
