@@ -6,6 +6,7 @@
 import { type LocalZooKeeper, startZooKeeper } from "../infra/zookeeper/server";
 import { connect, type ZooKeeper } from "../lib/zookeeper";
 import { type Spread, spread } from "./frame";
+import { measureLoading } from "./zookeeper-load";
 import { NAMES, type Name, Peer } from "./zookeeper-peers";
 
 const ROUND_MS = 250;
@@ -24,6 +25,7 @@ const FAST_RIVALS: readonly Name[] = ["java", "c"];
 const NEAR = 0.9;
 const MAX_CPU_US = 30;
 const MAX_MULTI_CPU_US = 40;
+const MAX_LOAD_MS = 5;
 
 interface Row {
   readonly name: string;
@@ -75,6 +77,7 @@ export const contest = {
 
 export async function runContest(options: ContestOptions, say: Say): Promise<RowResult[]> {
   const all: RowResult[] = [];
+  if (options.rows.length === 0 || options.rows.includes("load")) say(describeLoading());
   for (const servers of options.servers) {
     say(`\n${servers === 1 ? "One server" : "Three servers"} on loopback that do not wait for their disk`);
     const ensemble = await startZooKeeper({ servers, properties: { "zookeeper.forceSync": "no" } });
@@ -85,6 +88,14 @@ export async function runContest(options: ContestOptions, say: Say): Promise<Row
     }
   }
   return all;
+}
+
+function describeLoading(): string {
+  const { ours, peer } = measureLoading();
+  const show = ({ median, min, max }: Spread) =>
+    `${median.toFixed(1)} ms (${min.toFixed(1)}-${max.toFixed(1)})`;
+  const verdict = ours.median <= MAX_LOAD_MS ? "held" : `more than ${MAX_LOAD_MS} ms`;
+  return `loading the bundled client: ${verdict}; ours ${show(ours)}, node-zookeeper-client ${show(peer)}`;
 }
 
 async function onServers(

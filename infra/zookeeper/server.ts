@@ -20,7 +20,12 @@ import { setTimeout as delay } from "node:timers/promises";
 
 const PROJECT_DIRECTORY = resolve(__dirname, "../..");
 const SERVER_RECORD = join(PROJECT_DIRECTORY, ".beamkeeper", "zookeeper-server.json");
-const DEBIAN_CLASSPATH = ["/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"];
+const DEBIAN_JARS = "/usr/share/java";
+const DEBIAN_CLASSPATH = ["zookeeper", "slf4j-simple"].map((name) => join(DEBIAN_JARS, `${name}.jar`));
+/** What TLS needs, and the manifest of Debian's package leaves out. */
+const DEBIAN_TLS = ["codec", "resolver", "transport-native-unix-common"].map((name) =>
+  join(DEBIAN_JARS, `netty-${name}.jar`),
+);
 const LEASH = join(__dirname, "../leash.sh");
 const START_DEADLINE_MS = 60_000;
 const POLL_INTERVAL_MS = 20;
@@ -84,7 +89,7 @@ class PortTakenError extends Error {}
 function findDistribution(version: "installed" | "system"): Distribution {
   if (version === "system") {
     if (DEBIAN_CLASSPATH.every((path) => existsSync(path)))
-      return { version: "system", classpath: DEBIAN_CLASSPATH };
+      return { version: "system", classpath: [...DEBIAN_CLASSPATH, ...DEBIAN_TLS.filter(existsSync)] };
     throw new Error(
       "The system's ZooKeeper is not installed: apt-get install libzookeeper-java libslf4j-java.",
     );

@@ -1,83 +1,23 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { inspect } from "node:util";
 import { connect, type ZooKeeper, type ZooKeeperOptions } from "../../lib/zookeeper";
 import { DigestMd5 } from "../../lib/zookeeper/sasl";
+import { Credentials } from "../support/secure-server";
 import { TcpProxy } from "../support/tcp-proxy";
 import { bytes, rejection } from "../support/zookeeper-fixture";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
-const SERVER_NAME = "zookeeper.test";
-/** With what the formats on the way quote, and beyond ASCII. */
-const PASSWORD = 'sä"\\,= word';
-
-let directory: string;
+let credentials: Credentials;
 let server: LocalZooKeeper;
 let client: ZooKeeper | undefined;
 
-/** A key with a certificate: signed by an authority, or by itself. */
-function certificate(name: string, subject: string, extensions: string[], issuer?: string): void {
-  const file = (end: string) => join(directory, `${name}.${end}`);
-  const signing = issuer
-    ? ["-CA", join(directory, `${issuer}.crt`), "-CAkey", join(directory, `${issuer}.key`)]
-    : [];
-  execFileSync(
-    "openssl",
-    [
-      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"],
-      ...["-subj", `/CN=${subject}`, "-keyout", file("key"), "-out", file("crt"), ...signing],
-      ...extensions.flatMap((extension) => ["-addext", extension]),
-    ],
-    { stdio: ["ignore", "ignore", "pipe"] },
-  );
-  writeFileSync(file("pem"), pem(`${name}.key`) + pem(`${name}.crt`));
-}
-
-function pem(file: string): string {
-  return readFileSync(join(directory, file), "utf8");
-}
-
-/** Speaks TLS and plain on one port, asks clients for certificates, and knows a SASL user. */
-function startSecureServer(): Promise<LocalZooKeeper> {
-  const users = `Server { org.apache.zookeeper.server.auth.DigestLoginModule required user_bob="${PASSWORD.replace(/["\\]/g, "\\$&")}"; };`;
-  writeFileSync(join(directory, "jaas.conf"), users);
-  return startZooKeeper({
-    config: {
-      serverCnxnFactory: "org.apache.zookeeper.server.NettyServerCnxnFactory",
-      "client.portUnification": "true",
-      "ssl.keyStore.location": join(directory, "server.pem"),
-      "ssl.keyStore.type": "PEM",
-      "ssl.trustStore.location": join(directory, "authority.crt"),
-      "ssl.trustStore.type": "PEM",
-      "authProvider.x509": "org.apache.zookeeper.server.auth.X509AuthenticationProvider",
-      "authProvider.sasl": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
-    },
-    properties: {
-      "java.security.auth.login.config": join(directory, "jaas.conf"),
-      "file.encoding": "UTF-8",
-      // In FIPS mode, its default, a server refuses DIGEST-MD5.
-      "zookeeper.fips-mode": "false",
-    },
-  });
-}
-
 beforeAll(async () => {
-  directory = mkdtempSync(join(tmpdir(), "beamkeeper-security-"));
-  const isAuthority = ["basicConstraints=critical,CA:TRUE"];
-  const isNot = "basicConstraints=critical,CA:FALSE";
-  certificate("authority", "authority", []);
-  certificate("other-authority", "other", isAuthority.slice(1));
-  certificate("server", "server", [isNot, `subjectAltName=DNS:${SERVER_NAME}`], "authority");
-  certificate("client", "client-of-tests", [isNot], "authority");
-  certificate("stranger", "stranger", []);
-  server = await startSecureServer();
+  credentials = new Credentials();
+  server = await startZooKeeper(credentials.serverOptions());
 });
 
 afterAll(async () => {
   await server?.stop();
-  rmSync(directory, { recursive: true, force: true });
+  credentials?.remove();
 });
 
 afterEach(async () => {
@@ -85,12 +25,8 @@ afterEach(async () => {
   client = undefined;
 });
 
-const tls = () => ({
-  ca: pem("authority.crt"),
-  cert: pem("client.crt"),
-  key: pem("client.key"),
-  servername: SERVER_NAME,
-});
+const tls = () => credentials.tls;
+const pem = (file: string) => credentials.pem(file);
 
 async function open(options: Partial<ZooKeeperOptions>): Promise<ZooKeeper> {
   client = await connect({ connectString: server.connectString, connectTimeoutMs: 5_000, ...options });
@@ -134,7 +70,7 @@ describe("TLS", () => {
     ["another server's name", () => ({ ...tls(), servername: "other.test" }), /ERR_TLS_CERT_ALTNAME_INVALID/],
     [
       "no client certificate",
-      () => ({ ca: pem("authority.crt"), servername: SERVER_NAME }),
+      () => ({ ca: tls().ca, servername: tls().servername }),
       /refused the handshake|ECONNRESET|SSL|closed/,
     ],
     [
@@ -189,7 +125,7 @@ describe("SASL", () => {
     async (transport) => {
       const proxy = await TcpProxy.start(server.connectString);
       try {
-        const sasl = { username: "bob", password: PASSWORD };
+        const { sasl } = credentials;
         const options = { sasl, connectString: proxy.address, tls: transport === "TLS" && tls() };
         const bob = await open(options);
         expect(await bob.whoAmI()).toContainEqual({ scheme: "sasl", user: "bob" });
@@ -229,7 +165,8 @@ describe("SASL", () => {
 
 test("a client shows no secret when it is inspected", async () => {
   const authentication = [{ scheme: "digest", auth: "user:hidden-word" }];
-  const all = await open({ tls: tls(), sasl: { username: "bob", password: PASSWORD }, authentication });
+  const all = await open({ tls: tls(), sasl: credentials.sasl, authentication });
   const text = inspect(all, { depth: 20, showHidden: true });
-  for (const secret of ["hidden-word", PASSWORD, "PRIVATE KEY"]) expect(text).not.toContain(secret);
+  for (const secret of ["hidden-word", credentials.sasl.password, "PRIVATE KEY"])
+    expect(text).not.toContain(secret);
 });
