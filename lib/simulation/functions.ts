@@ -68,7 +68,11 @@ export class Functions {
       files: new StruckFiles(world, process, world.files),
       clock: process,
       log: silent,
-      limits: { maxUnits: world.time.between(1, 60), commitSizeBytes: 512 * 1024, segmentSizeBytes: 2_048 },
+      limits: {
+        maxUnits: world.time.chance(0.3) ? world.time.between(1, 10) : world.time.between(10, 100),
+        commitSizeBytes: 512 * 1024,
+        segmentSizeBytes: 2_048,
+      },
     });
     const environment = { process, runner, request: undefined };
     this.byProcess.set(process, environment);

@@ -28,11 +28,12 @@ export interface ModelRequest {
   readonly ops: readonly Op[];
 }
 
+/** A request on its way; `answer` takes what the client will hear. */
 interface SentRequest {
-  /** What the server does with it; `done` is to be called with what the client will hear. */
-  readonly process: (server: ModelServer, done: (hear: () => void) => void) => void;
+  readonly process: (server: ModelServer, answer: (give: () => never) => void) => void;
   readonly fault: RequestFault | undefined;
-  readonly reject: (error: Error) => void;
+  readonly resolve: (value: never) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /** Requests, or replies and events, that travel together. */
@@ -72,7 +73,7 @@ export class ModelClient implements ZooKeeperClient {
   /** At the server: requests that wait because one before them is not answered yet. */
   private arrived: SentRequest[] = [];
   private isBusy = false;
-  private readonly pending = new Set<(error: Error) => void>();
+  private readonly pending = new Set<SentRequest>();
   private readonly watches = new Set<Registration>();
   private reconnected: (() => void)[] = [];
 
@@ -180,10 +181,10 @@ export class ModelClient implements ZooKeeperClient {
   lose(): void {
     if (this.dead || this.state !== "connected") return;
     this.state = "suspended";
-    const rejects = [...this.pending];
+    const lost = [...this.pending];
     this.disconnect();
     this.whenAwake(() => {
-      for (const reject of rejects)
+      for (const { reject } of lost)
         reject(new ConnectionLossError("the connection was lost", "ambiguous", -4));
       this.ensemble.time.after(this.ensemble.time.between(1, 300), () => this.reconnect());
     });
@@ -207,6 +208,10 @@ export class ModelClient implements ZooKeeperClient {
     const { time } = this.ensemble;
     this.frozenUntilMs = Math.max(this.frozenUntilMs, time.now() + ms);
     if (ms > SESSION_TIMEOUT_MS) time.after(SESSION_TIMEOUT_MS, () => this.expire());
+  }
+
+  get isAwake(): boolean {
+    return !this.dead && this.frozenUntilMs <= this.ensemble.time.now();
   }
 
   /** Runs the callback at once, or when the process goes on; never when it is dead. */
@@ -274,45 +279,35 @@ export class ModelClient implements ZooKeeperClient {
   }
 
   /** Sends; the server processes in the order of sending, and its replies come in the order of processing. */
-  private async request<T>(
+  private request<T>(
     kind: ModelRequest["kind"],
     path: string,
     ops: readonly Op[],
     process: (server: ModelServer, answer: (give: () => T) => void) => void,
   ): Promise<T> {
     if (this.dead) return NEVER;
-    while (this.state !== "connected") await this.connected();
-    if (this.dead) return NEVER;
+    if (this.state !== "connected")
+      return this.connected().then(() => this.request(kind, path, ops, process));
     const fault = this.fault({ kind, path, ops });
     if (fault === "killed before") this.die();
     if (this.dead) return NEVER;
-    return new Promise<T>((resolve, reject) => {
-      this.pending.add(reject);
-      const reply = (give: () => T, zxid: bigint): void => {
-        this.pending.delete(reject);
-        if (zxid > this.lastZxid) this.lastZxid = zxid;
-        try {
-          resolve(give());
-        } catch (error) {
-          if (error instanceof ZooKeeperError) error.zxid = zxid;
-          reject(error);
-        }
-      };
-      this.send({
-        fault,
-        reject,
-        process: (server, done) =>
-          process(server, (give) => {
-            const { zxid } = server.tree;
-            done(() => reply(give, zxid));
-          }),
-      });
-    });
+    return new Promise<T>((resolve, reject) => this.send({ fault, resolve, reject, process }));
+  }
+
+  private reply({ resolve, reject }: SentRequest, give: () => never, zxid: bigint): void {
+    if (zxid > this.lastZxid) this.lastZxid = zxid;
+    try {
+      resolve(give());
+    } catch (error) {
+      if (error instanceof ZooKeeperError) error.zxid = zxid;
+      reject(error);
+    }
   }
 
   /** What is sent at one moment travels together. */
   private send(request: SentRequest): void {
     const { time, options } = this.ensemble;
+    this.pending.add(request);
     if (this.sending?.sentAtMs === time.now()) {
       this.sending.content.push(request);
       return;
@@ -342,12 +337,19 @@ export class ModelClient implements ZooKeeperClient {
       }
       this.isBusy = true;
       let isLater = false;
-      request.process(this.server, (hear) => {
+      const { server } = this;
+      request.process(server, (give) => {
         if (connection !== this.connection) return;
         this.isBusy = false;
+        const { zxid } = server.tree;
         if (request.fault === "reply lost") this.lose();
         else if (request.fault === "killed after") this.die();
-        else this.deliver(hear);
+        else {
+          this.deliver(() => {
+            this.pending.delete(request);
+            this.reply(request, give, zxid);
+          });
+        }
         if (isLater) this.process();
       });
       isLater = true;

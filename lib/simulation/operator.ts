@@ -21,7 +21,9 @@ export async function end(world: World, writer: Writer, ending: Ending): Promise
 
 async function settled({ time, ensemble, layout }: World): Promise<void> {
   const client = ensemble.connect();
-  // Leaders' clocks differ: the end is after the latest time that any of them has given.
+  // Leaders' clocks differ: the end is after the latest time that any of them has given. The last leader's clock is
+  // not behind it, so that nobody has to wait for that time.
+  ensemble.clockSkewMs += Math.max(0, ensemble.latestMs - ensemble.now());
   const untilMs = Math.ceil((Math.max(ensemble.latestMs, ensemble.now()) + 1) / 1000) * 1000;
   for (;;) {
     await client.sync();

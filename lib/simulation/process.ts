@@ -36,7 +36,7 @@ export class SimulatedProcess implements Clock {
     try {
       return await promise;
     } finally {
-      await new Promise<void>((resolve) => this.client.whenAwake(resolve));
+      if (!this.client.isAwake) await new Promise<void>((resolve) => this.client.whenAwake(resolve));
     }
   }
 }

@@ -59,9 +59,9 @@ export class Relays {
         limits: {
           commitSizeBytes: 512 * 1024,
           segmentSizeBytes: 2_048,
-          maxBatchPaths: time.between(1, 50),
-          idleIntervalMs: 200,
-          lingerMs: time.between(0, 20),
+          maxBatchPaths: time.chance(0.3) ? time.between(1, 10) : time.between(10, 50),
+          idleIntervalMs: time.between(100, 1_000),
+          lingerMs: time.chance(0.3) ? time.between(0, 20) : time.between(20, 80),
         },
         maxInFlight: 8,
         maxFailures: Number.POSITIVE_INFINITY,

@@ -6,8 +6,8 @@ import { type Ending, end, pauseSometimes } from "./operator";
 import { judge } from "./oracle";
 import { Relays } from "./relays";
 import { RESULTS, SOURCE } from "./summary-pipeline";
-import { type Tally, World } from "./world";
-import { LEAST_ELEMENTS, LEAST_FAULTS, Writer } from "./writer";
+import { LEAST_ELEMENTS, LEAST_FAULTS, type Tally, World } from "./world";
+import { Writer } from "./writer";
 
 export interface Scenario {
   readonly seed: number;
@@ -76,7 +76,7 @@ async function play(world: World): Promise<void> {
   // A writer that begins before the source does leaves values that no one can count.
   const fromTheStart = time.chance(0.7);
   if (fromTheStart) await sourceStarted(world, observer);
-  if (time.chance(0.5)) void pauseSometimes(world);
+  if (time.chance(0.3)) void pauseSometimes(world);
   const writer = new Writer(world, observer);
   await writer.run();
   if (tally.elements < LEAST_ELEMENTS || tally.faults < LEAST_FAULTS)

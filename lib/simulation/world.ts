@@ -11,6 +11,11 @@ import { type Probe, probedPipeline } from "./summary-pipeline";
 import { VirtualTime } from "./virtual-time";
 
 export const ROOT = "/beamkeeper";
+/** What a run has at least. */
+export const LEAST_ELEMENTS = 200;
+export const LEAST_FAULTS = 5;
+/** How much more often faults strike when a run has had all that it needs but faults. */
+const URGENCY = 10;
 const START_MS = Date.parse("2026-01-01T00:00:00Z");
 
 /**
@@ -84,13 +89,13 @@ export class World {
       lagMs: time.between(0, 60),
     });
     this.ensemble.clockSkewMs = time.chance(0.5) ? 0 : time.between(-10_000, 10_000);
-    const { pipeline, probe } = probedPipeline(time.between(2, 4));
+    const { pipeline, probe } = probedPipeline(time.chance(0.6) ? 2 : time.between(3, 4));
     this.pipeline = pipeline;
     this.probe = probe;
     let arrivals = 0;
     probe.arrive = () => ++arrivals;
     this.layout = new PipelineLayout(ROOT, pipeline.name);
-    this.faultRate = 0.01 + time.random() * 0.04;
+    this.faultRate = 0.003 + time.random() * 0.025;
   }
 
   get elapsedMs(): number {
@@ -115,7 +120,10 @@ export class World {
 
   /** First of all a cheap draw: almost every step goes well. */
   mayStrike(): boolean {
-    return !this.isQuiet && this.time.chance(this.faultRate * MAX_WEIGHT);
+    if (this.isQuiet) return false;
+    const { elements, faults } = this.tally;
+    const isUrgent = elements >= LEAST_ELEMENTS && faults < LEAST_FAULTS;
+    return this.time.chance(this.faultRate * MAX_WEIGHT * (isUrgent ? URGENCY : 1));
   }
 
   /** Chooses what strikes the process at this step, if anything, and does what is not the request's own fate. */

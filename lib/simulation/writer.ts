@@ -1,10 +1,7 @@
 import type { ModelClient } from "./model-client";
 import { SOURCE } from "./summary-pipeline";
-import type { World } from "./world";
+import { LEAST_ELEMENTS, LEAST_FAULTS, type World } from "./world";
 
-/** What a run has at least. */
-export const LEAST_ELEMENTS = 200;
-export const LEAST_FAULTS = 5;
 const MOST_WRITES = 3_000;
 
 /** The independent writer with its log: every value of every znode, in order; null is a deletion. */
@@ -14,15 +11,18 @@ export class Writer {
   private readonly znodes: number;
   private readonly deletions: number;
   private readonly pauseMs: number;
+  private readonly burst: number;
 
   constructor(
     private readonly world: World,
     private readonly client: ModelClient,
   ) {
     const { time } = world;
-    this.znodes = time.between(4, 60);
+    this.znodes = time.chance(0.2) ? time.between(4, 8) : time.between(12, 60);
     this.deletions = time.random() * 0.3;
     this.pauseMs = time.between(0, 40);
+    // Some write one znode after the other; most write several at once, so that segments and bundles hold several.
+    this.burst = time.chance(0.1) ? 1 : time.between(10, 40);
   }
 
   /** Writes in bursts until the run has had enough writes, elements and faults. */
@@ -34,23 +34,26 @@ export class Writer {
     while (!isEnough() && tally.writes < MOST_WRITES) await this.step();
   }
 
-  /** So many writes more. */
+  /** So many writes more, at least. */
   async more(writes: number): Promise<void> {
     for (const end = this.world.tally.writes + writes; this.world.tally.writes < end; ) await this.step();
   }
 
+  /** One burst: writes to different znodes, sent together. */
   private async step(): Promise<void> {
     const { world, znodes, deletions, pauseMs } = this;
-    const { time, ensemble } = world;
-    await this.write(`${SOURCE}/znode-${time.between(1, znodes)}`, deletions);
-    world.tally.writes += 1;
+    const { time, ensemble, tally } = world;
+    const paths = new Set<string>();
+    for (let count = time.between(1, this.burst); count > 0; count--)
+      paths.add(`${SOURCE}/znode-${time.between(1, znodes)}`);
+    await Promise.all([...paths].map((path) => this.write(path, `value-${tally.writes++}`, deletions)));
     if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
     if (time.chance(0.01)) ensemble.clockSkewMs += time.between(-5_000, 5_000);
   }
 
-  private async write(path: string, deletions: number): Promise<void> {
+  private async write(path: string, text: string, deletions: number): Promise<void> {
     const { client, alive, world } = this;
-    const value = alive.has(path) && world.time.chance(deletions) ? null : `value-${world.tally.writes}`;
+    const value = alive.has(path) && world.time.chance(deletions) ? null : text;
     if (value === null) await client.delete(path);
     else if (alive.has(path)) await client.setData(path, Buffer.from(value));
     else await client.create(path, Buffer.from(value));

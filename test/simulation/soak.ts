@@ -1,54 +1,112 @@
 /**
  * `npm run soak`: what is too long for `npm test`.
  *
- *   npm run soak -- simulation [--from SEED] [--seeds N]   new seeds until ctrl-C, or N of them
- *   npm run soak -- mutants [NAME...]                       breaks the code on purpose, see mutants.ts
+ *   npm run soak -- simulation [--from SEED] [--seeds N] [--workers N]   new seeds until ctrl-C, or N of them
+ *   npm run soak -- mutants [--seeds N] [--workers N] [NAME...]          breaks the code on purpose, see mutants.ts
+ *   npm run soak -- client                                               the client's fuzz and re-establishments, long
  *
- * Exit code 1 when something was lost, doubled or stuck, or when a mutant survived.
+ * Exit code 1 when something was lost, doubled, out of order or stuck, or when a mutant survived.
  */
+import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Coverage } from "../../lib/simulation/faults";
-import { simulate } from "../../lib/simulation/simulate";
-import { hunt } from "./mutants";
+import { hunt, MUTANTS } from "./mutants";
+import { runSeeds } from "./seed-runner";
 
 const [verb = "simulation", ...args] = process.argv.slice(2);
-const PROGRESS_SEEDS = 100;
+const stop = new AbortController();
+process.on("SIGINT", () => stop.abort());
+process.on("SIGTERM", () => stop.abort());
 
 /** Runs seed after seed, and says now and then how far it is; the coverage comes at the end. */
 async function simulation(): Promise<number> {
-  const options = { from: { type: "string" }, seeds: { type: "string" } } as const;
+  const options = {
+    from: { type: "string" },
+    seeds: { type: "string" },
+    workers: { type: "string", default: "2" },
+  } as const;
   const { values } = parseArgs({ args, options });
-  const first = Number(values.from ?? Date.now() % 1_000_000_000);
-  const last = first + Number(values.seeds ?? Number.POSITIVE_INFINITY);
+  const from = Number(values.from ?? Date.now() % 1_000_000_000);
+  const to = values.seeds ? from + Number(values.seeds) : Number.MAX_SAFE_INTEGER;
   const coverage = new Coverage();
-  let stopped = false;
-  let failed = 0;
-  process.on("SIGINT", () => {
-    stopped = true;
+  const totals = { runs: 0, failed: 0, elements: 0, faults: 0 };
+  const least = { elements: Number.POSITIVE_INFINITY, faults: Number.POSITIVE_INFINITY };
+  say(`Simulating from seed ${from} on. Ctrl-C stops.`);
+  await runSeeds({
+    from,
+    to,
+    workers: Number(values.workers),
+    signal: stop.signal,
+    onReport: (report) => {
+      if ("seed" in report) {
+        totals.failed += 1;
+        say(`seed ${report.seed}:\n  ${report.problems.slice(0, 5).join("\n  ")}`);
+        return;
+      }
+      totals.runs += report.runs;
+      totals.elements += report.totals.elements;
+      totals.faults += report.totals.faults;
+      least.elements = Math.min(least.elements, report.least.elements);
+      least.faults = Math.min(least.faults, report.least.faults);
+      coverage.merge(report.coverage);
+      say(`${totals.runs} runs, ${totals.failed} failed`);
+    },
   });
-  say(`Simulating from seed ${first} on. Ctrl-C stops.`);
-  let seed = first;
-  for (; seed < last && !stopped; seed++) {
-    const { problems, faults, writes } = await simulate({ seed, coverage });
-    if (problems.length > 0) {
-      failed += 1;
-      say(`seed ${seed} (${writes} writes, ${faults} faults):\n  ${problems.slice(0, 5).join("\n  ")}`);
-    }
-    if ((seed - first + 1) % PROGRESS_SEEDS === 0) say(`${seed - first + 1} runs, ${failed} failed`);
-  }
   say(coverage.table());
-  say(`${seed - first} runs, ${failed} failed`);
-  return failed === 0 ? 0 : 1;
+  if (coverage.empty.length > 0) say(`never met: ${coverage.empty.join("; ")}`);
+  say(`each run had at least ${least.elements} elements and ${least.faults} faults`);
+  say(`${totals.elements} elements, ${totals.faults} faults`);
+  say(`${totals.runs} runs, ${totals.failed} failed`);
+  return totals.failed === 0 ? 0 : 1;
+}
+
+async function mutants(): Promise<number> {
+  const options = {
+    seeds: { type: "string", default: "1000" },
+    workers: { type: "string", default: "2" },
+  } as const;
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+  let survivors = 0;
+  for (const mutant of MUTANTS.filter(({ name }) => isWanted(name, positionals))) {
+    const began = performance.now();
+    const seed = await hunt(mutant, { seeds: Number(values.seeds), workers: Number(values.workers) });
+    if (seed === undefined) survivors += 1;
+    const verdict = seed === undefined ? `SURVIVED ${values.seeds} seeds` : `found at seed ${seed}`;
+    const seconds = ((performance.now() - began) / 1000).toFixed(0);
+    say(`${mutant.name.padEnd(50)} ${verdict.padEnd(24)} ${seconds} s`);
+  }
+  return survivors === 0 ? 0 : 1;
+}
+
+function isWanted(name: string, words: readonly string[]): boolean {
+  return words.length === 0 || words.some((word) => name.includes(word));
+}
+
+/** The client's own long runs: they are tests that take their number from the environment. */
+function client(): Promise<number> {
+  const jest = join(__dirname, "../../node_modules/jest/bin/jest.js");
+  const child = spawn(process.execPath, [jest, "test/zookeeper/fuzz", "test/zookeeper/endurance"], {
+    stdio: "inherit",
+    env: { FUZZ_FRAMES: "1000000", SOAK_ROUNDS: "10000", ...process.env },
+  });
+  stop.signal.addEventListener("abort", () => child.kill("SIGTERM"));
+  return new Promise((done, fail) => {
+    child.once("error", fail);
+    child.once("exit", (code) => done(code ?? 1));
+  });
 }
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+const VERBS: Readonly<Record<string, () => Promise<number>>> = { simulation, mutants, client };
+
 async function main(): Promise<number> {
-  if (verb === "simulation") return simulation();
-  if (verb === "mutants") return hunt(args) === 0 ? 0 : 1;
-  process.stderr.write(`there is no soak "${verb}"; there are simulation and mutants\n`);
+  const run = VERBS[verb];
+  if (run) return run();
+  process.stderr.write(`there is no soak "${verb}"; there are ${Object.keys(VERBS).join(", ")}\n`);
   return 2;
 }
 

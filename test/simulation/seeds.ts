@@ -1,0 +1,64 @@
+/**
+ * Runs seeds one after the other in a process of its own, and writes one line of JSON for each seed that failed and
+ * one for every so many that were run: what {@link SeedReport} says.
+ *
+ *   node seeds.js FROM TO STRIDE STOP_AT REPORT_EVERY
+ */
+import { Coverage } from "../../lib/simulation/faults";
+import { simulate } from "../../lib/simulation/simulate";
+
+export type SeedReport =
+  | { readonly seed: number; readonly problems: readonly string[] }
+  | {
+      readonly runs: number;
+      /** The least that any run since the last report had. */
+      readonly least: { readonly elements: number; readonly faults: number };
+      readonly totals: { readonly elements: number; readonly faults: number; readonly writes: number };
+      /** Since the last report. */
+      readonly coverage: Readonly<Record<string, number>>;
+    };
+
+const [from, to, stride, stopAt, reportEvery] = process.argv.slice(2).map(Number) as [
+  number,
+  number,
+  number,
+  number,
+  number,
+];
+
+// Errors are part of every run, and their stacks are not: `beamkeeper verify --seed N` shows them.
+Error.stackTraceLimit = 0;
+
+async function main(): Promise<void> {
+  let failed = 0;
+  for (let seed = from; seed < to && failed < stopAt; ) {
+    const coverage = new Coverage();
+    const least = { elements: Number.POSITIVE_INFINITY, faults: Number.POSITIVE_INFINITY };
+    const totals = { elements: 0, faults: 0, writes: 0 };
+    let runs = 0;
+    for (; runs < reportEvery && seed < to && failed < stopAt; seed += stride, runs++) {
+      const report = await simulate({ seed, coverage });
+      least.elements = Math.min(least.elements, report.elements);
+      least.faults = Math.min(least.faults, report.faults);
+      totals.elements += report.elements;
+      totals.faults += report.faults;
+      totals.writes += report.writes;
+      if (report.problems.length === 0) continue;
+      failed += 1;
+      say({ seed, problems: report.problems });
+    }
+    say({ runs, least, totals, coverage: coverage.toJSON() });
+  }
+}
+
+function say(report: SeedReport): void {
+  process.stdout.write(`${JSON.stringify(report)}\n`);
+}
+
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exit(2);
+  },
+);
