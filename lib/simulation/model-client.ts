@@ -291,7 +291,8 @@ export class ModelClient implements ZooKeeperClient {
     const fault = this.fault({ kind, path, ops });
     if (fault === "killed before") this.die();
     if (this.dead) return NEVER;
-    return new Promise<T>((resolve, reject) => this.send({ fault, resolve, reject, process }));
+    // What a request gives is known to its caller alone; on the way it is anything.
+    return new Promise<T>((resolve, reject) => this.send({ fault, resolve, reject, process } as SentRequest));
   }
 
   private reply({ resolve, reject }: SentRequest, give: () => never, zxid: bigint): void {

@@ -1,6 +1,8 @@
+import { listDeadLetters } from "../checkpoint/dead-letter";
+import { decodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
 import type { ModelClient } from "./model-client";
 import { RESULTS, type SeenChange, type Summary } from "./summary-pipeline";
-import type { World } from "./world";
+import { POISON, type World } from "./world";
 
 /** The writer's log: every value of every znode, in order; null is a deletion. */
 export type WriterLog = ReadonlyMap<string, readonly (string | null)[]>;
@@ -30,6 +32,12 @@ export async function judge(world: World, client: ModelClient, evidence: Evidenc
     summaries.push(summary);
   }
   problems.push(...judgeFiles(summaries, world.files.published.values(), world.isCancelled));
+  for (const change of await readPutAside(world, client)) {
+    const { path, kind, text, mzxid, missed, missedAtLeast: atLeast } = change;
+    if (!text?.startsWith(POISON)) problems.push(`${path}: ${text} is in dead-letter, and it is no poison`);
+    const order = mzxid.toString(16).padStart(16, "0");
+    summaries.push({ path, seen: [{ order, kind, value: text, arrival: undefined }], missed, atLeast });
+  }
   const byPath = new Map<string, Summary[]>();
   for (const summary of summaries) byPath.set(summary.path, [...(byPath.get(summary.path) ?? []), summary]);
   const circumstances = { fromTheStart, hadGap: world.hadGap };
@@ -44,6 +52,12 @@ export async function judge(world: World, client: ModelClient, evidence: Evidenc
     problems.push(...found);
   }
   return problems;
+}
+
+/** What user code failed on alone, and what is therefore in dead-letter. */
+async function readPutAside({ layout }: World, client: ModelClient): Promise<ZnodeChange[]> {
+  const letters = await listDeadLetters(client, layout);
+  return letters.map(({ letter }) => decodeZnodeChange(letter.payload).change);
 }
 
 /** The result znodes, each with the start of its window, in ms. */
@@ -88,6 +102,8 @@ function judgePath(
   if (new Set(values).size !== values.length) problem("a value was delivered twice");
   const known = new Set(written);
   for (const value of values) if (!known.has(value)) problem(`${value} was never written`);
+  for (const { value, arrival } of seen)
+    if (value?.startsWith(POISON) && arrival !== undefined) problem(`${value} was not put aside`);
   if (seen.length === 0 ? final !== null : seen.at(-1)!.value !== final)
     problem(`the final value is ${final}`);
   for (const text of judgeOrder(seen, parts)) problem(text);
@@ -111,9 +127,13 @@ function judgePath(
  */
 function judgeOrder(seen: readonly SeenChange[], parts: readonly Summary[]): string[] {
   const problems: string[] = [];
-  for (let index = 1; index < seen.length; index++)
-    if (seen[index]!.arrival <= seen[index - 1]!.arrival)
-      problems.push(`${seen[index]!.value} reached user code before ${seen[index - 1]!.value}`);
+  let last: SeenChange | undefined;
+  for (const each of seen) {
+    if (each.arrival === undefined) continue;
+    if (last && each.arrival <= last.arrival!)
+      problems.push(`${each.value} reached user code before ${last.value}`);
+    last = each;
+  }
   for (const part of parts)
     if (!part.seen.every((each, index) => index === 0 || part.seen[index - 1]!.order <= each.order))
       problems.push("the elements of a window came in another order than that of their zxids");

@@ -13,8 +13,8 @@ export interface SeenChange {
   readonly order: string;
   readonly kind: ZnodeChange["kind"];
   readonly value: string | null;
-  /** The how-manieth element this was that user code got to see, of all, in every attempt. */
-  readonly arrival: number;
+  /** The how-manieth element this was that user code got to see, of all, in every attempt; undefined in dead-letter. */
+  readonly arrival: number | undefined;
 }
 
 /** A znode's changes in one window, in the order in which they arrived, and what was missed. */
@@ -27,13 +27,18 @@ export interface Summary {
 
 /** What the pipeline's user code does beside its results; a run of the simulator puts its own in. */
 export interface Probe {
-  /** Called for each element that reaches user code; its result travels with the element. */
+  /** Called for each element that reaches user code; its result travels with the element. May throw, as user code does. */
   arrive: (change: ZnodeChange) => number;
 }
 
 export interface ProbedPipeline {
   readonly pipeline: CompiledPipeline;
   readonly probe: Probe;
+}
+
+/** What user code throws for a value that it cannot bear. */
+export class PoisonError extends Error {
+  override readonly name = "PoisonError";
 }
 
 const compiled = new Map<number, ProbedPipeline>();
@@ -53,6 +58,7 @@ function summaryPipeline(shards: number, probe: Probe) {
   return definePipeline({
     name: "summary",
     shards,
+    failures: { maxAttempts: 2 },
     build: (root) => {
       const summaries = root
         .apply(readZnodeChanges(SOURCE))

@@ -7,13 +7,15 @@ import type { RequestFault } from "./model-client";
 import { ModelEnsemble } from "./model-ensemble";
 import { SimulatedProcess } from "./process";
 import { type Part, type Step, stepOf } from "./steps";
-import { type Probe, probedPipeline } from "./summary-pipeline";
+import { PoisonError, type Probe, probedPipeline } from "./summary-pipeline";
 import { VirtualTime } from "./virtual-time";
 
 export const ROOT = "/beamkeeper";
 /** What a run has at least. */
 export const LEAST_ELEMENTS = 200;
 export const LEAST_FAULTS = 5;
+/** What a value begins with that user code fails on. */
+export const POISON = "poison";
 /** How much more often faults strike when a run has had all that it needs but faults. */
 const URGENCY = 10;
 const START_MS = Date.parse("2026-01-01T00:00:00Z");
@@ -93,7 +95,10 @@ export class World {
     this.pipeline = pipeline;
     this.probe = probe;
     let arrivals = 0;
-    probe.arrive = () => ++arrivals;
+    probe.arrive = ({ text }) => {
+      if (text?.startsWith(POISON)) throw new PoisonError(`${text} is poison`);
+      return ++arrivals;
+    };
     this.layout = new PipelineLayout(ROOT, pipeline.name);
     this.faultRate = 0.003 + time.random() * 0.025;
   }

@@ -1,6 +1,6 @@
 import type { ModelClient } from "./model-client";
 import { SOURCE } from "./summary-pipeline";
-import { LEAST_ELEMENTS, LEAST_FAULTS, type World } from "./world";
+import { LEAST_ELEMENTS, LEAST_FAULTS, POISON, type World } from "./world";
 
 const MOST_WRITES = 3_000;
 
@@ -12,6 +12,7 @@ export class Writer {
   private readonly deletions: number;
   private readonly pauseMs: number;
   private readonly burst: number;
+  private readonly poison: number;
 
   constructor(
     private readonly world: World,
@@ -21,6 +22,7 @@ export class Writer {
     this.znodes = time.chance(0.2) ? time.between(4, 8) : time.between(12, 60);
     this.deletions = time.random() * 0.3;
     this.pauseMs = time.between(0, 40);
+    this.poison = time.chance(0.3) ? 0.02 : 0;
     // Some write one znode after the other; most write several at once, so that segments and bundles hold several.
     this.burst = time.chance(0.1) ? 1 : time.between(10, 40);
   }
@@ -41,12 +43,13 @@ export class Writer {
 
   /** One burst: writes to different znodes, sent together. */
   private async step(): Promise<void> {
-    const { world, znodes, deletions, pauseMs } = this;
+    const { world, znodes, deletions, pauseMs, poison } = this;
     const { time, ensemble, tally } = world;
     const paths = new Set<string>();
     for (let count = time.between(1, this.burst); count > 0; count--)
       paths.add(`${SOURCE}/znode-${time.between(1, znodes)}`);
-    await Promise.all([...paths].map((path) => this.write(path, `value-${tally.writes++}`, deletions)));
+    const text = (): string => `${time.chance(poison) ? POISON : "value"}-${tally.writes++}`;
+    await Promise.all([...paths].map((path) => this.write(path, text(), deletions)));
     if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
     if (time.chance(0.01)) ensemble.clockSkewMs += time.between(-5_000, 5_000);
   }

@@ -56,7 +56,7 @@ export async function runSeeds(options: SeedOptions): Promise<void> {
 }
 
 async function bundle(outfile: string, replacements: readonly Replacement[]): Promise<void> {
-  const { plugins, ...options } = functionBuildOptions();
+  const { plugins = [], ...options } = functionBuildOptions();
   await build({
     ...options,
     minify: false,
