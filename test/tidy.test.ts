@@ -221,9 +221,11 @@ const RULES: readonly Rule[] = [
     [["lib/cli/x.ts", "../../functions/bundle"]],
   ),
   noImport(
-    "only the command imports the simulator",
-    (path) => inside("lib", "functions", "pipelines")(path) && !inside("lib/simulation", "lib/cli")(path),
-    inside("lib/simulation"),
+    "only the command imports the simulator and the auditor",
+    (path) =>
+      inside("lib", "functions", "pipelines")(path) &&
+      !inside("lib/simulation", "lib/verify", "lib/cli")(path),
+    inside("lib/simulation", "lib/verify"),
     [["lib/runner/x.ts", "../simulation/virtual-time"]],
     [
       ["lib/cli/x.ts", "../simulation/simulate"],

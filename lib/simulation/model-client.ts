@@ -292,7 +292,9 @@ export class ModelClient implements ZooKeeperClient {
     if (fault === "killed before") this.die();
     if (this.dead) return NEVER;
     // What a request gives is known to its caller alone; on the way it is anything.
-    return new Promise<T>((resolve, reject) => this.send({ fault, resolve, reject, process } as unknown as SentRequest));
+    return new Promise<T>((resolve, reject) =>
+      this.send({ fault, resolve, reject, process } as unknown as SentRequest),
+    );
   }
 
   private reply({ resolve, reject }: SentRequest, give: () => never, zxid: bigint): void {

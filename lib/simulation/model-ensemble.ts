@@ -1,4 +1,5 @@
-import type { MultiResult, Op } from "../zookeeper";
+import type { MultiResult, Op, OpResult } from "../zookeeper";
+import type { LoggedOp, LoggedTransaction } from "../zookeeper/transaction-log";
 import { ModelClient } from "./model-client";
 import { ModelTree, Preparation, type Transaction } from "./model-tree";
 import type { VirtualTime } from "./virtual-time";
@@ -40,6 +41,8 @@ export interface EnsembleOptions {
 /** A deterministic ensemble: one log, a leader that decides, servers that follow it with some delay. */
 export class ModelEnsemble {
   private readonly log: Transaction[] = [];
+  /** The transactions that took effect, as a server would write them to its disk. */
+  readonly onDisk: LoggedTransaction[] = [];
   private readonly leader = new ModelTree();
   private lastSession = 0n;
   readonly servers: readonly ModelServer[];
@@ -85,6 +88,12 @@ export class ModelEnsemble {
       const preparation = new Preparation(this.leader, zxid, this.now(), session);
       const { transaction, results } = preparation.run(ops, isMulti);
       this.append(transaction);
+      const logged = ops.map((op, index) => toLogged(op, results[index]!));
+      this.onDisk.push({
+        ...{ zxid, isMulti, sessionId: session, isSessionEnd: false },
+        timeMs: this.now(),
+        ops: logged,
+      });
       return { zxid, results };
     } catch (error) {
       this.append({ zxid, changes: [], events: [] });
@@ -107,4 +116,17 @@ export class ModelEnsemble {
     for (const server of this.servers)
       this.time.after(this.time.random() * this.options.lagMs, () => server.apply(this.log[server.applied]!));
   }
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+function toLogged(op: Op, result: OpResult): LoggedOp {
+  if (op.type === "create" && result.type === "create") {
+    const isEphemeral = op.mode?.startsWith("ephemeral") ?? false;
+    return { type: "create", path: result.path, data: Buffer.from(op.data ?? NO_BYTES), isEphemeral };
+  }
+  if (op.type === "setData" && result.type === "setData")
+    return { type: "setData", path: op.path, data: Buffer.from(op.data), version: result.stat.version };
+  if (op.type === "delete") return { type: "delete", path: op.path };
+  return { type: "check", path: op.path, version: op.type === "check" ? op.version : -1 };
 }

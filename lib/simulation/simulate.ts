@@ -1,4 +1,5 @@
 import { readStatus } from "../checkpoint/status";
+import { audit } from "../verify/auditor";
 import { Coverage } from "./faults";
 import { Functions } from "./functions";
 import type { ModelClient } from "./model-client";
@@ -84,6 +85,7 @@ async function play(world: World): Promise<void> {
   world.isEnding = true;
   const acknowledged = await end(world, writer, ENDINGS[time.between(0, ENDINGS.length - 1)]!);
   await observer.sync();
+  problems.push(...audit(world.ensemble.onDisk, world.layout).problems);
   problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
 }
 

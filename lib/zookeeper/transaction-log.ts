@@ -106,15 +106,20 @@ function decodeTransaction(record: Buffer, place: string): LoggedTransaction {
   }
 }
 
-/** MultiTxn = vector of Txn {type (int), data (buffer)}; one that failed holds error records only. */
+/**
+ * MultiTxn = vector of Txn {type (int), data (buffer)}. A multi that the leader refused is logged, too: with its
+ * operations up to the one that failed, and an error record for that one and each behind it. It had no effect.
+ */
 function multiOps(reader: JuteReader): LoggedOp[] {
   const ops: LoggedOp[] = [];
+  let isRefused = false;
   for (let count = reader.int(); count > 0; count--) {
     const type = reader.int();
     const data = reader.buffer();
-    ops.push(...singleOp(type, new JuteReader().reset(data, 0, data.length)));
+    isRefused ||= type === OpCode.error;
+    if (!isRefused) ops.push(...singleOp(type, new JuteReader().reset(data, 0, data.length)));
   }
-  return ops;
+  return isRefused ? [] : ops;
 }
 
 function singleOp(type: number, reader: JuteReader): LoggedOp[] {
@@ -133,9 +138,7 @@ function singleOp(type: number, reader: JuteReader): LoggedOp[] {
       return [{ type: "delete", path: reader.ustring() }];
     case OpCode.setData:
     case OpCode.reconfig:
-      return [
-        { type: "setData", path: reader.ustring(), data: reader.buffer(), version: reader.int() },
-      ];
+      return [{ type: "setData", path: reader.ustring(), data: reader.buffer(), version: reader.int() }];
     case OpCode.check:
       // The server logs the version that a change would have given.
       return [{ type: "check", path: reader.ustring(), version: reader.int() - 1 }];

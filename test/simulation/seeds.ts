@@ -12,7 +12,12 @@ export type SeedReport =
   | {
       readonly runs: number;
       /** The least that any run since the last report had. */
-      readonly least: { readonly elements: number; readonly faults: number };
+      readonly least: {
+        readonly elements: number;
+        readonly faults: number;
+        readonly stages: number;
+        readonly shards: number;
+      };
       readonly totals: { readonly elements: number; readonly faults: number; readonly writes: number };
       /** Since the last report. */
       readonly coverage: Readonly<Record<string, number>>;
@@ -33,13 +38,16 @@ async function main(): Promise<void> {
   let failed = 0;
   for (let seed = from; seed < to && failed < stopAt; ) {
     const coverage = new Coverage();
-    const least = { elements: Number.POSITIVE_INFINITY, faults: Number.POSITIVE_INFINITY };
+    const most = Number.MAX_SAFE_INTEGER;
+    const least = { elements: most, faults: most, stages: most, shards: most };
     const totals = { elements: 0, faults: 0, writes: 0 };
     let runs = 0;
     for (; runs < reportEvery && seed < to && failed < stopAt; seed += stride, runs++) {
       const report = await simulate({ seed, coverage });
       least.elements = Math.min(least.elements, report.elements);
       least.faults = Math.min(least.faults, report.faults);
+      least.stages = Math.min(least.stages, report.stages);
+      least.shards = Math.min(least.shards, report.shards);
       totals.elements += report.elements;
       totals.faults += report.faults;
       totals.writes += report.writes;

@@ -1,34 +1,60 @@
 import { Coverage } from "../../lib/simulation/faults";
-import { type Report, simulate } from "../../lib/simulation/simulate";
+import { simulate } from "../../lib/simulation/simulate";
+import { hunt, MUTANTS } from "./mutants";
+import { runSeeds } from "./seed-runner";
 
 /**
  * Fixed seeds here; `SIMULATION_FIRST` and `SIMULATION_SEEDS` choose others. A seed that fails is printed, and
  * fails again in the same way.
  */
-const SEEDS = Number(process.env.SIMULATION_SEEDS ?? 40);
+const SEEDS = Number(process.env.SIMULATION_SEEDS ?? 300);
 const FIRST = Number(process.env.SIMULATION_FIRST ?? 1);
+const WORKERS = 2;
 
 test(`nothing is lost, doubled or out of order under ${SEEDS} seeds of faults`, async () => {
   const coverage = new Coverage();
   const failed: string[] = [];
-  for (let seed = FIRST; seed < FIRST + SEEDS && failed.length < 5; seed++) {
-    const report = await simulate({ seed, coverage });
-    expectEnough(report);
-    if (report.problems.length > 0) failed.push(`seed ${seed}: ${report.problems.slice(0, 3).join("\n  ")}`);
-  }
+  let runs = 0;
+  await runSeeds({
+    from: FIRST,
+    to: FIRST + SEEDS,
+    workers: WORKERS,
+    stopAt: 3,
+    onReport: (report) => {
+      if ("seed" in report) {
+        failed.push(`seed ${report.seed}: ${report.problems.slice(0, 3).join("\n  ")}`);
+        return;
+      }
+      runs += report.runs;
+      coverage.merge(report.coverage);
+      // What makes a run worth something.
+      expect(report.least.elements).toBeGreaterThanOrEqual(200);
+      expect(report.least.faults).toBeGreaterThanOrEqual(5);
+      expect(report.least.stages).toBeGreaterThanOrEqual(2);
+      expect(report.least.shards).toBeGreaterThanOrEqual(2);
+    },
+  });
   expect(failed).toEqual([]);
-  expect(SEEDS < 100 ? [] : coverage.empty).toEqual([]);
+  expect(runs).toBe(SEEDS);
+  expect(SEEDS < 300 ? [] : coverage.empty).toEqual([]);
 }, 600_000);
-
-/** What makes a run worth something. */
-function expectEnough({ stages, shards, elements, faults }: Report): void {
-  expect(stages).toBeGreaterThanOrEqual(2);
-  expect(shards).toBeGreaterThanOrEqual(2);
-  expect(elements).toBeGreaterThanOrEqual(200);
-  expect(faults).toBeGreaterThanOrEqual(5);
-}
 
 test("a seed replays exactly", async () => {
   const first = await simulate({ seed: 3 });
   expect(await simulate({ seed: 3 })).toEqual(first);
 });
+
+/** The proof of the proof: the simulator is able to find faults. The others are in `npm run soak -- mutants`. */
+test.each([
+  ["no head check", 20],
+  ["segments deleted outside the multi", 40],
+  ["cursor outside the multi", 40],
+  ["no walk after reconnect", 40],
+])(
+  "a mutant is found: %s, within %i seeds",
+  async (name, seeds) => {
+    const mutant = MUTANTS.find((each) => each.name === name)!;
+    expect(await hunt(mutant, { seeds, workers: WORKERS })).toBeDefined();
+  },
+  300_000,
+);
