@@ -2,11 +2,12 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { engine } from "./beam";
 import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
 import { pipeline } from "./pipeline";
 import { contest, runContest } from "./zookeeper";
 
-const BENCHMARKS: readonly Benchmark[] = [pipeline];
+const BENCHMARKS: readonly Benchmark[] = [pipeline, engine];
 const BASELINES = join(__dirname, "baselines.json");
 
 function say(line: string): void {

@@ -144,7 +144,8 @@ function patchGrouping(): void {
 function nameable(fn: unknown): unknown {
   if (typeof fn !== "function" || explicitName(fn) !== undefined) return fn;
   const forward = (...args: unknown[]) => Reflect.apply(fn, undefined, args);
-  return Object.assign(forward, { beamName: "function" });
+  // Where the SDK's own runners serialise it, they find what it captures here.
+  return Object.assign(forward, { beamName: "function", __closure: () => ({ fn }) });
 }
 
 function replace(target: object, name: string, by: (original: AnyFunction) => AnyFunction | object): void {
