@@ -3,232 +3,53 @@
  * runner and coders, against loops written by hand, and against a Map for what a million keys take.
  */
 import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import * as beam from "apache-beam";
-import { Context } from "apache-beam/coders/coders";
-import { GeneralObjectCoder } from "apache-beam/coders/js_coders";
-import { StrUtf8Coder } from "apache-beam/coders/standard_coders";
-import { directRunner } from "apache-beam/runners/direct_runner";
-import { compilePipeline } from "beamkeeper";
-import Long from "long";
-import { Reader, Writer } from "protobufjs/minimal";
-import { ByteReader } from "../lib/beam/coders/byte-reader";
-import { readValue, withWriter, writeValue } from "../lib/beam/coders/value-coder";
-import { readPrimitive } from "../lib/beam/primitives";
-import type { Benchmark, Case, Metric, Sample } from "./frame";
-import { runTimed } from "./memory-engine";
+import { build } from "esbuild";
+import type { Benchmark, Case, Sample } from "./frame";
 
-const MAPPED = 200_000;
-const GROUPED = 50_000;
-const CODED = 50_000;
-const KEYS = 1_000;
-const WINDOW_MS = 10_000;
-
-const CPU: readonly Metric[] = [{ name: "ns of CPU an element", better: "lower" }];
-
-/** CPU of this process for `work`, spread over its elements. */
-async function timed(elements: number, work: () => unknown): Promise<Sample> {
-  const before = process.cpuUsage();
-  await work();
-  const { user, system } = process.cpuUsage(before);
-  return { "ns of CPU an element": ((user + system) * 1_000) / elements };
-}
-
-interface Event {
-  readonly key: string;
-  readonly value: number;
-  readonly timeMs: number;
-}
-
-const numbers = Array.from({ length: MAPPED }, (_, n) => n);
-const events: readonly Event[] = Array.from({ length: GROUPED }, (_, n) => ({
-  key: `key-${(n * 7919) % KEYS}`,
-  value: n % 100,
-  timeMs: n * 2,
-}));
+const ROOT = join(__dirname, "..");
 
 /**
- * The direct runner serialises functions by their text, so they find what they need in one global object instead of
- * in variables around them; ours do too, to be the same.
+ * Bundled as functions are, but with the SDK beside it, whose direct runner does not run in a bundle. Without a
+ * bundle each call from module to module goes through a getter, which is not what is deployed.
  */
-declare global {
-  var bench: {
-    elements: readonly unknown[];
-    sum: number;
-    add(n: number): number;
-    toTime(ms: number): Long;
-  };
-}
-globalThis.bench = {
-  elements: [],
-  sum: 0,
-  add: (n) => {
-    bench.sum += n;
-    return n;
-  },
-  toTime: (ms) => Long.fromNumber(ms),
-};
-
-type Shape = (input: beam.PCollection<never>) => unknown;
-
-const fiveMaps: Shape = (input: beam.PCollection<number>) =>
-  input
-    .map((n) => n + 1)
-    .map((n) => n * 2)
-    .map((n) => n - 3)
-    .map((n) => n ^ 5)
-    .map((n) => bench.add(n));
-
-const windowed = (input: beam.PCollection<Event>) =>
-  input
-    .apply(beam.assignTimestamps(({ timeMs }: Event) => bench.toTime(timeMs)))
-    .apply(beam.windowInto(beam.fixedWindows(WINDOW_MS / 1000)));
-
-const groupByKey: Shape = (input: beam.PCollection<Event>) =>
-  windowed(input)
-    .apply(beam.groupBy((event: Event) => event.key))
-    .map(({ value }) => bench.add([...value].length));
-
-const sumPerKey: Shape = (input: beam.PCollection<Event>) =>
-  windowed(input)
-    .apply(beam.groupBy("key").combining("value", (a: number, b: number) => a + b, "sum"))
-    .map(({ sum }) => bench.add(sum));
-
-/** The pipeline on our operators; the elements come from a source, as they do from an inbox. */
-function ours(elements: readonly unknown[], shape: Shape): () => Promise<Sample> {
-  const build = (root: beam.Root): void => {
-    const spec = { kind: "znode-changes", config: {}, bounded: true } as const;
-    shape(root.apply(readPrimitive<never>("in", spec)));
-  };
-  const pipeline = compilePipeline({ name: "bench", build, shards: 1 });
-  return () => timed(elements.length, () => runTimed(pipeline, elements));
-}
-
-/** The same on the SDK's direct runner, from one impulse. */
-function direct(elements: readonly unknown[], shape: Shape): () => Promise<Sample> {
-  const build = (root: beam.Root): void => {
-    shape(root.apply(beam.impulse()).flatMap(() => bench.elements) as beam.PCollection<never>);
-  };
-  return async () => {
-    bench.elements = elements;
-    const { debug } = console;
-    // It prints a line for each bundle.
-    console.debug = () => {};
-    try {
-      return await timed(elements.length, () => directRunner().run(build));
-    } finally {
-      console.debug = debug;
-    }
-  };
-}
-
-function mapLoop(): void {
-  for (const n of numbers) bench.sum += ((n + 1) * 2 - 3) ^ 5;
-}
-
-function groupLoop(): void {
-  const groups = new Map<string, Event[]>();
-  for (const event of events) {
-    const group = `${Math.floor(event.timeMs / WINDOW_MS)} ${event.key}`;
-    const values = groups.get(group);
-    if (values === undefined) groups.set(group, [event]);
-    else values.push(event);
-  }
-  for (const values of groups.values()) bench.sum += values.length;
-}
-
-function sumLoop(): void {
-  const sums = new Map<string, number>();
-  for (const { key, value, timeMs } of events) {
-    const group = `${Math.floor(timeMs / WINDOW_MS)} ${key}`;
-    sums.set(group, (sums.get(group) ?? 0) + value);
-  }
-  for (const sum of sums.values()) bench.sum += sum;
-}
-
-interface SdkCoder {
-  encode(value: unknown, writer: Writer, context: Context): void;
-  decode(reader: Reader, context: Context): unknown;
-}
-
-/** Values one after the other into one buffer, and out of it. */
-function coding(name: string, values: readonly unknown[], coder: SdkCoder): Case {
-  const metrics = [
-    { name: "ns to encode", better: "lower" },
-    { name: "ns to decode", better: "lower" },
-  ] as const;
-  const sample = async (encode: () => Uint8Array, decode: (bytes: Uint8Array) => void): Promise<Sample> => {
-    let bytes: Uint8Array = new Uint8Array();
-    const encoding = await timed(values.length, () => {
-      bytes = encode();
-    });
-    const decoding = await timed(values.length, () => decode(bytes));
-    return {
-      "ns to encode": encoding["ns of CPU an element"]!,
-      "ns to decode": decoding["ns of CPU an element"]!,
-    };
-  };
-  return {
-    name,
-    metrics,
-    ours: () =>
-      sample(
-        () =>
-          withWriter((out) => {
-            for (const value of values) writeValue(out, value);
-          }),
-        (bytes) => {
-          const reader = new ByteReader(bytes, "a benchmark");
-          for (let i = 0; i < values.length; i++) readValue(reader);
-        },
-      ),
-    peer: () =>
-      sample(
-        () => {
-          const writer = new Writer();
-          for (const value of values) coder.encode(value, writer, Context.needsDelimiters);
-          return writer.finish();
-        },
-        (bytes) => {
-          const reader = new Reader(bytes);
-          for (let i = 0; i < values.length; i++) coder.decode(reader, Context.needsDelimiters);
-        },
-      ),
-  };
+async function bundled(folder: string, name: string): Promise<string> {
+  const outfile = join(folder, `${name}.cjs`);
+  await build({
+    entryPoints: [join(__dirname, `${name}.ts`)],
+    outfile,
+    bundle: true,
+    packages: "external",
+    alias: { beamkeeper: join(ROOT, "lib/index.ts") },
+    platform: "node",
+    target: "node20",
+    format: "cjs",
+    logLevel: "error",
+  });
+  return outfile;
 }
 
 /** The most memory that a process took which does nothing else. */
-function peakMemory(contestant: "engine" | "map"): () => Promise<Sample> {
-  return async () => {
-    const program = join(__dirname, "session-memory.ts");
-    const output = execFileSync(process.execPath, ["--import", "tsx", program, contestant], {
-      encoding: "utf8",
-    });
-    return JSON.parse(output) as Sample;
+function sessions(program: string): Case {
+  // Once each: a process of its own does not vary much, and takes long.
+  const run = (contestant: "engine" | "map") => {
+    let sample: Sample | undefined;
+    return async (): Promise<Sample> => {
+      sample ??= JSON.parse(execFileSync(process.execPath, [program, contestant], { encoding: "utf8" }));
+      return sample!;
+    };
   };
-}
-
-const SESSIONS: Case = {
-  name: "a million keys in sessions, and in a Map",
-  metrics: [{ name: "MB at most", better: "lower" }, ...CPU],
-  ours: peakMemory("engine"),
-  peer: peakMemory("map"),
-};
-
-function pipelines(): Case[] {
-  const loops = { fiveMaps: mapLoop, groupByKey: groupLoop, sumPerKey: sumLoop };
-  const shapes = [
-    ["five maps", numbers, fiveMaps, loops.fiveMaps],
-    ["map, GroupByKey in fixed windows", events, groupByKey, loops.groupByKey],
-    ["sum per key in fixed windows", events, sumPerKey, loops.sumPerKey],
-  ] as const;
-  return shapes.flatMap(([name, elements, shape, loop]): Case[] => {
-    const run = ours(elements, shape);
-    return [
-      { name: `${name} / direct runner`, metrics: CPU, ours: run, peer: direct(elements, shape) },
-      { name: `${name} / loop`, metrics: CPU, ours: run, peer: () => timed(elements.length, loop) },
-    ];
-  });
+  return {
+    name: "a million keys in sessions / Map",
+    metrics: [
+      { name: "MB at most", better: "lower" },
+      { name: "ns of CPU an element", better: "lower" },
+    ],
+    ours: run("engine"),
+    peer: run("map"),
+  };
 }
 
 export const engine: Benchmark = {
@@ -240,25 +61,13 @@ export const engine: Benchmark = {
   rounds: 5,
   warmUp: true,
   async prepare() {
-    const texts = Array.from({ length: CODED }, (_, n) => `/services/orders/providers/${n}`);
-    const objects = events.map(({ key, value, timeMs }) => ({
-      key,
-      value,
-      timeMs,
-      tags: ["a", "b"],
-      ok: true,
-    }));
-    const cases = [
-      ...pipelines(),
-      coding("strings / StrUtf8Coder", texts, new StrUtf8Coder() as SdkCoder),
-      coding("objects / GeneralObjectCoder", objects, new GeneralObjectCoder() as SdkCoder),
-      SESSIONS,
-    ];
-    return {
-      cases,
-      async end() {
-        if (!(bench.sum > 0)) throw new Error("the contestants had no results");
-      },
-    };
+    // Below the project, so that the SDK is found.
+    const parent = join(ROOT, ".beamkeeper");
+    mkdirSync(parent, { recursive: true });
+    const folder = mkdtempSync(join(parent, "bench-"));
+    const load = createRequire(__filename);
+    const { engineCases } = load(await bundled(folder, "engine-cases")) as { engineCases(): Case[] };
+    const cases = [...engineCases(), sessions(await bundled(folder, "session-memory"))];
+    return { cases, end: async () => rmSync(folder, { recursive: true, force: true }) };
   },
 };

@@ -1,43 +1,47 @@
-import type { BundleOutput, CompiledPipeline, StageShard } from "../lib/beam/api";
+import type { BundleResult, CompiledPipeline, StageShard, TentativeBundle } from "../lib/beam/api";
 
 const BUNDLE_ELEMENTS = 10_000;
 
-/** Runs the elements of its source, in order, through all stages of a pipeline with one shard each. */
+/**
+ * Runs the elements of its source, in order, through all stages of a pipeline with one shard each. What a bundle
+ * gives off is processed before the next one of the source, as where shards keep up.
+ */
 export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[]): void {
-  const [first, ...rest] = pipeline.stages;
-  const inboxes = new Map<string, BundleOutput[]>();
-  const deliver = (outputs: ReadonlyMap<string, readonly BundleOutput[]>): void => {
-    for (const [stage, more] of outputs) {
-      const inbox = inboxes.get(stage);
-      if (inbox === undefined) inboxes.set(stage, [...more]);
-      else for (const output of more) inbox.push(output);
+  const [source, ...rest] = pipeline.stages;
+  const shards = new Map<string, StageShard>(
+    pipeline.stages.map(({ id }) => [id, pipeline.openShard(id)] as const),
+  );
+  const run = (stage: string, work: (bundle: TentativeBundle) => void): BundleResult => {
+    const bundle = shards.get(stage)!.beginBundle(-Infinity);
+    work(bundle);
+    const result = bundle.finish();
+    shards.set(stage, result.shard);
+    return result;
+  };
+  const deliver = ({ outputs }: BundleResult): void => {
+    for (const [stage, inbox] of outputs) {
+      for (let start = 0; start < inbox.length; start += BUNDLE_ELEMENTS) {
+        const end = Math.min(start + BUNDLE_ELEMENTS, inbox.length);
+        const result = run(stage, (bundle) => {
+          for (let i = start; i < end; i++) bundle.processElement(inbox[i]!.bytes);
+        });
+        deliver(result);
+      }
     }
   };
-  let source = pipeline.openShard(first!.id);
   for (let start = 0; start < elements.length; start += BUNDLE_ELEMENTS) {
-    const bundle = source.beginBundle(-Infinity);
     const end = Math.min(start + BUNDLE_ELEMENTS, elements.length);
-    for (let i = start; i < end; i++) bundle.processSourceElement(elements[i], 0);
-    const { outputs, shard } = bundle.finish();
-    deliver(outputs);
-    source = shard;
+    const result = run(source!.id, (bundle) => {
+      for (let i = start; i < end; i++) bundle.processSourceElement(elements[i], 0);
+    });
+    deliver(result);
   }
   for (const { id } of rest) {
-    let shard: StageShard = pipeline.openShard(id);
-    const inbox = inboxes.get(id) ?? [];
-    for (let start = 0; start < inbox.length; start += BUNDLE_ELEMENTS) {
-      const bundle = shard.beginBundle(-Infinity);
-      for (const { bytes } of inbox.slice(start, start + BUNDLE_ELEMENTS)) bundle.processElement(bytes);
-      const result = bundle.finish();
-      deliver(result.outputs);
-      shard = result.shard;
-    }
     for (let isMoreDue = true; isMoreDue; ) {
-      const bundle = shard.beginBundle(-Infinity);
-      isMoreDue = bundle.advanceWatermark(Infinity, BUNDLE_ELEMENTS);
-      const result = bundle.finish();
-      deliver(result.outputs);
-      shard = result.shard;
+      const result = run(id, (bundle) => {
+        isMoreDue = bundle.advanceWatermark(Infinity, BUNDLE_ELEMENTS);
+      });
+      deliver(result);
     }
   }
 }

@@ -6,6 +6,7 @@ import { type FailureOptions, type FailurePolicy, failurePolicy } from "./failur
 import { readGraph } from "./graph/check";
 import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
+import { liftCombines } from "./graph/lifting";
 import { type Graph, type GraphNode, isShuffle } from "./graph/node";
 import { planStage, type StagePlan } from "./operators/stage-operators";
 import { elementText, isThenable } from "./operators/user-code";
@@ -69,8 +70,9 @@ export function definePipeline(options: PipelineOptions): PipelineDefinition {
 export function compilePipeline(definition: PipelineDefinition): CompiledPipeline {
   const { name } = definition;
   const builder = runBuild(definition);
-  const { graph, problems } = readGraph(builder);
+  const { graph: read, problems } = readGraph(builder);
   if (problems.length > 0) throw new UnsupportedPipelineError(name, problems);
+  const graph = liftCombines(read);
   const stages = fuse(graph);
   const stageOfShuffle = new Map(stages.map((stage) => [stage.root, stage.id]));
   const plans = new Map(

@@ -6,7 +6,7 @@ import { NO_FIRING } from "./engine/panes";
 import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
 import { isShuffle } from "./graph/node";
-import { accumulationOf } from "./operators/accumulation";
+import { accumulationOf, type Lifted } from "./operators/accumulation";
 import { type Grouping, loadGrouping, type OpenGrouping } from "./operators/grouping";
 import { BundleMetrics } from "./operators/metrics";
 import { BundleOutputs } from "./operators/outputs";
@@ -53,6 +53,7 @@ class Bundle implements TentativeBundle {
   private readonly aggregation: OpenGrouping | undefined;
   private readonly gate: PaneGate | undefined;
   private elementsIn = 0;
+  private lateWithin = 0;
   private used = false;
 
   constructor(
@@ -96,9 +97,22 @@ class Bundle implements TentativeBundle {
     this.checkUsable(this.aggregation !== undefined, "reads a source; give it processSourceElement");
     const { form, key, value, window, timestampMs, pane } = decodeInboxElement(encoded);
     this.elementsIn++;
-    if (form === "element") this.aggregation!.add(keyId(key), key, value, window, timestampMs, pane);
+    if (form === "element") this.add(keyId(key), key, value, window, timestampMs, pane);
     else if (form === "pane") this.emit(key, value, timestampMs, window, pane);
     else this.emit(key, this.extract(value), timestampMs, window, pane);
+  }
+
+  private add(...element: Parameters<OpenGrouping["add"]>): void {
+    const aggregation = this.aggregation!;
+    const before = aggregation.droppedLate;
+    aggregation.add(...element);
+    // An accumulator that came too late is as many elements as it was made of.
+    if (aggregation.droppedLate > before && this.isLifted) this.lateWithin += (element[2] as Lifted)[0] - 1;
+  }
+
+  private get isLifted(): boolean {
+    const { work } = this.plan.stage.root;
+    return work.kind === "combine" && work.isLifted;
   }
 
   advanceWatermark(watermarkMs: number, maxTimers: number): boolean {
@@ -129,7 +143,7 @@ class Bundle implements TentativeBundle {
       counters: {
         elementsIn: this.elementsIn,
         elementsOut: this.outputs.elements,
-        droppedLate: this.aggregation?.droppedLate ?? 0,
+        droppedLate: (this.aggregation?.droppedLate ?? 0) + this.lateWithin,
       },
       metrics: this.metrics,
     };
@@ -155,8 +169,9 @@ class Bundle implements TentativeBundle {
   };
 
   private checkUsable(fits: boolean, otherwise: string): void {
+    if (fits && !this.used) return;
     const stage = `stage "${this.plan.stage.id}" of pipeline "${this.plan.pipeline}"`;
     if (this.used) throw new Error(`${stage}: the bundle has been finished; begin another one`);
-    if (!fits) throw new Error(`${stage} ${otherwise}`);
+    throw new Error(`${stage} ${otherwise}`);
   }
 }

@@ -1,8 +1,19 @@
 import { CorruptEncodingError } from "../errors";
 
+/** Texts of at most this many bytes are looked up among the last ones read: names of properties and keys recur. */
+const RECURRING_TEXT_BYTES = 24;
+const REMEMBERED_TEXTS = 2048;
+const remembered: (string | undefined)[] = new Array(REMEMBERED_TEXTS).fill(undefined);
+
+/** Buffers have these methods without the checks of `toString`; they are not in the types. */
+interface RawBuffer extends Buffer {
+  utf8Slice(start: number, end: number): string;
+  latin1Slice(start: number, end: number): string;
+}
+
 /** Reads what `ByteWriter` wrote; every length is checked against what is left before anything is allocated. */
 export class ByteReader {
-  private readonly buffer: Buffer;
+  private readonly buffer: RawBuffer;
   private position = 0;
 
   constructor(
@@ -10,7 +21,9 @@ export class ByteReader {
     /** What the bytes are, for messages. */
     private readonly subject: string,
   ) {
-    this.buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.buffer = (
+      Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    ) as RawBuffer;
   }
 
   get remaining(): number {
@@ -22,7 +35,17 @@ export class ByteReader {
     return this.buffer[this.position++]!;
   }
 
+  /** Passes over two bytes if they are these. */
+  skip(first: number, second: number): boolean {
+    if (this.buffer[this.position] !== first || this.buffer[this.position + 1] !== second) return false;
+    this.position += 2;
+    return true;
+  }
+
   varint(): number {
+    const first = this.byte();
+    if (first < 0x80) return first;
+    this.position--;
     let value = 0;
     let scale = 1;
     for (let i = 0; i < 8; i++) {
@@ -103,11 +126,19 @@ export class ByteReader {
   }
 
   utf8(): string {
-    return this.text("utf8");
+    const length = this.count();
+    const start = this.position;
+    this.position += length;
+    return length <= RECURRING_TEXT_BYTES
+      ? this.recurring(start, length)
+      : this.buffer.utf8Slice(start, start + length);
   }
 
   utf16(): string {
-    return this.text("utf16le");
+    const length = this.count();
+    const value = this.buffer.toString("utf16le", this.position, this.position + length);
+    this.position += length;
+    return value;
   }
 
   end(): void {
@@ -120,11 +151,26 @@ export class ByteReader {
     );
   }
 
-  private text(encoding: "utf8" | "utf16le"): string {
-    const length = this.count();
-    const value = this.buffer.toString(encoding, this.position, this.position + length);
-    this.position += length;
-    return value;
+  private recurring(start: number, length: number): string {
+    const { buffer } = this;
+    let hash = length;
+    for (let i = start; i < start + length; i++) {
+      const byte = buffer[i]!;
+      if (byte > 0x7f) return buffer.utf8Slice(start, start + length);
+      hash = Math.imul(hash ^ byte, 0x01000193);
+    }
+    const slot = (hash ^ (hash >>> 15)) & (REMEMBERED_TEXTS - 1);
+    const known = remembered[slot];
+    if (known !== undefined && this.isAt(known, start, length)) return known;
+    const text = buffer.latin1Slice(start, start + length);
+    remembered[slot] = text;
+    return text;
+  }
+
+  private isAt(text: string, start: number, length: number): boolean {
+    if (text.length !== length) return false;
+    for (let i = 0; i < length; i++) if (text.charCodeAt(i) !== this.buffer[start + i]) return false;
+    return true;
   }
 
   private need(size: number): void {

@@ -1,4 +1,11 @@
-const INITIAL_SIZE_BYTES = 256;
+/** Encodings are cut from slabs of this size; larger ones get a buffer of their own. */
+const SLAB_SIZE_BYTES = 16 * 1024;
+
+/** A slab with less room than this is given up for a new one. */
+const SLAB_ROOM_BYTES = 512;
+
+/** Up to this length a loop over characters is faster than a call into native code. */
+const SHORT_TEXT_LENGTH = 40;
 
 /** Buffers have these methods without the checks of `write`, and three times as fast; they are not in the types. */
 interface RawBuffer extends Buffer {
@@ -6,22 +13,44 @@ interface RawBuffer extends Buffer {
   latin1Write(text: string, offset: number, length: number): number;
 }
 
-/** A buffer that grows. Reused from one encoding to the next, so `take` copies. */
+/**
+ * A buffer that grows. What was taken is never written to again: the next encoding begins behind it, so that most
+ * need no copy of their own.
+ */
 export class ByteWriter {
-  private buffer = Buffer.allocUnsafe(INITIAL_SIZE_BYTES) as RawBuffer;
+  private buffer: RawBuffer;
+  private start = 0;
   private position = 0;
 
+  /** @param sizeBytes what it has room for before it grows: a slab, or for a single encoding little. */
+  constructor(sizeBytes = SLAB_SIZE_BYTES) {
+    this.buffer = Buffer.allocUnsafeSlow(sizeBytes) as RawBuffer;
+  }
+
+  /** Of the encoding so far. */
   get length(): number {
-    return this.position;
+    return this.position - this.start;
   }
 
+  /** Begins another encoding. */
   reset(): void {
-    this.position = 0;
+    const { length } = this.buffer;
+    if (length - this.position < SLAB_ROOM_BYTES || length > SLAB_SIZE_BYTES) {
+      this.buffer = Buffer.allocUnsafeSlow(SLAB_SIZE_BYTES) as RawBuffer;
+      this.position = 0;
+    }
+    this.start = this.position;
   }
 
-  /** The bytes since `start`. */
-  take(start = 0): Buffer {
-    return Buffer.from(this.buffer.subarray(start, this.position));
+  /** The encoding so far. */
+  take(): Buffer {
+    const bytes = this.buffer.subarray(this.start, this.position);
+    return this.buffer.length > SLAB_SIZE_BYTES ? Buffer.from(bytes) : bytes;
+  }
+
+  /** A number made from bytes of the encoding so far, which `read` must not keep. */
+  digest(from: number, read: (bytes: Uint8Array, start: number, end: number) => number): number {
+    return read(this.buffer, this.start + from, this.position);
   }
 
   byte(value: number): void {
@@ -32,6 +61,10 @@ export class ByteWriter {
   /** An unsigned integer below 2^53, seven bits a byte, lowest first. */
   varint(value: number): void {
     this.reserve(8);
+    if (value < 0x80) {
+      this.buffer[this.position++] = value;
+      return;
+    }
     let rest = value;
     while (rest > 0x7f) {
       this.buffer[this.position++] = (rest % 128) | 0x80;
@@ -80,12 +113,29 @@ export class ByteWriter {
 
   /** Length in bytes, then UTF-8. The text must be well formed. */
   utf8(text: string): void {
+    if (text.length <= SHORT_TEXT_LENGTH && this.ascii(text)) return;
     const length = Buffer.byteLength(text, "utf8");
     this.varint(length);
     this.reserve(length);
     if (length === text.length) this.buffer.latin1Write(text, this.position, length);
     else this.buffer.utf8Write(text, this.position, length);
     this.position += length;
+  }
+
+  /** A short text as `utf8` writes it; false, with nothing written, where it has other characters than ASCII. */
+  private ascii(text: string): boolean {
+    const { length } = text;
+    this.reserve(length + 1);
+    const { buffer } = this;
+    const first = this.position + 1;
+    for (let i = 0; i < length; i++) {
+      const code = text.charCodeAt(i);
+      if (code > 0x7f) return false;
+      buffer[first + i] = code;
+    }
+    buffer[first - 1] = length;
+    this.position = first + length;
+    return true;
   }
 
   /** Length in bytes, then UTF-16 with the low byte first: what any JavaScript string has. */
@@ -98,8 +148,17 @@ export class ByteWriter {
   private reserve(size: number): void {
     const needed = this.position + size;
     if (needed <= this.buffer.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(needed, this.buffer.length * 2)) as RawBuffer;
-    this.buffer.copy(grown, 0, 0, this.position);
+    this.grow(needed);
+  }
+
+  /** Only the encoding in hand moves on, to the beginning of the larger buffer. */
+  private grow(needed: number): void {
+    const length = this.position - this.start;
+    const size = Math.max(needed - this.start, length * 2);
+    const grown = Buffer.allocUnsafeSlow(size) as RawBuffer;
+    this.buffer.copy(grown, 0, this.start, this.position);
     this.buffer = grown;
+    this.start = 0;
+    this.position = length;
   }
 }

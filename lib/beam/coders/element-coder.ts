@@ -1,7 +1,8 @@
-import type { Pane } from "../engine/panes";
-import { GLOBAL_WINDOW, type Window } from "../engine/windows";
+import { NO_FIRING, type Pane } from "../engine/panes";
+import { GLOBAL_WINDOW, type IntervalWindow, type Window } from "../engine/windows";
 import { ByteReader } from "./byte-reader";
 import type { ByteWriter } from "./byte-writer";
+import { hasCanonicalEncoding, keyHash, murmur3 } from "./key";
 import { readValue, withWriter, writeValue } from "./value-coder";
 
 /**
@@ -15,6 +16,9 @@ export const ELEMENT_VERSION = 1;
 /** The same with the value of a pane, and with its accumulator: what comes back from dead-letter. */
 const PANE_VERSION = 0x81;
 const TIMER_VERSION = 0xc1;
+
+/** The flags of `NO_FIRING`: UNKNOWN, first and last. */
+const NO_FIRING_FLAGS = 15;
 
 const TIMINGS = ["EARLY", "ON_TIME", "LATE", "UNKNOWN"] as const;
 
@@ -30,6 +34,21 @@ export function encodeElement(element: ShuffledElement): Buffer {
   return encodeAs(ELEMENT_VERSION, element);
 }
 
+/** The same with the hash of its key, which most often needs no encoding of its own. */
+export function encodeKeyed(element: ShuffledElement): { readonly bytes: Buffer; readonly keyHash: number } {
+  const { key } = element;
+  const isCanonical = hasCanonicalEncoding(key);
+  let hash = isCanonical ? 0 : keyHash(key);
+  const bytes = withWriter((out) => {
+    writePlace(out, ELEMENT_VERSION, element);
+    const start = out.length;
+    writeValue(out, key, "key");
+    if (isCanonical) hash = out.digest(start, murmur3);
+    writeValue(out, element.value);
+  });
+  return { bytes, keyHash: hash };
+}
+
 /** A pane on its way back: with its value, or with the accumulator that the value is still to be extracted from. */
 export function encodeReplay(form: "pane" | "timer", element: ShuffledElement): Buffer {
   return encodeAs(form === "pane" ? PANE_VERSION : TIMER_VERSION, element);
@@ -37,13 +56,21 @@ export function encodeReplay(form: "pane" | "timer", element: ShuffledElement): 
 
 function encodeAs(version: number, element: ShuffledElement): Buffer {
   return withWriter((out) => {
-    out.byte(version);
-    out.double(element.timestampMs);
-    writeWindow(out, element.window);
-    writePane(out, element.pane);
+    writePlace(out, version, element);
     writeValue(out, element.key, "key");
     writeValue(out, element.value);
   });
+}
+
+function writePlace(
+  out: ByteWriter,
+  version: number,
+  { timestampMs, window, pane }: Omit<ShuffledElement, "key" | "value">,
+): void {
+  out.byte(version);
+  out.double(timestampMs);
+  writeWindow(out, window);
+  writePane(out, pane);
 }
 
 /** What an inbox holds: an element for the grouping, or a pane that was set aside. */
@@ -82,17 +109,28 @@ export function writeWindow(out: ByteWriter, window: Window): void {
   }
 }
 
+let lastWindow: IntervalWindow = { kind: "interval", startMs: 0, endMs: 1 };
+
+/** Neighbours mostly share a window: then they get the same object, which grouping recognises at once. */
 export function readWindow(reader: ByteReader): Window {
   const kind = reader.byte();
   if (kind === 0) return GLOBAL_WINDOW;
   if (kind !== 1) return reader.fail(`window kind ${kind} is unknown`);
   const startMs = reader.double();
   const endMs = reader.double();
+  if (startMs === lastWindow.startMs && endMs === lastWindow.endMs) return lastWindow;
   if (!(startMs < endMs)) reader.fail(`the window [${startMs}, ${endMs}) is none`);
-  return { kind: "interval", startMs, endMs };
+  lastWindow = { kind: "interval", startMs, endMs };
+  return lastWindow;
 }
 
 export function writePane(out: ByteWriter, pane: Pane): void {
+  if (pane === NO_FIRING) {
+    out.byte(NO_FIRING_FLAGS);
+    out.byte(0);
+    out.byte(1);
+    return;
+  }
   out.byte(TIMINGS.indexOf(pane.timing) * 4 + Number(pane.isFirst) * 2 + Number(pane.isLast));
   out.varint(pane.index);
   out.varint(pane.nonSpeculativeIndex + 1);
@@ -100,6 +138,7 @@ export function writePane(out: ByteWriter, pane: Pane): void {
 
 export function readPane(reader: ByteReader): Pane {
   const flags = reader.byte();
+  if (flags === NO_FIRING_FLAGS && reader.skip(0, 1)) return NO_FIRING;
   const timing = TIMINGS[flags >> 2] ?? reader.fail(`pane timing ${flags >> 2} is unknown`);
   const index = reader.varint();
   const nonSpeculativeIndex = reader.varint() - 1;

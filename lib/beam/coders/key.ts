@@ -1,13 +1,17 @@
 import { canonicalBytes } from "./value-coder";
 
+/** Marks what is not the key itself; a text that begins with it is marked as well. */
+const MARK = "\0";
+
 /**
- * A string that equal keys share and different keys do not. Strings and finite numbers need no encoding.
- * Equality is by value: the order of properties does not count, -0 equals 0, NaN equals NaN, 1 differs from 1n.
+ * A string that equal keys share and different keys do not. Most strings are their own; finite numbers need no
+ * encoding. Equality is by value: the order of properties does not count, -0 equals 0, NaN equals NaN, 1 differs
+ * from 1n.
  */
 export function keyId(key: unknown): string {
-  if (typeof key === "string") return `s${key}`;
-  if (typeof key === "number" && Number.isFinite(key)) return `n${key}`;
-  return `v${canonicalBytes(key).toString("latin1")}`;
+  if (typeof key === "string") return key.charCodeAt(0) === 0 ? `${MARK}s${key}` : key;
+  if (typeof key === "number" && Number.isFinite(key)) return `${MARK}n${key}`;
+  return `${MARK}v${canonicalBytes(key).toString("latin1")}`;
 }
 
 /**
@@ -18,18 +22,24 @@ export function keyHash(key: unknown): number {
   return murmur3(canonicalBytes(key));
 }
 
-export function murmur3(bytes: Uint8Array): number {
+/** Whether a key's canonical encoding is its usual one, so that its hash can be had from that. */
+export function hasCanonicalEncoding(key: unknown): boolean {
+  return typeof key === "string" || (typeof key === "number" && (key | 0) === key && !Object.is(key, -0));
+}
+
+/** Of the bytes from `start` to before `end`. */
+export function murmur3(bytes: Uint8Array, start = 0, end = bytes.length): number {
   let hash = 0;
-  const whole = bytes.length & ~3;
-  for (let i = 0; i < whole; i += 4) {
+  const whole = start + ((end - start) & ~3);
+  for (let i = start; i < whole; i += 4) {
     const block = bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
     hash ^= scramble(block);
     hash = Math.imul((hash << 13) | (hash >>> 19), 5) + 0xe6546b64;
   }
   let tail = 0;
-  for (let i = bytes.length - 1; i >= whole; i--) tail = (tail << 8) | bytes[i]!;
-  if (whole < bytes.length) hash ^= scramble(tail);
-  return finish(hash ^ bytes.length);
+  for (let i = end - 1; i >= whole; i--) tail = (tail << 8) | bytes[i]!;
+  if (whole < end) hash ^= scramble(tail);
+  return finish(hash ^ (end - start));
 }
 
 function scramble(block: number): number {

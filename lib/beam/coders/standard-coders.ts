@@ -17,8 +17,11 @@ export interface StandardCoder<T> {
 
 export type Integer = number | bigint;
 
+/** Most are a few bytes. */
+const SINGLE_SIZE_BYTES = 64;
+
 export function encodeStandard<T>(coder: StandardCoder<T>, value: T, nested = false): Buffer {
-  const out = new ByteWriter();
+  const out = new ByteWriter(SINGLE_SIZE_BYTES);
   coder.encode(value, out, nested);
   return out.take();
 }

@@ -40,6 +40,9 @@ export const Tag = {
   object: 16,
 } as const;
 
+/** Of an encoding within another. */
+const SINGLE_SIZE_BYTES = 256;
+
 const writer = new ByteWriter();
 let busy = false;
 
@@ -56,7 +59,7 @@ export function encodeValue(value: unknown): Buffer {
  * Set does not count, -0 equals 0, a Buffer equals a Uint8Array. For keys.
  */
 export function canonicalBytes(value: unknown): Buffer {
-  return withWriter((out) => write(out, value, "key", 0, true));
+  return withWriter((out) => writeNamed(out, value, "key", true));
 }
 
 export function decodeValue(bytes: Uint8Array): unknown {
@@ -71,13 +74,34 @@ export function decodeValue(bytes: Uint8Array): unknown {
 
 /** Into a longer encoding, without the version. `path` is what errors call the value. */
 export function writeValue(out: ByteWriter, value: unknown, path = "value"): void {
-  write(out, value, path, 0, false);
+  writeNamed(out, value, path, false);
+}
+
+/** A part that has no encoding. Where it lies is added while it is thrown on, so that a value that has one pays nothing. */
+class Refusal extends Error {
+  path = "";
+  within(step: string): this {
+    this.path = step + this.path;
+    return this;
+  }
+}
+
+function within(error: unknown, step: string): unknown {
+  return error instanceof Refusal ? error.within(step) : error;
+}
+
+function writeNamed(out: ByteWriter, value: unknown, path: string, canonical: boolean): void {
+  try {
+    write(out, value, 0, canonical);
+  } catch (error) {
+    throw error instanceof Refusal ? new UnencodableValueError(path + error.path, error.message) : error;
+  }
 }
 
 export function withWriter(fill: (out: ByteWriter) => void): Buffer {
   // A value's getter might encode another value, so the shared writer is lent to one encoding at a time.
   if (busy) {
-    const own = new ByteWriter();
+    const own = new ByteWriter(SINGLE_SIZE_BYTES);
     fill(own);
     return own.take();
   }
@@ -91,18 +115,15 @@ export function withWriter(fill: (out: ByteWriter) => void): Buffer {
   }
 }
 
-function write(out: ByteWriter, value: unknown, path: string, depth: number, canonical: boolean): void {
+function write(out: ByteWriter, value: unknown, depth: number, canonical: boolean): void {
   if (typeof value === "string") writeString(out, value);
   else if (typeof value === "number") writeNumber(out, value, canonical);
-  else if (typeof value === "object" && value !== null) writeObject(out, value, path, depth, canonical);
+  else if (typeof value === "object" && value !== null) writeObject(out, value, depth, canonical);
   else if (typeof value === "boolean") out.byte(value ? Tag.true : Tag.false);
   else if (value === undefined) out.byte(Tag.undefined);
   else if (value === null) out.byte(Tag.null);
   else if (typeof value === "bigint") writeBigint(out, value);
-  else {
-    const what = `is a ${typeof value}, which can't be encoded; pass plain data between transforms`;
-    throw new UnencodableValueError(path, what);
-  }
+  else throw new Refusal(`is a ${typeof value}, which can't be encoded; pass plain data between transforms`);
 }
 
 function writeString(out: ByteWriter, value: string): void {
@@ -133,22 +154,28 @@ function writeBigint(out: ByteWriter, value: bigint): void {
   out.bytes(bytes);
 }
 
-function writeObject(out: ByteWriter, value: object, path: string, depth: number, canonical: boolean): void {
-  if (depth >= MAX_DEPTH) {
-    throw new UnencodableValueError(path, `lies more than ${MAX_DEPTH} levels deep; it may contain itself`);
-  }
-  if (Array.isArray(value)) {
-    out.byte(Tag.array);
-    out.varint(value.length);
-    for (let i = 0; i < value.length; i++) write(out, value[i], `${path}[${i}]`, depth + 1, canonical);
-  } else if (isPlain(value)) writeProperties(out, value as Record<string, unknown>, path, depth, canonical);
+function writeObject(out: ByteWriter, value: object, depth: number, canonical: boolean): void {
+  if (depth >= MAX_DEPTH) throw new Refusal(`lies more than ${MAX_DEPTH} levels deep; it may contain itself`);
+  if (Array.isArray(value)) writeArray(out, value, depth, canonical);
+  else if (isPlain(value)) writeProperties(out, value as Record<string, unknown>, depth, canonical);
   else if (types.isUint8Array(value)) writeBytes(out, value, canonical);
   else if (types.isDate(value)) {
     out.byte(Tag.date);
     out.double(value.getTime());
-  } else if (types.isMap(value)) writeMap(out, value, path, depth, canonical);
-  else if (types.isSet(value)) writeSet(out, value, path, depth, canonical);
-  else throw new UnencodableValueError(path, refusal(value));
+  } else if (types.isMap(value)) writeMap(out, value, depth, canonical);
+  else if (types.isSet(value)) writeSet(out, value, depth, canonical);
+  else throw new Refusal(refusal(value));
+}
+
+function writeArray(out: ByteWriter, values: readonly unknown[], depth: number, canonical: boolean): void {
+  out.byte(Tag.array);
+  out.varint(values.length);
+  let i = 0;
+  try {
+    for (; i < values.length; i++) write(out, values[i], depth + 1, canonical);
+  } catch (error) {
+    throw within(error, `[${i}]`);
+  }
 }
 
 function writeBytes(out: ByteWriter, value: Uint8Array, canonical: boolean): void {
@@ -160,7 +187,6 @@ function writeBytes(out: ByteWriter, value: Uint8Array, canonical: boolean): voi
 function writeProperties(
   out: ByteWriter,
   value: Record<string, unknown>,
-  path: string,
   depth: number,
   canonical: boolean,
 ): void {
@@ -168,16 +194,20 @@ function writeProperties(
   if (canonical) names.sort();
   out.byte(Tag.object);
   out.varint(names.length);
-  for (const name of names) {
-    writeString(out, name);
-    write(out, value[name], `${path}.${name}`, depth + 1, canonical);
+  let i = 0;
+  try {
+    for (; i < names.length; i++) {
+      writeString(out, names[i]!);
+      write(out, value[names[i]!], depth + 1, canonical);
+    }
+  } catch (error) {
+    throw within(error, `.${names[i]}`);
   }
 }
 
 function writeMap(
   out: ByteWriter,
   value: ReadonlyMap<unknown, unknown>,
-  path: string,
   depth: number,
   canonical: boolean,
 ): void {
@@ -185,24 +215,26 @@ function writeMap(
   out.varint(value.size);
   const entries = canonical ? sorted(value.keys(), (key) => key) : [...value.keys()];
   entries.forEach((key, i) => {
-    write(out, key, `${path}.keys[${i}]`, depth + 1, canonical);
-    write(out, value.get(key), `${path}.values[${i}]`, depth + 1, canonical);
+    writePart(out, key, `.keys[${i}]`, depth, canonical);
+    writePart(out, value.get(key), `.values[${i}]`, depth, canonical);
   });
 }
 
-function writeSet(
-  out: ByteWriter,
-  value: ReadonlySet<unknown>,
-  path: string,
-  depth: number,
-  canonical: boolean,
-): void {
+function writeSet(out: ByteWriter, value: ReadonlySet<unknown>, depth: number, canonical: boolean): void {
   out.byte(Tag.set);
   out.varint(value.size);
   const members = canonical ? sorted(value, (member) => member) : [...value];
   members.forEach((member, i) => {
-    write(out, member, `${path}.members[${i}]`, depth + 1, canonical);
+    writePart(out, member, `.members[${i}]`, depth, canonical);
   });
+}
+
+function writePart(out: ByteWriter, value: unknown, step: string, depth: number, canonical: boolean): void {
+  try {
+    write(out, value, depth + 1, canonical);
+  } catch (error) {
+    throw within(error, step);
+  }
 }
 
 function sorted<T>(values: Iterable<T>, key: (value: T) => unknown): T[] {

@@ -32,16 +32,18 @@ export interface CustomWindowFn {
   readonly merge?: (windows: readonly IntervalWindow[]) => readonly WindowMerge[];
 }
 
+export interface SlidingWindowFn {
+  readonly kind: "sliding";
+  readonly sizeMs: number;
+  readonly periodMs: number;
+  readonly offsetMs: number;
+}
+
 /** What a WindowFn is to the engine; sizes and offsets in milliseconds. */
 export type WindowFn =
   | { readonly kind: "global" }
   | { readonly kind: "fixed"; readonly sizeMs: number; readonly offsetMs: number }
-  | {
-      readonly kind: "sliding";
-      readonly sizeMs: number;
-      readonly periodMs: number;
-      readonly offsetMs: number;
-    }
+  | SlidingWindowFn
   | { readonly kind: "sessions"; readonly gapMs: number }
   | CalendarWindowFn
   | CustomWindowFn;
@@ -93,7 +95,7 @@ export function assigner(windowFn: WindowFn): Assignment {
     case "calendar":
       return remembering((timestampMs) => assignCalendar(windowFn, timestampMs));
     case "sliding":
-      return (timestampMs) => slidingWindows(timestampMs, windowFn);
+      return rememberingPeriod(windowFn);
     case "sessions":
       return (timestampMs) => intervalWindow(timestampMs, timestampMs + windowFn.gapMs);
     case "custom":
@@ -149,6 +151,22 @@ function remembering(assign: (timestampMs: number) => IntervalWindow): Assignmen
   return (timestampMs) => {
     if (last !== undefined && timestampMs >= last.startMs && timestampMs < last.endMs) return last;
     last = assign(timestampMs);
+    return last;
+  };
+}
+
+/** The windows of a period are the same, unless the period does not divide the size or is longer. */
+function rememberingPeriod(windowFn: SlidingWindowFn): Assignment {
+  const { sizeMs, periodMs, offsetMs } = windowFn;
+  if (sizeMs % periodMs !== 0) return (timestampMs) => slidingWindows(timestampMs, windowFn);
+  let lastStart = Number.NaN;
+  let last: IntervalWindow[] = [];
+  return (timestampMs) => {
+    const start = timestampMs - floorMod(timestampMs - offsetMs, periodMs);
+    if (start !== lastStart) {
+      last = slidingWindows(timestampMs, windowFn);
+      lastStart = start;
+    }
     return last;
   };
 }

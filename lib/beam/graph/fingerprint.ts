@@ -42,6 +42,8 @@ function describe(work: Work): unknown {
       return { kind: work.kind, sink: work.spec.sink, config: work.spec.config };
     case "windowInto":
       return { kind: work.kind, windowFn: windowFnSettings(work.windowing.windowFn) };
+    case "combine":
+      return work.isLifted ? { kind: work.kind, lifted: true } : { kind: work.kind };
     case "split":
       return { kind: work.kind, tags: [...work.options.knownTags] };
     default:

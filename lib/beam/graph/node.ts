@@ -14,7 +14,8 @@ export type Work =
   | { readonly kind: "view" }
   | { readonly kind: "assignTimestamps"; readonly fn: (element: unknown, timestamp: unknown) => unknown }
   | { readonly kind: "windowInto"; readonly windowing: Windowing }
-  | { readonly kind: "combine"; readonly combineFn: UserCombineFn };
+  /** Lifted: the values are combined within each bundle before the shuffle, and accumulators after it. */
+  | { readonly kind: "combine"; readonly combineFn: UserCombineFn; readonly isLifted: boolean };
 
 export type ElementFn = (element: unknown, context?: unknown) => unknown;
 

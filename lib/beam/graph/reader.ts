@@ -105,7 +105,11 @@ export class GraphReader {
 
   private combine(payload: Uint8Array): Work {
     const { combineFn } = runnerApi.CombinePayload.fromBinary(payload);
-    return { kind: "combine", ...this.object<{ combineFn: UserCombineFn }>(combineFn!.payload) };
+    return {
+      kind: "combine",
+      isLifted: false,
+      ...this.object<{ combineFn: UserCombineFn }>(combineFn!.payload),
+    };
   }
 
   private parDo(proto: runnerApi.PTransform, payload: runnerApi.ParDoPayload): Work | undefined {

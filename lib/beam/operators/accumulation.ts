@@ -4,8 +4,9 @@ import type { GraphNode, UserCombineFn } from "../graph/node";
 import type { UserCode } from "./user-code";
 
 /** How an aggregate stage's root brings the values of a key together. */
-export function accumulationOf(root: GraphNode, code: UserCode): Accumulation {
-  return root.work.kind === "combine" ? combining(root.work.combineFn, code) : COLLECTING;
+export function accumulationOf({ work }: GraphNode, code: UserCode): Accumulation {
+  if (work.kind !== "combine") return COLLECTING;
+  return work.isLifted ? merging(work.combineFn, code) : combining(work.combineFn, code);
 }
 
 /**
@@ -23,7 +24,11 @@ const COLLECTING: Accumulation = {
     else last.push(value);
     return lists;
   },
-  extract: (accumulator) => (accumulator as unknown[][]).flat(),
+  extract(accumulator) {
+    const lists = accumulator as unknown[][];
+    // A copy, since the group may go on; `concat` takes a fifth of the time of `flat`.
+    return lists.length === 1 ? lists[0]!.slice() : ([] as unknown[]).concat(...lists);
+  },
   copy(accumulator) {
     const lists = [...(accumulator as unknown[][])];
     const last = lists.pop();
@@ -47,7 +52,25 @@ function combining(fn: UserCombineFn, code: UserCode): Accumulation {
   };
 }
 
-function guarded<T>(code: UserCode, element: unknown, run: () => T): T {
+const NOTHING = Symbol("no accumulator");
+
+/** Of values that are accumulators themselves, made before the shuffle; with how many elements each stands for. */
+function merging(fn: UserCombineFn, code: UserCode): Accumulation {
+  return {
+    ...combining(fn, code),
+    create: () => NOTHING,
+    add(accumulator, value) {
+      const [, partial] = value as Lifted;
+      if (accumulator === NOTHING) return partial;
+      return guarded(code, partial, () => fn.mergeAccumulators([accumulator, partial]));
+    },
+  };
+}
+
+/** What goes through the shuffle of a lifted combine: a number of elements, and the accumulator of their values. */
+export type Lifted = readonly [elements: number, accumulator: unknown];
+
+export function guarded<T>(code: UserCode, element: unknown, run: () => T): T {
   try {
     return run();
   } catch (error) {

@@ -22,12 +22,29 @@ export function mapOperator(
   place: Place,
   next: Receiver,
 ): Operator {
+  if (isAbsent(context)) return plainMapOperator(fn, code, next);
   const call = bindCall(fn, context, place);
   return {
     receive(value, timestampMs, window, pane) {
       let result: unknown;
       try {
         result = call(value, timestampMs, window, pane);
+      } catch (error) {
+        throw code.failure(error, value);
+      }
+      if (typeof result === "object" && isThenable(result)) throw code.refusal(ASYNC, value);
+      next(result, timestampMs, window, pane);
+    },
+  };
+}
+
+/** The most frequent operator by far, with one call less. */
+function plainMapOperator(fn: ElementFn, code: UserCode, next: Receiver): Operator {
+  return {
+    receive(value, timestampMs, window, pane) {
+      let result: unknown;
+      try {
+        result = fn(value);
       } catch (error) {
         throw code.failure(error, value);
       }
@@ -119,13 +136,17 @@ export function splitOperator(
 /** The user's function as one of the element and its place; without a context it gets the element alone, as in Beam. */
 function bindCall(fn: ElementFn, context: unknown, place: Place): Receiver | typeof plain {
   const plain = (value: unknown): unknown => fn(value);
-  if (context === undefined || context === null) return plain;
+  if (isAbsent(context)) return plain;
   const bound = bindContext(context, place);
   if (!followsElement(context)) return (value: unknown): unknown => fn(value, bound);
   return (value: unknown, timestampMs: number, window: Window, pane: Pane): unknown => {
     place.moveTo(timestampMs, window, pane);
     return fn(value, bound);
   };
+}
+
+function isAbsent(context: unknown): boolean {
+  return context === undefined || context === null;
 }
 
 const NOTHING: readonly unknown[] = [];

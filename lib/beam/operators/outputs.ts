@@ -1,7 +1,6 @@
 import type { BundleOutput, SinkEffect } from "../api";
-import { encodeElement } from "../coders/element-coder";
+import { encodeElement, encodeKeyed, type ShuffledElement } from "../coders/element-coder";
 import { keyHash, murmur3 } from "../coders/key";
-import { UnencodableValueError } from "../errors";
 import type { SinkPlace, SinkSpec } from "../primitives";
 import type { Operator } from "./elementwise";
 import type { Receiver } from "./receiver";
@@ -42,19 +41,29 @@ export function shuffleOperator(
   if (asOne) return keyedOperator(stage, code, outputs, null);
   return {
     receive(element, timestampMs, window, pane) {
-      if (typeof element !== "object" || element === null || !("key" in element)) {
-        throw code.refusal("grouping needs elements of the form {key, value}", element);
-      }
-      const { key, value } = element as { key: unknown; value?: unknown };
+      const { key, value } = keyedParts(element, code);
       try {
-        const bytes = encodeElement({ key, value, timestampMs, window, pane });
-        outputs.add(stage, { bytes, timestampMs, keyHash: keyHash(key), isBroadcast: false });
+        sendKeyed(stage, outputs, { key, value, timestampMs, window, pane });
       } catch (error) {
-        if (!(error instanceof UnencodableValueError)) throw error;
-        throw code.refusal(error.message, element);
+        throw code.unencodable(error, element);
       }
     },
   };
+}
+
+export function keyedParts(
+  element: unknown,
+  code: UserCode,
+): { readonly key: unknown; readonly value?: unknown } {
+  if (typeof element === "object" && element !== null && "key" in element)
+    return element as { key: unknown; value?: unknown };
+  throw code.refusal("grouping needs elements of the form {key, value}", element);
+}
+
+/** @throws UnencodableValueError */
+export function sendKeyed(stage: string, outputs: BundleOutputs, element: ShuffledElement): void {
+  const { bytes, keyHash } = encodeKeyed(element);
+  outputs.add(stage, { bytes, timestampMs: element.timestampMs, keyHash, isBroadcast: false });
 }
 
 /** The end of a stage before a transform with side inputs: any shard may process the element. */
@@ -85,8 +94,7 @@ function keyedOperator(
         const hash = key === undefined ? murmur3(bytes) : keyHash(key);
         outputs.add(stage, { bytes, timestampMs, keyHash: hash, isBroadcast: false });
       } catch (error) {
-        if (!(error instanceof UnencodableValueError)) throw error;
-        throw code.refusal(error.message, value);
+        throw code.unencodable(error, value);
       }
     },
   };

@@ -7,6 +7,7 @@ import { Place } from "./context";
 import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperator } from "./elementwise";
 import type { BundleMetrics } from "./metrics";
 import { type BundleOutputs, parkingOperator, shuffleOperator, sideOperator, sinkOperator } from "./outputs";
+import { precombineOperator } from "./precombine";
 import { fanOut, type Receiver } from "./receiver";
 import { sideInputsOf, type Views } from "./side-inputs";
 import { UserCode } from "./user-code";
@@ -103,6 +104,8 @@ class Wiring {
   private shuffle(node: GraphNode): Operator {
     const code = new UserCode(this.plan.pipeline, node.name);
     const stage = this.plan.stageOfShuffle.get(node)!;
+    if (node.work.kind === "combine" && node.work.isLifted)
+      return precombineOperator(node.work.combineFn, stage, code, this.outputs);
     if (isGrouping(node.work)) return shuffleOperator(stage, code, this.outputs, node.work.kind === "view");
     return parkingOperator(stage, code, this.outputs);
   }

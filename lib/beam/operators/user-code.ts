@@ -21,6 +21,11 @@ export class UserCode {
     return new UserCodeError(this.pipeline, this.transform, undefined, messageOf(cause), cause);
   }
 
+  /** The error for an element that has no encoding; any other stays as it is. */
+  unencodable(error: unknown, element: unknown): unknown {
+    return error instanceof UnencodableValueError ? this.refusal(error.message, element) : error;
+  }
+
   refusal(what: string, element: unknown): UserCodeError {
     return new UserCodeError(this.pipeline, this.transform, elementText(element), what);
   }

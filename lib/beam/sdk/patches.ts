@@ -129,6 +129,17 @@ function patchGrouping(): void {
         },
     );
   }
+  const combined = new grouping.GroupBy("").combining("", first, "");
+  replace(
+    Object.getPrototypeOf(combined),
+    "combining",
+    (original) =>
+      function (this: unknown, expr: unknown, combiner: unknown, ...rest: unknown[]) {
+        const given =
+          isBuilding() && typeof combiner === "function" ? ofOperator(combiner as never) : combiner;
+        return Reflect.apply(original, this, [expr, given, ...rest]);
+      },
+  );
   // The SDK's own takes `kv[1]` of an object and so gives undefined for every group.
   replace(
     grouping.GroupGlobally.prototype,
@@ -138,6 +149,25 @@ function patchGrouping(): void {
         .apply(new grouping.GroupBy<unknown, null>(() => null))
         .map((group: { value: Iterable<unknown> }) => group.value),
   );
+}
+
+/** The SDK's own throws where it merges nothing but null. */
+function ofOperator(combiner: (a: unknown, b: unknown) => unknown) {
+  const add = (a: unknown, b: unknown) => (a === undefined ? b : combiner(a, b));
+  return {
+    createAccumulator: () => undefined,
+    addInput: add,
+    mergeAccumulators(accumulators: Iterable<unknown>) {
+      let merged: unknown;
+      for (const each of accumulators) if (each !== undefined) merged = add(merged, each);
+      return merged;
+    },
+    extractOutput: first,
+  };
+}
+
+function first<T>(value: T): T {
+  return value;
 }
 
 /** The SDK names a transform by its function's text and throws where that has 60 characters or more. */

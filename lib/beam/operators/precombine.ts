@@ -1,0 +1,126 @@
+import { keyId } from "../coders/key";
+import type { Pane } from "../engine/panes";
+import { type Window, windowName } from "../engine/windows";
+import { UnencodableValueError } from "../errors";
+import type { UserCombineFn } from "../graph/node";
+import { guarded, type Lifted } from "./accumulation";
+import type { Operator } from "./elementwise";
+import { type BundleOutputs, keyedParts, sendKeyed } from "./outputs";
+import type { UserCode } from "./user-code";
+
+/** Keys of one window that a bundle combines at a time; beyond that it sends them on and begins anew. */
+export const PRECOMBINED_KEYS = 4096;
+
+/** What an accumulator that waits adds to a bundle, roughly, for cutting it. */
+const CELL_BYTES = 64;
+
+interface Cell {
+  readonly key: unknown;
+  readonly window: Window;
+  readonly pane: Pane;
+  timestampMs: number;
+  elements: number;
+  accumulator: unknown;
+}
+
+/**
+ * The end of a stage before a lifted combine: values come together in a table of this bundle, and accumulators go
+ * through the shuffle. The time of an accumulator is that of its earliest element, so that none is held back less.
+ * Beam model: `CombinePerKeyPrecombine`.
+ */
+export function precombineOperator(
+  fn: UserCombineFn,
+  stage: string,
+  code: UserCode,
+  outputs: BundleOutputs,
+): Operator {
+  const tables = new Tables();
+  const send = ({ key, window, pane, timestampMs, elements, accumulator }: Cell): void => {
+    const value: Lifted = [elements, accumulator];
+    try {
+      sendKeyed(stage, outputs, { key, value, timestampMs, window, pane });
+    } catch (error) {
+      if (!(error instanceof UnencodableValueError)) throw error;
+      throw code.refusal(error.message.replace(/^value\[1\]/, "the accumulator"), { key });
+    }
+  };
+  const flush = (): void => {
+    outputs.pendingBytes -= tables.size * CELL_BYTES;
+    for (const cell of tables.take()) send(cell);
+  };
+  const open = (id: string, key: unknown, value: unknown, ...[timestampMs, window, pane]: Place): Cell => {
+    if (tables.size === PRECOMBINED_KEYS) flush();
+    const accumulator = guarded(code, value, () => fn.createAccumulator());
+    const cell = { key, window, pane, timestampMs, elements: 0, accumulator };
+    tables.add(id, cell);
+    outputs.pendingBytes += CELL_BYTES;
+    return cell;
+  };
+  return {
+    receive(element, timestampMs, window, pane) {
+      const { key, value } = keyedParts(element, code);
+      const id = idOf(key, element, code);
+      const cell = tables.get(id, window) ?? open(id, key, value, timestampMs, window, pane);
+      cell.elements++;
+      if (timestampMs < cell.timestampMs) cell.timestampMs = timestampMs;
+      try {
+        cell.accumulator = fn.addInput(cell.accumulator, value);
+      } catch (error) {
+        throw code.failure(error, value);
+      }
+    },
+    finish: flush,
+  };
+}
+
+type Place = [timestampMs: number, window: Window, pane: Pane];
+
+/** Cells by window and key. Most elements are in the window of the one before, as the same object. */
+class Tables {
+  size = 0;
+  private byName = new Map<string, Map<string, Cell>>();
+  private byWindow = new Map<Window, Map<string, Cell>>();
+  private lastWindow: Window | undefined;
+  private last = new Map<string, Cell>();
+
+  get(id: string, window: Window): Cell | undefined {
+    return this.table(window).get(id);
+  }
+
+  add(id: string, cell: Cell): void {
+    this.table(cell.window).set(id, cell);
+    this.size++;
+  }
+
+  /** All cells, which are forgotten here. */
+  take(): Cell[] {
+    const cells = [...this.byName.values()].flatMap((table) => [...table.values()]);
+    this.byName = new Map();
+    this.byWindow = new Map();
+    this.lastWindow = undefined;
+    this.size = 0;
+    return cells;
+  }
+
+  private table(window: Window): Map<string, Cell> {
+    if (window === this.lastWindow) return this.last;
+    this.lastWindow = window;
+    let table = this.byWindow.get(window);
+    if (table === undefined) {
+      const name = windowName(window);
+      table = this.byName.get(name) ?? new Map<string, Cell>();
+      this.byName.set(name, table);
+      this.byWindow.set(window, table);
+    }
+    this.last = table;
+    return table;
+  }
+}
+
+function idOf(key: unknown, element: unknown, code: UserCode): string {
+  try {
+    return keyId(key);
+  } catch (error) {
+    throw code.unencodable(error, element);
+  }
+}

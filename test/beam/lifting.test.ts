@@ -1,0 +1,177 @@
+import * as beam from "apache-beam";
+import { count, max, mean, min, sum } from "apache-beam/transforms/combiners";
+import { decodeInboxElement } from "../../lib/beam/coders/element-coder";
+import { PRECOMBINED_KEYS } from "../../lib/beam/operators/precombine";
+import { compilePipeline, trigger, windowingStrategy } from "../../lib/index";
+import { randomNumbers } from "../../lib/simulation/random-numbers";
+import { at, collect, readTest, runCollecting } from "../support/collect";
+import { SHAPES, type SourceStep } from "../support/memory-runner";
+
+interface Sale {
+  readonly k: string;
+  readonly n: number;
+}
+
+const summing = beam.groupBy("k").combining("n", sum, "sum");
+const inWindows =
+  (windows: beam.PTransform<beam.PCollection<Sale>, beam.PCollection<Sale>>) => (root: beam.Root) =>
+    root.apply(readTest<Sale>("in")).apply(windows).apply(summing).apply(collect("out"));
+
+/** What one bundle of the source sends through the shuffle. */
+function shuffled(build: (root: beam.Root) => unknown, sales: readonly (readonly [number, Sale])[]) {
+  const pipeline = compilePipeline({ name: "test", build, shards: 1 });
+  const bundle = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
+  for (const [timestampMs, sale] of sales) bundle.processSourceElement(sale, timestampMs);
+  const [outputs] = [...bundle.finish().outputs.values()];
+  return outputs!.map(({ bytes }) => decodeInboxElement(bytes));
+}
+
+const hot = Array.from({ length: 1000 }, (_, n): [number, Sale] => [
+  5000 + ((n * 7) % 1000),
+  { k: "hot", n },
+]);
+
+test("a hot key goes through the shuffle as one accumulator a bundle, at the time of its earliest element", () => {
+  const sent = shuffled(inWindows(beam.windowInto(beam.fixedWindows(10))), hot);
+  expect(sent).toHaveLength(1);
+  expect(sent[0]).toMatchObject({ key: "hot", timestampMs: 5000, value: [1000, [499_500]] });
+});
+
+test("equal windows are combined, whatever objects they are", () => {
+  const sent = shuffled(inWindows(beam.windowInto(beam.slidingWindows(10, 5))), [
+    [1000, { k: "a", n: 1 }],
+    [7000, { k: "a", n: 2 }],
+    [2000, { k: "a", n: 3 }],
+  ]);
+  const found = sent.map(({ window, value }) => [(window as { startMs: number }).startMs, value]);
+  expect(found).toEqual([
+    [0, [3, [6]]],
+    [-5000, [2, [4]]],
+    [5000, [1, [2]]],
+  ]);
+});
+
+test.each([
+  ["sessions", beam.windowInto<Sale, beam.IntervalWindow>(beam.sessions(10))],
+  [
+    "a trigger that counts",
+    beam.windowInto<Sale, beam.GlobalWindow>(
+      beam.globalWindows(),
+      windowingStrategy({ trigger: trigger.repeatedly(trigger.afterCount(2)) }),
+    ),
+  ],
+  [
+    "allowed lateness",
+    beam.windowInto<Sale, beam.IntervalWindow>(
+      beam.fixedWindows(10),
+      windowingStrategy({ allowedLatenessSeconds: 5 }),
+    ),
+  ],
+])("nothing is combined before the shuffle with %s", (_, windows) => {
+  expect(shuffled(inWindows(windows), hot)).toHaveLength(1000);
+});
+
+test("the table of a bundle is bounded", () => {
+  const keys = PRECOMBINED_KEYS + 1;
+  const sales = Array.from({ length: 3 * keys }, (_, n): [number, Sale] => [0, { k: `${n % keys}`, n: 1 }]);
+  const sent = shuffled(inWindows(beam.windowInto(beam.fixedWindows(10))), sales);
+  expect(sent).toHaveLength(3 * keys);
+  const total = sent.reduce((all, { value }) => all + (value as [number])[0], 0);
+  expect(total).toBe(3 * keys);
+});
+
+test("elements that wait in the table count towards the size of the bundle", () => {
+  const build = inWindows(beam.windowInto(beam.fixedWindows(10)));
+  const pipeline = compilePipeline({ name: "test", build, shards: 1 });
+  const bundle = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
+  for (let n = 0; n < 100; n++) bundle.processSourceElement({ k: `${n}`, n }, 0);
+  expect(bundle.pendingBytes).toBeGreaterThan(1000);
+});
+
+describe.each(SHAPES)("in bundles of shape %j", (shape) => {
+  test.each([1, 3])("lifted or not, %d shards give what is worked out by hand", (shards) => {
+    const random = randomNumbers(7);
+    const sales = Array.from({ length: 200 }, () => ({
+      timestampMs: Math.floor(random() * 40_000),
+      value: { k: `k${Math.floor(random() * 5)}`, n: Math.floor(random() * 100) },
+    }));
+    const combining = beam
+      .groupBy("k")
+      .combining("n", sum, "sum")
+      .combining("n", count, "count")
+      .combining("n", min, "min")
+      .combining("n", max, "max")
+      .combining("n", mean, "mean")
+      .combining("n", (a: number, b: number) => a ^ b, "xor");
+    const build = (root: beam.Root) => {
+      const windowed = root.apply(readTest<Sale>("in")).apply(beam.windowInto(beam.fixedWindows(10)));
+      windowed.apply(combining).apply(collect("lifted"));
+      windowed
+        .apply(beam.groupBy((sale: Sale) => sale.k))
+        .map(({ key, value }) => {
+          const ns = [...value].map(({ n }) => n);
+          const total = ns.reduce((a, b) => a + b);
+          return {
+            k: key,
+            sum: total,
+            count: ns.length,
+            min: Math.min(...ns),
+            max: Math.max(...ns),
+            mean: total / ns.length,
+            xor: ns.reduce((a, b) => a ^ b),
+          };
+        })
+        .apply(collect("by hand"));
+    };
+    const result = runCollecting(build, shape, { in: sales }, shards);
+    expect(result.of("lifted")).toHaveLength(20);
+    expect(result.values("lifted")).toEqual(result.values("by hand"));
+  });
+
+  test("elements that come too late are counted, not the accumulators that they came in", () => {
+    const late: SourceStep[] = [
+      at(100, { k: "a", n: 1 }),
+      at(200, { k: "a", n: 2 }),
+      at(300, { k: "b", n: 3 }),
+    ];
+    const steps = { in: [at(5000, { k: "a", n: 1 }), { watermarkMs: 2000 }, ...late] };
+    const result = runCollecting(inWindows(beam.windowInto(beam.fixedWindows(1))), shape, steps);
+    expect(result.values("out")).toEqual([{ k: "a", sum: 1 }]);
+    expect(result.droppedLate).toBe(3);
+  });
+
+  test("an operator that gives null", () => {
+    const build = (root: beam.Root) =>
+      root
+        .apply(readTest<{ k: string; n: number | null }>("in", true))
+        .apply(beam.groupBy("k").combining("n", () => null, "none"))
+        .apply(collect("out"));
+    const steps = { in: [1, 2, 3].map((n) => at(n, { k: "a", n })) };
+    expect(runCollecting(build, shape, steps).values("out")).toEqual([{ k: "a", none: null }]);
+  });
+
+  test("combine globally, with no key at all", () => {
+    const build = (root: beam.Root) => {
+      const input = root.apply(readTest<Sale>("in", true));
+      input.apply(beam.groupGlobally<Sale>().combining("n", max, "max")).apply(collect("out"));
+      input.apply(beam.countGlobally()).apply(collect("count"));
+    };
+    const steps = { in: [3, 9, 4].map((n) => at(n, { k: "a", n })) };
+    const result = runCollecting(build, shape, steps);
+    expect([result.values("out"), result.values("count")]).toEqual([[{ max: 9 }], [3]]);
+  });
+});
+
+test("a failing addInput names the transform and the element", () => {
+  const failing = {
+    ...sum,
+    addInput: () => {
+      throw new Error("no");
+    },
+  };
+  const build = (root: beam.Root) =>
+    root.apply(readTest<Sale>("in", true)).apply(beam.groupBy("k").combining("n", failing, "sum"));
+  expect(() => runCollecting(build, "whole", { in: [at(0, { k: "a", n: 5 })] })).toThrow(
+    'transform "groupBy/combinePerKey/combinePerKey" on element [ 5 ]: Error: no',
+  );
+});
