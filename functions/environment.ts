@@ -5,7 +5,7 @@ import type { FileStore } from "../lib/checkpoint/files";
 import { type Clock, systemClock } from "../lib/clock";
 import { jsonLines, type Log } from "../lib/log";
 import { readSettings, type Settings } from "../lib/settings";
-import type { ZooKeeperClient } from "../lib/zookeeper";
+import type { ZooKeeper } from "../lib/zookeeper";
 import { deployedPipelines } from "./pipelines";
 
 /** What every deployed function works with. */
@@ -13,7 +13,7 @@ export interface Environment {
   readonly settings: Settings;
   readonly pipelines: readonly PipelineDefinition[];
   /** A new client, with the credentials of the deployment's secret. */
-  readonly connect: () => Promise<ZooKeeperClient>;
+  readonly connect: () => Promise<ZooKeeper>;
   readonly files: FileStore;
   readonly clock: Clock;
   readonly log: Log;

@@ -5,21 +5,25 @@ import type { ShardInvoker } from "../lib/checkpoint/invocation";
 import type { Clock } from "../lib/clock";
 import type { Log } from "../lib/log";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
+import type { Elect } from "../lib/relay/standby";
 import { planPipeline } from "../lib/runner/deployment";
 import { type Settings, SettingsError } from "../lib/settings";
-import type { ZooKeeperClient } from "../lib/zookeeper";
+import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
+import { campaign } from "../lib/zookeeper/recipes";
 import { readEnvironment } from "./environment";
 
-export interface RelayDependencies {
+export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperClient> {
   readonly settings: Settings;
   readonly pipelines: readonly PipelineDefinition[];
   /** A new ZooKeeper client for each invocation; it is closed before the handler returns. */
-  readonly connect: () => Promise<ZooKeeperClient>;
+  readonly connect: () => Promise<Client>;
   readonly invoke: ShardInvoker;
   readonly clock: Clock;
   readonly log: Log;
   /** Ends the invocation early, where something other than Lambda's time limit decides. */
   readonly signal?: AbortSignal;
+  /** Stand for election, so that of several relays one is active and the others take over. Default: active at once. */
+  readonly elect?: (client: Client) => Elect;
   /** Gives up after this many failures of a shard in a row (default: never). */
   readonly maxFailures?: number;
   readonly onCommit?: RelayOptions["onCommit"];
@@ -31,7 +35,9 @@ const eventSchema = z.object({ pipeline: z.string().min(1).optional() });
  * The relay function: event {pipeline?} (all pipelines where none is named) -> how each relay ended. It works
  * until shortly before the invocation's end, hands nothing over that is not committed, and closes its session.
  */
-export function createRelayHandler(dependencies: RelayDependencies): Handler {
+export function createRelayHandler<Client extends ZooKeeperClient>(
+  dependencies: RelayDependencies<Client>,
+): Handler {
   return async (event, context): Promise<Record<string, RelayEnd>> => {
     const { pipeline } = eventSchema.parse(event ?? {});
     const { settings, clock } = dependencies;
@@ -40,10 +46,7 @@ export function createRelayHandler(dependencies: RelayDependencies): Handler {
     const stop = new AbortController();
     dependencies.signal?.addEventListener("abort", () => stop.abort(), { once: true, signal: stop.signal });
     if (dependencies.signal?.aborted) stop.abort();
-    const runMs = Math.min(
-      settings.relayRunMs,
-      context.getRemainingTimeInMillis() - settings.deadlineMarginMs,
-    );
+    const runMs = Math.min(settings.relayRunMs, context.getRemainingTimeInMillis() - settings.relayMarginMs);
     void clock.sleep(runMs, stop.signal).then(() => stop.abort());
     try {
       const ends = chosen.map(async (definition) => [
@@ -59,9 +62,9 @@ export function createRelayHandler(dependencies: RelayDependencies): Handler {
   };
 }
 
-function relayOne(
-  dependencies: RelayDependencies,
-  client: ZooKeeperClient,
+function relayOne<Client extends ZooKeeperClient>(
+  dependencies: RelayDependencies<Client>,
+  client: Client,
   definition: PipelineDefinition,
   signal: AbortSignal,
 ): Promise<RelayEnd> {
@@ -83,8 +86,21 @@ function relayOne(
     maxInFlight: settings.maxInFlight,
     maxFailures: maxFailures ?? Number.POSITIVE_INFINITY,
   };
-  return runRelay(onCommit ? { ...options, onCommit } : options, signal);
+  const elect = dependencies.elect?.(client);
+  const chosen = { ...options, ...(onCommit ? { onCommit } : {}), ...(elect ? { elect } : {}) };
+  return elect ? untilEnded(chosen, signal) : runRelay(chosen, signal);
 }
+
+/** A relay whose turn another one has taken stands by again. */
+async function untilEnded(options: RelayOptions, signal: AbortSignal): Promise<RelayEnd> {
+  for (;;) {
+    const end = await runRelay(options, signal);
+    if (end.reason !== "superseded" || signal.aborted) return end;
+    await options.clock.sleep(STAND_BY_AGAIN_MS, signal);
+  }
+}
+
+const STAND_BY_AGAIN_MS = 100;
 
 const MAX_BATCH_PATHS = 500;
 
@@ -99,6 +115,12 @@ function choose(
     `there is no pipeline "${name}" in this deployment; it has ${definitions.map((each) => each.name).join(", ")}`,
   );
 }
+
+/** A turn outlives a suspended connection: what a relay commits is fenced, and it may be back before its session ends. */
+export const standingForElection =
+  (client: ZooKeeper): Elect =>
+  (path, signal) =>
+    campaign(client, path, { signal, whenSuspended: "keep" });
 
 let deployed: Promise<Handler> | undefined;
 
@@ -119,5 +141,9 @@ async function createDeployed(): Promise<Handler> {
       "BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which the relay invokes",
     );
   }
-  return createRelayHandler({ ...environment, invoke: shardInvoker(await awsLambda(), bundleFunction) });
+  return createRelayHandler({
+    ...environment,
+    invoke: shardInvoker(await awsLambda(), bundleFunction),
+    ...(environment.settings.relayStandsBy ? { elect: standingForElection } : {}),
+  });
 }

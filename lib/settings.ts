@@ -45,6 +45,12 @@ const schema = z.object({
   BEAMKEEPER_DEADLINE_MARGIN_MS: integer("BEAMKEEPER_DEADLINE_MARGIN_MS", 100, 600_000, 5_000),
   /** How long one invocation of the relay works, in ms; never longer than its remaining time less the margin. */
   BEAMKEEPER_RELAY_RUN_MS: integer("BEAMKEEPER_RELAY_RUN_MS", 1_000, 900_000, 880_000),
+  /** How long before the end of its invocation the relay hands over, in ms. */
+  BEAMKEEPER_RELAY_MARGIN_MS: integer("BEAMKEEPER_RELAY_MARGIN_MS", 100, 600_000, 5_000),
+  /** Whether relays stand for election: one is active, the others stand by and take over. */
+  BEAMKEEPER_RELAY_STANDBY: z
+    .enum(["true", "false"], { error: "BEAMKEEPER_RELAY_STANDBY must be true or false" })
+    .default("true"),
   /** The name or ARN of the bundle function, which the relay invokes. */
   BEAMKEEPER_BUNDLE_FUNCTION: z.string().min(1).optional(),
 });
@@ -66,6 +72,8 @@ export interface Settings {
   readonly lingerMs: number;
   readonly deadlineMarginMs: number;
   readonly relayRunMs: number;
+  readonly relayMarginMs: number;
+  readonly relayStandsBy: boolean;
   readonly bundleFunction: string | undefined;
 }
 
@@ -103,6 +111,8 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     lingerMs: data.BEAMKEEPER_LINGER_MS,
     deadlineMarginMs: data.BEAMKEEPER_DEADLINE_MARGIN_MS,
     relayRunMs: data.BEAMKEEPER_RELAY_RUN_MS,
+    relayMarginMs: data.BEAMKEEPER_RELAY_MARGIN_MS,
+    relayStandsBy: data.BEAMKEEPER_RELAY_STANDBY === "true",
     bundleFunction: data.BEAMKEEPER_BUNDLE_FUNCTION,
   };
 }

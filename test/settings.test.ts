@@ -28,6 +28,8 @@ test("the defaults, where only the ensemble is named", () => {
     lingerMs: 10,
     deadlineMarginMs: 5_000,
     relayRunMs: 880_000,
+    relayMarginMs: 5_000,
+    relayStandsBy: true,
     bundleFunction: undefined,
   });
 });
@@ -48,6 +50,8 @@ test("every setting is read from its variable", () => {
     BEAMKEEPER_LINGER_MS: "30",
     BEAMKEEPER_DEADLINE_MARGIN_MS: "400",
     BEAMKEEPER_RELAY_RUN_MS: "5000",
+    BEAMKEEPER_RELAY_MARGIN_MS: "600",
+    BEAMKEEPER_RELAY_STANDBY: "false",
     BEAMKEEPER_BUNDLE_FUNCTION: "bundle",
   });
   expect(Object.values(settings)).toEqual([
@@ -66,6 +70,8 @@ test("every setting is read from its variable", () => {
       30,
       400,
       5_000,
+      600,
+      false,
       "bundle",
     ],
   ]);

@@ -1,12 +1,12 @@
 import type { Settings } from "../settings";
-import { AuthFailedError, connect, type ZooKeeperClient } from "../zookeeper";
+import { AuthFailedError, connect, type ZooKeeper } from "../zookeeper";
 import { readCredentials, type SecretReader, type ZooKeeperCredentials } from "./secret";
 
 /**
  * Connects to the ensemble of the settings, with the credentials of their secret. The secret is read once for each
  * process, and again after the ensemble has refused it: it may have been rotated.
  */
-export function ensembleConnector(settings: Settings, read?: SecretReader): () => Promise<ZooKeeperClient> {
+export function ensembleConnector(settings: Settings, read?: SecretReader): () => Promise<ZooKeeper> {
   const { secret } = settings;
   let known: Promise<ZooKeeperCredentials> | undefined;
   const credentials = async (): Promise<ZooKeeperCredentials> => {

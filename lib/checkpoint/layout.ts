@@ -31,6 +31,10 @@ export class PipelineLayout {
   get relays(): string {
     return `${this.path}/relays`;
   }
+  /** Where the pipeline's relays stand for election. */
+  get election(): string {
+    return `${this.path}/election`;
+  }
   get epochs(): string {
     return `${this.path}/epochs`;
   }

@@ -96,7 +96,7 @@ async function keepRelaying(lambda: LocalLambda, log: Log, signal: AbortSignal):
       continue;
     }
     const ends = Object.values(payload as Record<string, RelayEnd>);
-    const stopped = ends.find(({ reason }) => reason === "stopped");
+    const stopped = ends.find(({ reason }) => reason === "stopped" || reason === "superseded");
     if (stopped) throw new RelayFailedError("stopped", stopped.message);
     if (ends.some(({ reason }) => reason === "paused") && !signal.aborted) {
       log("info", "paused; the relay looks again in a second", {});

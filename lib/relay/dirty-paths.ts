@@ -15,6 +15,8 @@ interface DirtyPath {
   complete: boolean;
   /** The last mark that no counted event stands for; a read that was sent before it may not have seen its cause. */
   suspectedAt: number;
+  /** The znode's latest write as the walk that made this mark saw it; undefined where something else made it. */
+  suspectedZxid: bigint | undefined;
 }
 
 // A path that is written faster than it is read keeps this many events; beyond, its counts are lower bounds.
@@ -59,10 +61,26 @@ export class DirtyPaths {
     else dirty.events.push({ type: event.type, zxid: event.zxid, order });
   }
 
-  /** Marks by a walk: something happened that no event told of. */
-  suspected(path: string): void {
+  /** Marks by a walk: something happened that no event told of, up to the write at `zxid` where that is known. */
+  suspected(path: string, zxid?: bigint): void {
     const order = ++this.lastOrder;
-    this.suspect(this.at(path, order), order);
+    const dirty = this.at(path, order);
+    this.suspect(dirty, order);
+    dirty.suspectedZxid = zxid;
+  }
+
+  /**
+   * Another relay has delivered the path up to `zxid`, as its manifest says, and a server that has seen that was
+   * read since: every event up to it has been heard, and what a walk found before it is settled.
+   */
+  deliveredElsewhere(path: string, zxid: bigint): void {
+    const dirty = this.paths.get(path);
+    if (!dirty) return;
+    dirty.events = dirty.events.filter((event) => event.zxid > zxid);
+    const isOpen = dirty.suspectedAt > 0 && (dirty.suspectedZxid === undefined || dirty.suspectedZxid > zxid);
+    if (isOpen) return;
+    dirty.suspectedAt = 0;
+    if (dirty.events.length === 0) this.paths.delete(path);
   }
 
   /** The first paths, oldest mark first. */
@@ -97,7 +115,8 @@ export class DirtyPaths {
       suspected ? dirty.suspectedAt : Number.POSITIVE_INFINITY,
     );
     const complete = !suspected && this.continuous;
-    this.paths.set(path, { order: since, events: later, complete, suspectedAt: dirty.suspectedAt });
+    const { suspectedAt, suspectedZxid } = dirty;
+    this.paths.set(path, { order: since, events: later, complete, suspectedAt, suspectedZxid });
   }
 
   /** The read was refused: the events that it would have accounted for are forgotten, so the next count is a lower bound. */
@@ -117,7 +136,7 @@ export class DirtyPaths {
     const known = this.paths.get(path);
     if (known) return known;
     const complete = this.continuous && !this.unreadable.has(path);
-    const dirty = { order, events: [], complete, suspectedAt: 0 };
+    const dirty = { order, events: [], complete, suspectedAt: 0, suspectedZxid: undefined };
     this.paths.set(path, dirty);
     return dirty;
   }
@@ -125,5 +144,6 @@ export class DirtyPaths {
   private suspect(dirty: DirtyPath, order: number): void {
     dirty.complete = false;
     dirty.suspectedAt = order;
+    dirty.suspectedZxid = undefined;
   }
 }

@@ -19,6 +19,8 @@ export class RelayStoppedError extends Error {
     message: string,
     /** The generation's state, where that is the reason. */
     readonly state?: GenerationState,
+    /** Another relay goes on in its place; this one may stand by again. */
+    readonly isSuperseded = false,
   ) {
     super(message);
   }
@@ -44,6 +46,8 @@ export class ShardFailedError extends Error {
 export function takenOver(sourceId: string): RelayStoppedError {
   return new RelayStoppedError(
     `source "${sourceId}": another relay has committed since; this one stops, and the other one goes on`,
+    undefined,
+    true,
   );
 }
 

@@ -7,7 +7,7 @@ import type { KnownZnode, ManifestUpdate } from "./manifest";
  *   rows = row*
  *   row  = bytes that the path shares with the row before (varint), length of the rest (varint), the rest,
  *          1 (byte), czxid, mzxid (int64, big-endian), version, cversion, aversion (zigzag varints)
- *        | shared, length, rest, 0 (byte): the znode is gone
+ *        | shared, length, rest, 0 (byte), zxid of the read that missed it (int64): the znode is gone
  */
 export function encodeUpdates(updates: Iterable<ManifestUpdate>): Buffer {
   const writer = new RowWriter();
@@ -27,7 +27,7 @@ class RowWriter {
     return this.buffer.subarray(0, this.end);
   }
 
-  add([path, known]: ManifestUpdate): void {
+  add([path, known, zxid]: ManifestUpdate): void {
     const bytes = Buffer.from(path, "utf8");
     this.reserve(bytes.length + MAX_ROW_BYTES);
     let shared = 0;
@@ -38,7 +38,10 @@ class RowWriter {
     this.end += bytes.copy(this.buffer, this.end, shared);
     this.buffer[this.end++] = known ? 1 : 0;
     this.before = bytes;
-    if (!known) return;
+    if (!known) {
+      this.end = this.buffer.writeBigInt64BE(zxid, this.end);
+      return;
+    }
     this.end = this.buffer.writeBigInt64BE(known.czxid, this.end);
     this.end = this.buffer.writeBigInt64BE(known.mzxid, this.end);
     for (const version of [known.version, known.cversion, known.aversion])
@@ -90,7 +93,8 @@ class RowReader {
     if (shared > this.before.length) throw this.broken();
     this.before = Buffer.concat([this.before.subarray(0, shared), rest]);
     const znode = this.before.toString("utf8");
-    return [znode, this.take(1)[0] === 0 ? null : this.known()];
+    if (this.take(1)[0] === 0) return [znode, null, this.take(8).readBigInt64BE(0)];
+    return [znode, this.known()];
   }
 
   private known(): KnownZnode {

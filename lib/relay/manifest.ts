@@ -8,8 +8,10 @@ export interface KnownZnode {
   readonly aversion: number;
 }
 
-/** A change of the manifest: the znode as it is now, or null for one that is gone. */
-export type ManifestUpdate = readonly [path: string, known: KnownZnode | null];
+/** A change of the manifest: the znode as it is now; or null for one that is gone, with the zxid of the read that missed it. */
+export type ManifestUpdate =
+  | readonly [path: string, known: KnownZnode]
+  | readonly [path: string, known: null, zxid: bigint];
 
 const FIRST_CAPACITY = 256;
 const ROOT = 0;

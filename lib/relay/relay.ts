@@ -3,7 +3,7 @@ import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits, type GenerationState, type Upstream } from "../checkpoint/records";
 import type { RelayReport } from "../checkpoint/relay-report";
-import { type CurrentGeneration, openPipeline, type ScopePlan } from "../checkpoint/scope";
+import { type CurrentGeneration, openPipeline, readGeneration, type ScopePlan } from "../checkpoint/scope";
 import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
@@ -13,6 +13,7 @@ import { RelayStoppedError } from "./errors";
 import { keepPresence } from "./presence";
 import { hearReplays } from "./replays";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
+import { awaitTurn, type Elect, lossOf } from "./standby";
 
 /** The pipeline as the relay needs it: its graph and its sources, and nothing of the user's code. */
 export interface RelayedPipeline {
@@ -38,16 +39,19 @@ export interface RelayOptions {
   readonly maxInFlight: number;
   /** Gives up after this many failures of a shard in a row; Infinity for a relay that is always on. */
   readonly maxFailures: number;
+  /** Stands for election, so that one relay is active and others stand by. Default: active at once. */
+  readonly elect?: Elect;
   readonly onCommit?: (commit: RelayCommit) => void;
   readonly onReply?: (stage: string, shard: number, reply: ShardReply) => void;
 }
 
 /**
- * Why the relay ended: the signal, the end of a bounded pipeline, because it is not the one to go on, because the
+ * Why the relay ended: the signal, the end of a bounded pipeline, because it is not the one to go on (`superseded`
+ * where another relay does), because the
  * pipeline is paused (the next relay goes on once it is resumed), or because it was drained or cancelled.
  */
 export interface RelayEnd {
-  readonly reason: "signal" | "finished" | "stopped" | "paused" | "drained" | "cancelled";
+  readonly reason: "signal" | "finished" | "stopped" | "superseded" | "paused" | "drained" | "cancelled";
   readonly message: string;
   /** The shards whose last invocation failed, with the reason; their work waits in their inboxes. */
   readonly failing: readonly string[];
@@ -74,8 +78,15 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   signal.addEventListener("abort", abort, { once: true });
   if (signal.aborted) stop.abort();
   const dispatcher = newDispatcher(options, current);
-  dispatcher.wakeAll(client.lastZxid);
   const sources = pipeline.sources.map((source) => newSource(options, current, dispatcher, source));
+  const turn = await awaitTurn(options, current.layout.election, sources, stop.signal);
+  if (!turn) return { reason: "signal", message: "", failing: [] };
+  const changed = options.elect && (await changedMeanwhile(options, current));
+  if (changed) {
+    await turn.leave();
+    return changed;
+  }
+  dispatcher.wakeAll(client.lastZxid);
   const work =
     sources.length > 0
       ? sources.map(async ({ id, source }) => {
@@ -95,7 +106,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     work.push(finished);
     const wake = (zxid: bigint): void => dispatcher.wakeAll(zxid);
     const replays = hearReplays(client, current.scope.replays, wake, stop.signal);
-    await Promise.race([finished, dispatcher.failure, replays]);
+    await Promise.race([finished, dispatcher.failure, replays, lossOf(turn)]);
   } catch (error) {
     if (!(error instanceof RelayStoppedError)) throw error;
     stopped = error;
@@ -107,14 +118,31 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     stop.abort();
     signal.removeEventListener("abort", abort);
     await Promise.allSettled(work);
+    // Nothing is appended any more: the next relay need not wait for the invocations that are under way.
+    await Promise.race([turn.leave(), clock.sleep(SHUTDOWN_MS)]);
     await dispatcher.stop(SHUTDOWN_MS);
     await Promise.race([presence, clock.sleep(SHUTDOWN_MS)]);
   }
   const failing = dispatcher.failures.map(
     ({ stage, shard, error }) => `shard ${shard} of stage "${stage}": ${error.message}`,
   );
+  if (stopped?.isSuperseded) return { reason: "superseded", message: stopped.message, failing };
   if (stopped) return { reason: endFor(stopped.state), message: stopped.message, failing };
   return { reason: signal.aborted ? "signal" : "finished", message: "", failing };
+}
+
+/** What ends a relay whose turn came when the pipeline was no longer what it had opened. */
+async function changedMeanwhile(
+  { client }: RelayOptions,
+  { layout, generation: { epoch } }: CurrentGeneration,
+): Promise<RelayEnd | undefined> {
+  const now = await readGeneration(client, layout);
+  if (!now) return { reason: "stopped", message: "the pipeline was deleted", failing: [] };
+  const { state } = now.generation;
+  if (!admitsCommits(now.generation))
+    return { reason: endFor(state), message: `the pipeline is ${state}`, failing: [] };
+  if (now.generation.epoch === epoch) return undefined;
+  return { reason: "superseded", message: `the pipeline is in epoch ${now.generation.epoch}`, failing: [] };
 }
 
 function endFor(state: GenerationState | undefined): RelayEnd["reason"] {

@@ -14,8 +14,8 @@ import { cursorAhead, RelayStoppedError, SourceError, takenOver, valueTooLarge }
 import { Gaps } from "./gaps";
 import { keyHashOf } from "./key-hash";
 import type { ManifestUpdate } from "./manifest";
+import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
-import { type WalkPortion, walk } from "./walk";
 
 export interface SourceRelayOptions {
   readonly client: ZooKeeperClient;
@@ -80,18 +80,12 @@ const EMPTY_BATCH: Batch = { elements: [], updates: [], delivered: [], order: 0,
 const CHUNK_SHARE = 0.5;
 // A walk waits while this many batches are dirty.
 const WALK_AHEAD_BATCHES = 2;
-const PROGRESS_ZNODES = 100_000;
+// A standby walks until so many znodes are dirty; the rest of the walk waits for its turn.
+const STANDBY_DIRTY = 100_000;
+// How often a standby reads what the active relay has delivered; so old is what it may have to catch up with.
+const FOLLOW_INTERVAL_MS = 1_000;
 // Two commits in a row publish a watermark; this keeps an empty pipeline from spinning between them.
 const MIN_HEARTBEAT_MS = 2;
-
-/** A walk that is under way. Until its end counts are lower bounds and the watermark stands still. */
-interface Walking {
-  readonly portions: AsyncGenerator<WalkPortion, void>;
-  readonly beganMs: number;
-  znodes: number;
-  different: number;
-  readonly unreadable: string[];
-}
 
 /** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
 export class SourceRelay {
@@ -109,7 +103,8 @@ export class SourceRelay {
   private barrier: Barrier | undefined;
   private watches: Watch[] = [];
   private walkNeeded = true;
-  private walking: Walking | undefined;
+  private walking: SourceWalk | undefined;
+  private isStandby = false;
   private compactedLast = false;
   /** While draining: the latest mark when that became known. What was marked up to then is delivered before the end. */
   private drainOrder: number | undefined;
@@ -131,10 +126,54 @@ export class SourceRelay {
   async run(signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", () => this.wake(), { once: true });
     try {
-      await this.load();
+      await (this.isStandby ? this.follow() : this.load());
+      this.checkAhead();
       while (!signal.aborted && !this.hasEnded) await this.step(signal);
     } finally {
       for (const watch of this.watches) watch.remove();
+    }
+  }
+
+  /**
+   * Watches, walks and follows what the active relay delivers, until the signal aborts; a `run` after it begins where
+   * that one ended, without a walk. A source that was never started has nothing to follow.
+   */
+  async standBy(signal: AbortSignal): Promise<void> {
+    await this.load();
+    if (this.cursor.number === 0) return;
+    this.isStandby = true;
+    const { roots } = this.reader.paths;
+    while (!signal.aborted) {
+      if (this.watches.length < roots.length) await this.arm();
+      if (this.walkNeeded) this.beginWalk();
+      if (this.walking && this.dirty.size < STANDBY_DIRTY) await this.walkOn(this.walking);
+      else await this.options.clock.sleep(FOLLOW_INTERVAL_MS, signal);
+      if (!this.walking) await this.follow();
+    }
+  }
+
+  /** Takes over what another relay has delivered: what was heard of it is done with. */
+  private async follow(): Promise<void> {
+    const { client } = this.options;
+    const { cursor: path } = this.layout;
+    await reading(client, () => client.sync(path));
+    for (;;) {
+      const { data, stat } = await reading(client, () => client.getData(path));
+      if (stat.version === this.cursorVersion) return;
+      const cursor = decodeCursor(data, path);
+      const updates = await this.manifest.follow(client, cursor.number);
+      if (!updates) {
+        this.walkNeeded = true;
+        this.walking = undefined;
+        return this.load();
+      }
+      for (const [znode, known, zxid] of updates) {
+        this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
+        if (!known) this.gaps.deletionDelivered(znode);
+      }
+      this.cursor = cursor;
+      this.cursorVersion = stat.version;
+      this.cursorMtimeMs = stat.mtime;
     }
   }
 
@@ -187,38 +226,21 @@ export class SourceRelay {
   }
 
   private beginWalk(): void {
-    const { client, clock } = this.options;
+    const { client, clock, log, sourceId } = this.options;
     this.walkNeeded = false;
     this.barrier = undefined;
-    const portions = walk(client, this.reader, this.manifest.known);
-    this.walking = { portions, beganMs: clock.now(), znodes: 0, different: 0, unreadable: [] };
+    this.walking = new SourceWalk(sourceId, clock, log, client, this.reader, this.manifest.known);
   }
 
   /** Marks what the next portion of the walk found. */
-  private async walkOn(walking: Walking): Promise<void> {
-    const { done, value } = await walking.portions.next();
+  private async walkOn(walking: SourceWalk): Promise<void> {
+    const portion = await walking.next();
     // A gap meanwhile: another walk follows.
     if (this.walking !== walking) return;
-    if (done) return this.endWalk(walking);
-    for (const path of value.different) this.dirty.suspected(path);
-    const before = walking.znodes;
-    walking.znodes += value.znodes;
-    walking.different += value.different.length;
-    walking.unreadable.push(...value.unreadable);
-    const { log, sourceId: source } = this.options;
-    if (Math.floor(before / PROGRESS_ZNODES) < Math.floor(walking.znodes / PROGRESS_ZNODES))
-      log("info", "walking the source", { source, znodes: walking.znodes, different: walking.different });
-  }
-
-  private endWalk({ znodes, different, unreadable, beganMs }: Walking): void {
-    const { log, clock, sourceId: source } = this.options;
+    if (portion) return walking.mark(portion, this.dirty);
     this.walking = undefined;
     this.dirty.resume();
-    log("info", "walked the source", { source, znodes, different, ms: clock.now() - beganMs });
-    if (unreadable.length > 0) {
-      const paths = unreadable.slice(0, 10);
-      log("warn", "no right to read some znodes; what is below them is unknown", { source, paths });
-    }
+    walking.end();
   }
 
   /** How long a batch that is not full waits for more; the first change after a pause does not wait. */
@@ -281,7 +303,8 @@ export class SourceRelay {
       batch.bytes += bytes;
       batch.elements.push(...elements);
       batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
-      if (difference.known !== undefined) batch.updates.push([path, difference.known]);
+      const { known } = difference;
+      if (known !== undefined) batch.updates.push(known ? [path, known] : [path, null, zxid]);
       batch.delivered.push(read);
     }
     return batch;
@@ -417,7 +440,7 @@ export class SourceRelay {
 
   /** Reads cursor and manifest as one consistent cut, and starts the source where it never was started. */
   private async load(): Promise<void> {
-    const { client, sourceId, limits } = this.options;
+    const { client, limits } = this.options;
     const { cursor: path } = this.layout;
     await reading(client, () => client.sync(path));
     for (;;) {
@@ -425,17 +448,27 @@ export class SourceRelay {
       this.cursor = decodeCursor(data, path);
       this.cursorVersion = stat.version;
       this.cursorMtimeMs = stat.mtime;
-      const manifest = await StoredManifest.load(client, this.layout, limits.commitSizeBytes * CHUNK_SHARE);
+      const manifest = await StoredManifest.load(
+        client,
+        this.layout,
+        this.cursor.number,
+        limits.commitSizeBytes * CHUNK_SHARE,
+      );
       const again = await reading(client, () => client.exists(path));
       if (again?.version !== stat.version) continue;
       if (!manifest) throw chunkMissing(this.layout);
       this.manifest = manifest;
       break;
     }
-    if (client.lastZxid < this.cursor.zxid)
-      throw cursorAhead(sourceId, path, this.cursor.zxid, client.lastZxid);
     if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: client.lastZxid };
     else this.gaps.interrupted();
+  }
+
+  /** An ensemble that is older than what was read of it must not be compared with. */
+  private checkAhead(): void {
+    const { client, sourceId } = this.options;
+    if (client.lastZxid < this.cursor.zxid)
+      throw cursorAhead(sourceId, this.layout.cursor, this.cursor.zxid, client.lastZxid);
   }
 }
 

@@ -52,6 +52,8 @@ export class StoredManifest {
   private latestGeneration = 0;
   private deltas: readonly Delta[] = [];
   private snapshotBytes = 0;
+  /** Every delta up to this number is in {@link known}, as far as a follower is concerned. */
+  private appliedUpTo = 0;
   private rewriting: Rewriting | undefined;
   /** Znodes of older snapshots, and deltas that are folded in. */
   private stale: readonly string[] = [];
@@ -65,11 +67,13 @@ export class StoredManifest {
    * Reads snapshot and deltas. The caller makes sure that the cursor did not move meanwhile: where it moved, what
    * was read may be half of each, and `undefined` says that even a chunk was gone. Rejects with EncodingError.
    *
+   * @param cursorNumber of the last commit that was there before this began.
    * @param maxBytes of what one commit adds to the manifest.
    */
   static async load(
     client: ZooKeeperClient,
     layout: SourceLayout,
+    cursorNumber: number,
     maxBytes: number,
   ): Promise<StoredManifest | undefined> {
     const stored = new StoredManifest(layout, maxBytes);
@@ -86,8 +90,37 @@ export class StoredManifest {
     });
     const deltas = stored.deltas.map(({ path }) => path);
     stored.deltas = [];
+    stored.appliedUpTo = cursorNumber;
     await stored.readAll(client, deltas, (path, delta) => stored.applyDelta(path, delta));
     return isWhole ? stored : undefined;
+  }
+
+  /**
+   * Applies what another relay has committed since this was read, up to the cursor's commit of this number at least,
+   * and returns it; undefined where deltas are gone that were not read, so that all has to be loaded again.
+   */
+  async follow(client: ZooKeeperClient, cursorNumber: number): Promise<ManifestUpdate[] | undefined> {
+    const { children } = await reading(client, () => client.getChildren(this.layout.manifest));
+    const { data } = await reading(client, () => client.getData(this.layout.manifest));
+    const index = decodeManifestIndex(data, this.layout.manifest);
+    const applied = this.deltas;
+    if (index.generation !== this.index.generation) {
+      if (this.appliedUpTo < Math.min(...index.chunks)) return undefined;
+      this.index = index;
+      this.snapshotBytes = this.known.size * ROW_BYTES + this.known.pathBytes;
+    }
+    this.sort(children);
+    const news = this.deltas.filter(({ number }) => number > this.appliedUpTo);
+    const there = new Set(this.deltas.map(({ number }) => number));
+    this.deltas = applied.filter(({ number }) => there.has(number));
+    const updates: ManifestUpdate[] = [];
+    const paths = news.map(({ path }) => path);
+    const isWhole = await this.readAll(client, paths, (path, delta) => {
+      updates.push(...this.applyDelta(path, delta));
+    });
+    if (!isWhole) return undefined;
+    this.appliedUpTo = Math.max(this.appliedUpTo, cursorNumber);
+    return updates;
   }
 
   /** Whether a commit of {@link compaction} should follow. */
@@ -191,13 +224,16 @@ export class StoredManifest {
     this.deltas = deltas;
   }
 
-  private applyDelta(path: string, data: Buffer): void {
+  private applyDelta(path: string, data: Buffer): ManifestUpdate[] {
     const number = Number(path.slice(path.lastIndexOf("/") + 1));
     const { chunks } = this.index;
     const isNewer = ([znode]: ManifestUpdate): boolean =>
       chunks.length === 0 || chunks[pathHash(znode) % chunks.length]! < number;
-    this.known.apply(decodeUpdates(data, path).filter(isNewer));
+    const updates = decodeUpdates(data, path).filter(isNewer);
+    this.known.apply(updates);
     this.deltas = [...this.deltas, { path, number, bytes: data.length }];
+    this.appliedUpTo = Math.max(this.appliedUpTo, number);
+    return updates;
   }
 
   /** Reads the znodes and takes them in this order; false if one is gone. */

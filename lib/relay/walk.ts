@@ -3,9 +3,15 @@ import type { SourcePaths, WantedKinds } from "../checkpoint/znode-source";
 import { NoAuthError, NoNodeError, type Stat, type ZooKeeperClient } from "../zookeeper";
 import type { KnownZnode, Manifest } from "./manifest";
 
-/** A part of what a walk found: paths that differ from the manifest, and how many znodes were read for it. */
+/** A znode that differs from the manifest. `mzxid`: its latest write as the walk saw it; undefined where that is not all. */
+export interface Different {
+  readonly path: string;
+  readonly mzxid: bigint | undefined;
+}
+
+/** A part of what a walk found: znodes that differ from the manifest, and how many znodes were read for it. */
 export interface WalkPortion {
-  readonly different: readonly string[];
+  readonly different: readonly Different[];
   readonly znodes: number;
   /** Paths that could not be read for lack of rights: what is below them is unknown, never deleted. */
   readonly unreadable: readonly string[];
@@ -60,7 +66,7 @@ export async function* walk(
       hidden.push(`${path}/`);
     } else {
       if (paths.matches(path) && differs(manifest.get(path), znode.stat, wanted))
-        portion.different.push(path);
+        portion.different.push({ path, mzxid: wanted.children || wanted.acl ? undefined : znode.stat.mzxid });
       for (const child of znode.children) {
         const childPath = path === "/" ? `/${child}` : `${path}/${child}`;
         if (paths.leadsTo(childPath) && !isExcluded(childPath)) waiting.push(childPath);
@@ -78,12 +84,15 @@ export async function* walk(
 /** What is known and was not found. Collected first: the manifest changes between the portions. */
 function* gone(manifest: Manifest, hidden: readonly string[]): Generator<WalkPortion, void> {
   const paths = [...manifest.unseen()].filter((path) => !hidden.some((prefix) => path.startsWith(prefix)));
-  for (let from = 0; from < paths.length; from += PORTION_DIFFERENT)
-    yield { different: paths.slice(from, from + PORTION_DIFFERENT), znodes: 0, unreadable: [] };
+  for (let from = 0; from < paths.length; from += PORTION_DIFFERENT) {
+    // Whatever was delivered of it since says at least as much.
+    const different = paths.slice(from, from + PORTION_DIFFERENT).map((path) => ({ path, mzxid: 0n }));
+    yield { different, znodes: 0, unreadable: [] };
+  }
 }
 
 class Portion {
-  readonly different: string[] = [];
+  readonly different: Different[] = [];
   readonly unreadable: string[] = [];
   znodes = 0;
 

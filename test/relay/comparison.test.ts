@@ -191,7 +191,7 @@ class World {
         if (change.kind !== "deleted")
           this.values.set(path, [...(this.values.get(path) ?? []), change.mzxid]);
       }
-      if (known !== undefined) this.manifest.apply([[path, known]]);
+      if (known !== undefined) this.manifest.apply([known ? [path, known] : [path, null, zxid]]);
       if (known === null) this.gaps.deletionDelivered(path);
       this.dirty.delivered(path, zxid, order);
     }

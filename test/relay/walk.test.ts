@@ -41,7 +41,7 @@ const walked = async (
     { paths, wanted, isExcluded },
     manifest,
   )) {
-    whole.different.push(...different);
+    whole.different.push(...different.map(({ path }) => path));
     whole.unreadable.push(...unreadable);
     whole.znodes += znodes;
   }
@@ -135,7 +135,7 @@ test("many znodes come in portions, and what is learnt meanwhile counts as found
       manifest.apply([[path, UNKNOWN]]);
     }
     portions.push(portion.different.length);
-    different.push(...portion.different);
+    different.push(...portion.different.map(({ path }) => path));
   }
   expect(Math.max(...portions)).toBe(500);
   expect(different.sort()).toEqual([...names, `${root}/gone`].sort());

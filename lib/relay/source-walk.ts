@@ -1,0 +1,60 @@
+import type { Clock } from "../clock";
+import type { Log } from "../log";
+import type { ZooKeeperClient } from "../zookeeper";
+import type { DirtyPaths } from "./dirty-paths";
+import type { Manifest } from "./manifest";
+import { type WalkedSource, type WalkPortion, walk } from "./walk";
+
+// A walk of a million znodes takes minutes; this often it is told how far it is.
+const PROGRESS_ZNODES = 100_000;
+
+/** A walk that is under way. Until its end counts are lower bounds and the watermark stands still. */
+export class SourceWalk {
+  private readonly portions: AsyncGenerator<WalkPortion, void>;
+  private readonly beganMs: number;
+  private readonly unreadable: string[] = [];
+  private znodes = 0;
+  private different = 0;
+
+  constructor(
+    private readonly sourceId: string,
+    private readonly clock: Clock,
+    private readonly log: Log,
+    client: ZooKeeperClient,
+    source: WalkedSource,
+    manifest: Manifest,
+  ) {
+    this.beganMs = clock.now();
+    this.portions = walk(client, source, manifest);
+  }
+
+  /** The next portion; undefined at the end. Rejects with the client's error. */
+  async next(): Promise<WalkPortion | undefined> {
+    return (await this.portions.next()).value ?? undefined;
+  }
+
+  /** Marks what a portion found. */
+  mark({ different, znodes, unreadable }: WalkPortion, dirty: DirtyPaths): void {
+    for (const { path, mzxid } of different) dirty.suspected(path, mzxid);
+    const before = this.znodes;
+    this.znodes += znodes;
+    this.different += different.length;
+    this.unreadable.push(...unreadable);
+    if (Math.floor(before / PROGRESS_ZNODES) < Math.floor(this.znodes / PROGRESS_ZNODES))
+      this.log("info", "walking the source", this.figures());
+  }
+
+  /** Tells what the walk found. */
+  end(): void {
+    this.log("info", "walked the source", { ...this.figures(), ms: this.clock.now() - this.beganMs });
+    if (this.unreadable.length === 0) return;
+    this.log("warn", "no right to read some znodes; what is below them is unknown", {
+      source: this.sourceId,
+      paths: this.unreadable.slice(0, 10),
+    });
+  }
+
+  private figures(): Record<string, unknown> {
+    return { source: this.sourceId, znodes: this.znodes, different: this.different };
+  }
+}

@@ -1,0 +1,78 @@
+import type { Clock } from "../clock";
+import type { Log } from "../log";
+import { RelayStoppedError } from "./errors";
+
+/** A relay's turn to be the active one. What it commits is fenced by the cursors, whatever it believes. */
+export interface Turn {
+  /** Aborts when the turn is over without `leave`: the session expired, or someone deleted its znode. */
+  readonly lost: AbortSignal;
+  /** Hands over: the next in line has its turn at once. Never rejects. */
+  leave(): Promise<void>;
+}
+
+/** Waits in line at the path, which is created if it is missing, and resolves when it is this relay's turn. */
+export type Elect = (path: string, signal: AbortSignal) => Promise<Turn>;
+
+/** What gets ready while it waits, see SourceRelay.standBy. */
+export interface Standby {
+  readonly id: string;
+  readonly source: { standBy(signal: AbortSignal): Promise<void> };
+}
+
+export interface StandbyOptions {
+  readonly pipeline: { readonly name: string };
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly elect?: Elect;
+}
+
+/** The turn of a relay that stands for no election: it relays at once, and the cursors fence it. */
+const AT_ONCE: Turn = { lost: new AbortController().signal, leave: () => Promise.resolve() };
+
+/**
+ * Waits for this relay's turn, with the sources standing by; undefined where the signal aborted before.
+ * A source that can't stand by begins with a walk when its turn comes. Rejects with the election's error.
+ */
+export async function awaitTurn(
+  { pipeline: { name: pipeline }, clock, log, elect }: StandbyOptions,
+  path: string,
+  sources: readonly Standby[],
+  signal: AbortSignal,
+): Promise<Turn | undefined> {
+  if (!elect) return AT_ONCE;
+  const waiting = new AbortController();
+  const beganMs = clock.now();
+  const standing = sources.map(({ id, source }) =>
+    source.standBy(waiting.signal).catch((error: unknown) => {
+      log("warn", "a source does not stand by", { pipeline, source: id, error });
+    }),
+  );
+  log("info", "the relay stands by", { pipeline });
+  try {
+    const turn = await elect(path, signal);
+    log("info", "the relay has its turn", { pipeline, waitedMs: clock.now() - beganMs });
+    return turn;
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  } finally {
+    waiting.abort();
+    await Promise.allSettled(standing);
+  }
+}
+
+/** Rejects with RelayStoppedError when the turn is lost. */
+export function lossOf({ lost }: Turn): Promise<never> {
+  const loss = new Promise<never>((_, reject) => {
+    const lose = (): void => reject(turnLost(lost.reason));
+    if (lost.aborted) lose();
+    else lost.addEventListener("abort", lose, { once: true });
+  });
+  loss.catch(() => undefined);
+  return loss;
+}
+
+function turnLost(reason: unknown): RelayStoppedError {
+  const why = reason instanceof Error ? reason.message : String(reason);
+  return new RelayStoppedError(`another relay has its turn: ${why}`, undefined, true);
+}
