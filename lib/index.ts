@@ -55,6 +55,7 @@ export type { FieldRule, ValueFilter } from "./checkpoint/value-filter";
 export type { ChangeKind, ZnodeChange } from "./checkpoint/znode-change";
 export type { ZnodeSource } from "./checkpoint/znode-source";
 export { bytes, type DecodedZnodeChange, type Decoder, json, text, ZnodeDecodeError } from "./io/decode";
+export * as decoders from "./io/decoders";
 export {
   type DecodingOptions,
   type ReadZnodeChangesOptions,
