@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { engine } from "./beam";
 import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
 import { pipeline } from "./pipeline";
-import { contest, type RowResult, runContest } from "./zookeeper";
+import { contest, runContest } from "./zookeeper";
 
 const BENCHMARKS: readonly Benchmark[] = [pipeline, engine];
 const BASELINES = join(__dirname, "baselines.json");
@@ -60,15 +60,7 @@ async function runClients(values: Record<string, unknown>): Promise<void> {
   const figures = await runContest(options, say);
   const isHeld = figures.filter(({ missed }) => missed.length === 0).length;
   say(`\n${isHeld} of ${figures.length} rows hold what is to be reached`);
-  if (values.record) keep(contest.name, String(values.note), [...otherRows(figures), ...figures]);
-}
-
-/** What a run of some rows leaves as it was recorded. */
-function otherRows(figures: readonly RowResult[]): RowResult[] {
-  const recorded = (readBaselines()[contest.name]?.figures ?? []) as unknown as RowResult[];
-  const isNew = (row: RowResult) =>
-    figures.some((each) => each.row === row.row && each.servers === row.servers);
-  return recorded.filter((row) => row.results && !isNew(row));
+  if (values.record) keep(contest.name, String(values.note), figures);
 }
 
 function keep(name: string, note: string, figures: unknown): void {

@@ -63,7 +63,7 @@ test("every file that ARCHITECTURE.md names exists", () => {
     const entry = /^( {0,2})([a-z][a-z-]*)\/ /.exec(line);
     if (entry) folder = entry[1] === "" ? entry[2]! : `lib/${entry[2]}`;
     const place = /^ {2}[a-z-]+\.ts/.test(line) ? "lib" : folder;
-    for (const [name] of line.matchAll(/\b[a-z-]+\.(?:ts|mjs)\b/g)) {
+    for (const [name] of line.matchAll(/\b[a-z0-9-]+\.(?:ts|mjs)\b/g)) {
       expect({ line, name, exists: existsSync(join(PROJECT, place, name)) }).toEqual({
         line,
         name,

@@ -24,6 +24,8 @@ const ROOT = "/beamkeeper";
 /** One pipeline's shards on a real server, each invoked by hand. Time is `nowMs` and moves when the test moves it. */
 export class ShardLab {
   nowMs = 1_000_000;
+  /** The event time of what is appended. */
+  eventMs = 500;
   private elements = 0;
 
   private constructor(
@@ -97,13 +99,13 @@ export class ShardLab {
         ...{ version: 0, czxid: 1n, mzxid: BigInt(this.elements), zxid: 1n, ...times },
         ...{ cversion: 0, aversion: 0, numChildren: 0, isEphemeral: false },
       };
-      return encodeZnodeChange(change, 500);
+      return encodeZnodeChange(change, this.eventMs);
     });
     await this.appendBytes(encodeSegment(elements).data);
   }
 
   async appendBytes(data: Buffer, index = 0): Promise<void> {
-    const path = segmentPrefix(this.shard(index).inbox, 500);
+    const path = segmentPrefix(this.shard(index).inbox, this.eventMs);
     await this.client.create(path, data, { mode: "persistent-sequential" });
   }
 
