@@ -3,13 +3,15 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { beamPlugin } from "../../infra/esbuild/beam-plugin";
+
+import bundling = require("../../infra/esbuild/options");
+
 import { compilePipeline } from "../../lib/index";
 import definition from "../support/bundled/closures-pipeline";
 import { runClosures } from "../support/bundled/run-closures";
 
-/** Issue 6 wants 700 KB with the SDK and without AWS clients; this cut leaves the SDK's io and runners in. */
-const LARGEST_BUNDLE_BYTES = 850_000;
+/** With the SDK and without AWS clients. */
+const LARGEST_BUNDLE_BYTES = 700_000;
 
 describe("a bundled and minified pipeline", () => {
   let folder: string;
@@ -17,17 +19,13 @@ describe("a bundled and minified pipeline", () => {
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), "beamkeeper-bundle-"));
-    outfile = join(folder, "main.js");
+    outfile = join(folder, "print-result.js");
+    const entries = ["print-result", "print-failure"];
     await build({
-      entryPoints: [join(__dirname, "../support/bundled/print-result.ts")],
-      outfile,
-      bundle: true,
-      minify: true,
-      platform: "node",
-      target: "node20",
-      format: "cjs",
-      plugins: [beamPlugin()],
-      logLevel: "error",
+      ...bundling(),
+      entryPoints: entries.map((name) => join(__dirname, `../support/bundled/${name}.ts`)),
+      outdir: folder,
+      alias: { beamkeeper: join(__dirname, "../../lib/index.ts") },
     });
   });
 
@@ -41,6 +39,19 @@ describe("a bundled and minified pipeline", () => {
     const unbundled = runClosures(compilePipeline(definition));
     expect(JSON.parse(output)).toEqual(JSON.parse(JSON.stringify(unbundled)));
     expect(unbundled.effects).toHaveLength(5);
+  });
+
+  test("keeps the user's stack, in the names and lines of the source", () => {
+    const args = ["--enable-source-maps", join(folder, "print-failure.js")];
+    const [message, cause, ...frames] = execFileSync(process.execPath, args, { encoding: "utf8" }).split(
+      "\n",
+    );
+    expect(message).toBe(
+      `UserCodeError: pipeline "failing", transform "map" on element '/a': RangeError: no /a`,
+    );
+    expect(cause).toBe("RangeError: no /a");
+    expect(frames[0]).toMatch(/^ +at failOnPurpose \(.*bundled\/print-failure\.ts:7:9\)$/);
+    expect(frames[1]).toMatch(/bundled\/print-failure\.ts:16:\d+/);
   });
 
   test("is small", () => {
