@@ -2,6 +2,7 @@ import { DEAD_LETTER_USAGE, deadLetter } from "./dead-letter";
 import { DEV_USAGE, dev } from "./dev";
 import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
 import { describe, type Terminal } from "./terminal";
+import { auditLogs, VERIFY_USAGE, verify } from "./verify";
 
 const USAGE = `beamkeeper dev ...   run a pipeline on this machine
 
@@ -9,7 +10,9 @@ ${DEV_USAGE}
 
 ${OPERATIONS_USAGE}
 
-${DEAD_LETTER_USAGE}`;
+${DEAD_LETTER_USAGE}
+
+${VERIFY_USAGE}`;
 
 /** The command: resolves with its exit code, 0 right, 1 wrong, 2 not usable as called, 130 interrupted. Never rejects. */
 export async function runCommand(
@@ -21,6 +24,8 @@ export async function runCommand(
   try {
     if (isOperation(verb)) return await operate(verb, args, environment, terminal, signal);
     if (verb === "dead-letter") return await deadLetter(args, environment, terminal);
+    if (verb === "verify") return await verify(args, terminal, signal);
+    if (verb === "audit") return auditLogs(args, environment, terminal);
     if (verb === "dev") return await dev(args, environment, signal);
     terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
     return 2;

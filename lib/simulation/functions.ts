@@ -62,7 +62,7 @@ export class Functions {
     const { world } = this;
     const process = world.newProcess("bundle");
     const runner = new ShardRunner({
-      client: process.client,
+      client: world.clientOf(process),
       root: ROOT,
       pipelines: new Map([[world.pipeline.name, world.pipeline]]),
       files: new StruckFiles(world, process, world.files),

@@ -1,6 +1,7 @@
 import { listDeadLetters } from "../checkpoint/dead-letter";
+import type { PipelineLayout } from "../checkpoint/layout";
 import { decodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
-import type { ModelClient } from "./model-client";
+import type { ZooKeeperClient } from "../zookeeper";
 import { RESULTS, type SeenChange, type Summary } from "./summary-pipeline";
 import { POISON, type World } from "./world";
 
@@ -18,29 +19,50 @@ export interface Evidence {
   readonly fromTheStart: boolean;
 }
 
+/** What came out: the result znodes, the published files, and what user code failed on alone. */
+export interface Outcome {
+  readonly summaries: readonly Summary[];
+  readonly files: Iterable<string>;
+  readonly putAside: readonly ZnodeChange[];
+  /** Whether a relay's watch was ever interrupted: then whole lives may have gone by. */
+  readonly hadGap: boolean;
+  /** Files that were committed may wait for their names for ever then. */
+  readonly isCancelled: boolean;
+}
+
+/** Judges a simulated run. */
+export async function judge(world: World, client: ZooKeeperClient, evidence: Evidence): Promise<string[]> {
+  const results = await readSummaries(client);
+  // Event time is the ensemble's: no element can be from later than any leader's clock has shown.
+  const early = results.filter(({ window }) => window > world.ensemble.latestMs);
+  return [
+    ...world.files.problems,
+    ...early.map(({ window }) => `a window begins at ${window}, in the future`),
+    ...compare(evidence, {
+      summaries: results.map(({ summary }) => summary),
+      files: world.files.published.values(),
+      putAside: await readPutAside(client, world.layout),
+      hadGap: world.hadGap,
+      isCancelled: world.isCancelled,
+    }),
+  ];
+}
+
 /**
  * What the writer wrote against what came out, by plain counting; returns what is wrong, in sentences. It knows the
- * log, the result znodes and the published files, and nothing of how they came about.
+ * log, the result znodes, the published files and the dead letters, and nothing of how they came about.
  */
-export async function judge(world: World, client: ModelClient, evidence: Evidence): Promise<string[]> {
-  const { log, acknowledged, fromTheStart } = evidence;
-  const problems = [...world.files.problems];
-  const summaries: Summary[] = [];
-  for (const { window, summary } of await readSummaries(client)) {
-    // Event time is the ensemble's: no element can be from later than any leader's clock has shown.
-    if (window > world.ensemble.latestMs) problems.push(`a window begins at ${window}, in the future`);
-    summaries.push(summary);
-  }
-  problems.push(...judgeFiles(summaries, world.files.published.values(), world.isCancelled));
-  for (const change of await readPutAside(world, client)) {
-    const { path, kind, text, mzxid, missed, missedAtLeast: atLeast } = change;
+export function compare({ log, acknowledged, fromTheStart }: Evidence, outcome: Outcome): string[] {
+  const problems = judgeFiles(outcome.summaries, outcome.files, outcome.isCancelled);
+  const summaries = [...outcome.summaries];
+  for (const { path, kind, text, mzxid, missed, missedAtLeast: atLeast } of outcome.putAside) {
     if (!text?.startsWith(POISON)) problems.push(`${path}: ${text} is in dead-letter, and it is no poison`);
     const order = mzxid.toString(16).padStart(16, "0");
     summaries.push({ path, seen: [{ order, kind, value: text, arrival: undefined }], missed, atLeast });
   }
   const byPath = new Map<string, Summary[]>();
   for (const summary of summaries) byPath.set(summary.path, [...(byPath.get(summary.path) ?? []), summary]);
-  const circumstances = { fromTheStart, hadGap: world.hadGap };
+  const circumstances = { fromTheStart, hadGap: outcome.hadGap };
   for (const [path, values] of log) {
     const parts = byPath.get(path) ?? [];
     // Where it was stopped on purpose, some prefix has to be right, with all that had to be in it.
@@ -55,19 +77,22 @@ export async function judge(world: World, client: ModelClient, evidence: Evidenc
 }
 
 /** What user code failed on alone, and what is therefore in dead-letter. */
-async function readPutAside({ layout }: World, client: ModelClient): Promise<ZnodeChange[]> {
+export async function readPutAside(client: ZooKeeperClient, layout: PipelineLayout): Promise<ZnodeChange[]> {
   const letters = await listDeadLetters(client, layout);
   return letters.map(({ letter }) => decodeZnodeChange(letter.payload).change);
 }
 
 /** The result znodes, each with the start of its window, in ms. */
-export async function readSummaries(client: ModelClient): Promise<{ window: number; summary: Summary }[]> {
+export async function readSummaries(
+  client: ZooKeeperClient,
+): Promise<{ window: number; summary: Summary }[]> {
   const summaries: { window: number; summary: Summary }[] = [];
   for (const window of (await client.getChildren(RESULTS)).children) {
     const names = (await client.getChildren(`${RESULTS}/${window}`)).children;
     const read = (name: string) => client.getData(`${RESULTS}/${window}/${name}`);
     for (const { data } of await Promise.all(names.map(read)))
-      summaries.push({ window: Number(window), summary: JSON.parse(data.toString("utf8")) as Summary });
+      if (data.length > 0)
+        summaries.push({ window: Number(window), summary: JSON.parse(data.toString("utf8")) as Summary });
   }
   return summaries;
 }

@@ -49,7 +49,7 @@ export class Relays {
     const { time } = world;
     return runRelay(
       {
-        client: process.client,
+        client: world.clientOf(process),
         root: ROOT,
         pipeline: planPipeline(world.pipeline),
         invoke: (request) =>
@@ -65,8 +65,9 @@ export class Relays {
         },
         maxInFlight: 8,
         maxFailures: Number.POSITIVE_INFINITY,
-        onCommit: ({ elements }) => {
+        onCommit: ({ elements, missed }) => {
           world.tally.elements += elements;
+          world.tally.missed += missed;
         },
       },
       signal,

@@ -1,5 +1,6 @@
 import { readStatus } from "../checkpoint/status";
 import { audit } from "../verify/auditor";
+import { countFates, type FateCounts } from "../verify/commit-fates";
 import { Coverage } from "./faults";
 import { Functions } from "./functions";
 import type { ModelClient } from "./model-client";
@@ -23,6 +24,7 @@ export interface Report extends Tally {
   readonly stages: number;
   readonly shards: number;
   readonly virtualMs: number;
+  readonly fates: FateCounts;
 }
 
 // Some ten times what a run takes; whoever needs more is going round in circles.
@@ -52,6 +54,8 @@ export async function simulate({ seed, coverage = new Coverage() }: Scenario): P
   if (!inTime) world.problems.push(`stuck: ${await describe(world)}`);
   world.end();
   const { stages, shards } = world.pipeline;
+  const { problems, commitIds } = audit(world.ensemble.onDisk, world.layout);
+  world.problems.push(...problems);
   return {
     ...world.tally,
     seed,
@@ -59,6 +63,7 @@ export async function simulate({ seed, coverage = new Coverage() }: Scenario): P
     stages: stages.length,
     shards: Math.min(...shards.values()),
     virtualMs: world.elapsedMs,
+    fates: countFates(world.fates, commitIds),
   };
 }
 
@@ -85,7 +90,6 @@ async function play(world: World): Promise<void> {
   world.isEnding = true;
   const acknowledged = await end(world, writer, ENDINGS[time.between(0, ENDINGS.length - 1)]!);
   await observer.sync();
-  problems.push(...audit(world.ensemble.onDisk, world.layout).problems);
   problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
 }
 

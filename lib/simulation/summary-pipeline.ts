@@ -1,6 +1,6 @@
 import * as beam from "apache-beam";
 import type { CompiledPipeline } from "../beam/api";
-import { compilePipeline } from "../beam/pipeline";
+import { compilePipeline, type PipelineDefinition } from "../beam/pipeline";
 import { definePipeline, readZnodeChanges, writeToText, writeToZnodes, type ZnodeChange } from "../index";
 
 /** What is watched, and where the result znodes and text files go. */
@@ -54,7 +54,7 @@ export function probedPipeline(shards: number): ProbedPipeline {
 }
 
 /** Changes in windows of one second, summarised for each znode, as znodes and as text: three stages. */
-function summaryPipeline(shards: number, probe: Probe) {
+export function summaryPipeline(shards: number, probe: Probe): PipelineDefinition {
   return definePipeline({
     name: "summary",
     shards,

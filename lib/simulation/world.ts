@@ -1,5 +1,7 @@
 import type { CompiledPipeline } from "../beam/api";
 import { PipelineLayout } from "../checkpoint/layout";
+import { type CommitFate, tellingCommits } from "../verify/commit-fates";
+import type { ZooKeeperClient } from "../zookeeper";
 import type { Coverage, FaultKind } from "./faults";
 import { FAULT_KINDS } from "./faults";
 import { MemoryFiles } from "./memory-files";
@@ -50,6 +52,8 @@ export interface Tally {
   writes: number;
   /** Elements that relays appended, as far as they heard of it. */
   elements: number;
+  /** Values that were overwritten before a relay could read them, as far as relays heard of their commits. */
+  missed: number;
   faults: number;
   pauses: number;
 }
@@ -63,7 +67,9 @@ export class World {
   readonly probe: Probe;
   readonly layout: PipelineLayout;
   readonly problems: string[] = [];
-  readonly tally: Tally = { writes: 0, elements: 0, faults: 0, pauses: 0 };
+  /** What the senders of commits heard. */
+  readonly fates: CommitFate[] = [];
+  readonly tally: Tally = { writes: 0, elements: 0, missed: 0, faults: 0, pauses: 0 };
   /** What is told when the run ends. */
   readonly ending = new Set<AbortController>();
   hasEnded = false;
@@ -121,6 +127,11 @@ export class World {
       return this.strike(process, stepOf(part, request, ROOT));
     };
     return process;
+  }
+
+  /** The client that a process's code gets. */
+  clientOf({ client }: SimulatedProcess): ZooKeeperClient {
+    return tellingCommits(client, (fate) => void this.fates.push(fate));
   }
 
   /** First of all a cheap draw: almost every step goes well. */

@@ -15,6 +15,8 @@ export interface Audit {
   readonly elementsConsumed: number;
   /** Segments that were not consumed whole when the log ended. */
   readonly waiting: number;
+  /** The ids of all commits that took effect. */
+  readonly commitIds: ReadonlySet<string>;
   readonly problems: readonly string[];
 }
 
@@ -91,7 +93,7 @@ class Auditor {
 
   result(): Audit {
     const inboxes = [...this.shards.values()].flatMap(({ inbox }) => [...inbox.values()]);
-    return { ...this.counts, waiting: inboxes.length, problems: this.problems };
+    return { ...this.counts, waiting: inboxes.length, commitIds: this.commitIds, problems: this.problems };
   }
 
   private complain(zxid: bigint, text: string): void {
