@@ -93,7 +93,7 @@ async function chaosOn(
   const ensemble = await startZooKeeper({ servers: 3 });
   try {
     const report = await runChaos({
-      ...{ ensemble, seed, folder, signal, readFiles, clock: systemClock },
+      ...{ ensemble, seed, folder, signal, readFiles, clock: systemClock, environment: process.env },
       forMs: minutes * 60_000,
       module: join(__dirname, "verify-process.ts"),
     });

@@ -208,7 +208,11 @@ export class SourceRelay {
     for (const armed of this.watches) armed.remove();
     this.watches = [];
     // A session that expires meanwhile ends those that are armed; then all are armed again.
-    for (const root of this.reader.paths.roots) this.watches.push(await watch(root));
+    for (const root of this.reader.paths.roots) {
+      const armed = await watch(root);
+      // Not before the wait: the list may have been replaced meanwhile, and a watch that is forgotten is heard twice.
+      this.watches.push(armed);
+    }
   }
 
   private hear(notification: WatchNotification): void {

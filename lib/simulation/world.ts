@@ -134,12 +134,16 @@ export class World {
     return tellingCommits(client, (fate) => void this.fates.push(fate));
   }
 
+  /** The run has had all that it needs but faults. */
+  get isUrgent(): boolean {
+    const { elements, faults } = this.tally;
+    return elements >= LEAST_ELEMENTS && faults < LEAST_FAULTS;
+  }
+
   /** First of all a cheap draw: almost every step goes well. */
   mayStrike(): boolean {
     if (this.isQuiet) return false;
-    const { elements, faults } = this.tally;
-    const isUrgent = elements >= LEAST_ELEMENTS && faults < LEAST_FAULTS;
-    return this.time.chance(this.faultRate * MAX_WEIGHT * (isUrgent ? URGENCY : 1));
+    return this.time.chance(this.faultRate * MAX_WEIGHT * (this.isUrgent ? URGENCY : 1));
   }
 
   /** Chooses what strikes the process at this step, if anything, and does what is not the request's own fate. */

@@ -2,7 +2,7 @@ import type { ModelClient } from "./model-client";
 import { SOURCE } from "./summary-pipeline";
 import { LEAST_ELEMENTS, LEAST_FAULTS, POISON, type World } from "./world";
 
-const MOST_WRITES = 3_000;
+const MOST_WRITES = 10_000;
 
 /** The independent writer with its log: every value of every znode, in order; null is a deletion. */
 export class Writer {
@@ -50,7 +50,9 @@ export class Writer {
       paths.add(`${SOURCE}/znode-${time.between(1, znodes)}`);
     const text = (): string => `${time.chance(poison) ? POISON : "value"}-${tally.writes++}`;
     await Promise.all([...paths].map((path) => this.write(path, text(), deletions)));
-    if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
+    // What is still to be struck has to be at work; more writes alone would only be coalesced.
+    if (world.isUrgent) await time.sleep(time.between(50, 300));
+    else if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
     if (time.chance(0.01)) ensemble.clockSkewMs += time.between(-5_000, 5_000);
   }
 

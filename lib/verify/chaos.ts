@@ -38,6 +38,8 @@ export interface ChaosOptions {
   readonly forMs: number;
   /** The module that relay and functions run in. */
   readonly module: string;
+  /** What the processes get beside their settings. */
+  readonly environment: NodeJS.ProcessEnv;
   /** An empty folder for the text files. */
   readonly folder: string;
   readonly readFiles: (folder: string) => string[];
@@ -111,6 +113,7 @@ class Chaos {
   private deploy(): void {
     const { module, folder } = this.options;
     const environment = {
+      ...this.options.environment,
       ZOOKEEPER_CONNECT: this.proxies.map(({ address }) => address).join(","),
       BEAMKEEPER_ROOT: ROOT,
       BEAMKEEPER_OUTPUT: folder,

@@ -18,7 +18,7 @@ export const SHARDS = 2;
 export interface HostOptions {
   /** The module that a process runs. */
   readonly module: string;
-  readonly environment: Readonly<Record<string, string>>;
+  readonly environment: NodeJS.ProcessEnv;
   /** Answers what a relay in the process invokes. */
   readonly invoke?: ShardInvoker;
   readonly onFate: (fate: CommitFate) => void;
@@ -72,7 +72,7 @@ export class HostedProcess {
     const { module, environment, invoke, onFate } = this.options;
     const child = fork(module, {
       execArgv: ["--import", "tsx"],
-      env: { ...process.env, ...environment },
+      env: environment,
     });
     child.setMaxListeners(100);
     child.once("exit", () => {

@@ -37,9 +37,9 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     [
       BUNDLE,
-      '  if (outcome.kind !== "committed") return outcome;\n  await publishFiles(',
+      '  if (outcome.kind !== "committed") return outcome;\n  state.accept();',
       // biome-ignore lint/suspicious/noTemplateCurlyInString: this is source text.
-      '  if (outcome.kind !== "committed") return outcome;\n  for (const { name } of consumed.whole) await client.delete(`${layout.inbox}/${name}`).catch(() => undefined);\n  await publishFiles(',
+      '  if (outcome.kind !== "committed") return outcome;\n  for (const { name } of consumed.whole) await client.delete(`${layout.inbox}/${name}`).catch(() => undefined);\n  state.accept();',
     ],
   ),
   mutant("ambiguity taken for failure", [
@@ -85,19 +85,19 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     "cache checked by version alone",
     [
-      BUNDLE,
-      '  if (outcome.kind !== "committed") return outcome;\n  await publishFiles(',
-      '  if (outcome.kind !== "committed") return { ...outcome, tried: result.shard } as never;\n  await publishFiles(',
+      RUNNER,
+      "          this.warm.set(context.layout.head, loaded);\n",
+      '          this.warm.set(context.layout.head, loaded);\n        if (outcome.kind === "rejected") this.warm.set(context.layout.head, { ...loaded, number: head.number + 1 } as never);\n',
     ],
     [
       RUNNER,
-      "if (warm && warm.commitId === head.ids[0]) return warm.shard;",
-      "if (warm && warm.number === head.number) return warm.shard;",
+      '      this.warm.delete(key);\n      this.options.log("info", "bundle rejected"',
+      '      this.options.log("info", "bundle rejected"',
     ],
     [
       RUNNER,
-      "        outcome = await attemptBundle(context, { head, version }, { shard, input, watermarkMs }, limit);",
-      '        outcome = await attemptBundle(context, { head, version }, { shard, input, watermarkMs }, limit);\n        const tried = (outcome as { tried?: StageShard }).tried;\n        if (tried) { this.warm.set(context.layout.head, { commitId: "", number: head.number + 1, shard: tried } as never); return reply("superseded"); }',
+      "if (warm && warm.commitId === head.ids[0]) return warm;",
+      "if (warm && (warm.commitId === head.ids[0] || (warm as { number?: number }).number === head.number)) return warm;",
     ],
   ),
   mutant("cursor without its version", [RELAY, "version: this.cursorVersion }", "version: -1 }"]),
@@ -108,8 +108,8 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant("cache used without asking for its commit", [
     RUNNER,
-    "if (warm && warm.commitId === head.ids[0]) return warm.shard;",
-    "if (warm) return warm.shard;",
+    "if (warm && warm.commitId === head.ids[0]) return warm;",
+    "if (warm) return warm;",
   ]),
   mutant("downstream of a dead invocation forgotten", [
     "lib/relay/dispatcher.ts",

@@ -3,6 +3,7 @@
  *
  *   npm run soak -- simulation [--from SEED] [--seeds N] [--workers N]   new seeds until ctrl-C, or N of them
  *   npm run soak -- mutants [--seeds N] [--workers N] [NAME...]          breaks the code on purpose, see mutants.ts
+ *   npm run soak -- chaos [--minutes 10] [--seed N]                      real servers and processes, killed and stopped
  *   npm run soak -- client                                               the client's fuzz and re-establishments, long
  *
  * Exit code 1 when something was lost, doubled, out of order or stuck, or when a mutant survived.
@@ -10,6 +11,8 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { terminal } from "../../lib/cli/terminal";
+import { verify } from "../../lib/cli/verify";
 import { Coverage } from "../../lib/simulation/faults";
 import { hunt, MUTANTS } from "./mutants";
 import { runSeeds } from "./seed-runner";
@@ -83,10 +86,18 @@ function isWanted(name: string, words: readonly string[]): boolean {
   return words.length === 0 || words.some((word) => name.includes(word));
 }
 
+/** The chaos of `beamkeeper verify`, for longer. */
+function chaos(): Promise<number> {
+  const options = { minutes: { type: "string", default: "10" }, seed: { type: "string" } } as const;
+  const { values } = parseArgs({ args, options });
+  const seed = values.seed ?? String(Date.now() % 1_000_000_000);
+  return verify(["--seeds", "0", "--seed", seed, "--minutes", values.minutes], terminal, stop.signal);
+}
+
 /** The client's own long runs: they are tests that take their number from the environment. */
 function client(): Promise<number> {
   const jest = join(__dirname, "../../node_modules/jest/bin/jest.js");
-  const child = spawn(process.execPath, [jest, "test/zookeeper/fuzz", "test/zookeeper/endurance"], {
+  const child = spawn(process.execPath, [jest, "test/zookeeper/fuzz", "test/zookeeper/defects"], {
     stdio: "inherit",
     env: { FUZZ_FRAMES: "1000000", SOAK_ROUNDS: "10000", ...process.env },
   });
@@ -101,7 +112,7 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-const VERBS: Readonly<Record<string, () => Promise<number>>> = { simulation, mutants, client };
+const VERBS: Readonly<Record<string, () => Promise<number>>> = { simulation, mutants, chaos, client };
 
 async function main(): Promise<number> {
   const run = VERBS[verb];
