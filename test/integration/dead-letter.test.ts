@@ -89,9 +89,10 @@ test("through the command: list, show, status, and a replay that the running rel
   expect(listed.output).toMatch(
     /readZnodeChanges\/0\/\d+-0 +element +\S+Z +\d +RangeError: .*\/poison-1 existing/,
   );
-  const letters = JSON.parse((await command("list", name, "--json")).output);
+  const letters: { id: string; text: string }[] = JSON.parse((await command("list", name, "--json")).output);
   expect(letters).toHaveLength(2);
-  const shown = await command("show", name, letters[0].id);
+  const { id } = letters.find(({ text }) => text.includes("poison-1"))!;
+  const shown = await command("show", name, id);
   expect(shown.output).toMatch(/RangeError: .*poison-1 is poison\n\nRangeError: poison-1 is poison\n +at /s);
   expect([listed.code, shown.code]).toEqual([0, 0]);
   expect((await beamkeeper({ ZOOKEEPER_CONNECT: ensemble.connectString }, "status", name)).output).toMatch(
@@ -99,7 +100,7 @@ test("through the command: list, show, status, and a replay that the running rel
   );
 
   // Still failing: what is replayed comes back, and nothing is lost.
-  expect(await command("replay", name, letters[0].id)).toMatchObject({ code: 0, output: /replayed 1/ });
+  expect(await command("replay", name, id)).toMatchObject({ code: 0, output: /replayed 1/ });
   await failing.settled(client);
   expect((await lettersOf(name)).map(({ letter }) => letter.text.match(/poison-\d/)![0])).toEqual([
     "poison-2",
