@@ -10,8 +10,8 @@ import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 const HERE = __dirname;
-const VERSION = /^ministack==(\S+)$/m.exec(readFileSync(join(HERE, "requirements.txt"), "utf8"))![1]!;
-const FOLDER = resolve(HERE, "../../.beamkeeper", `ministack-${VERSION}`);
+const FOLDER = resolve(HERE, "../../.beamkeeper/emulator");
+const STAMP = join(FOLDER, "installed");
 const LEASH = join(HERE, "../leash.sh");
 const START_DEADLINE_MS = 60_000;
 const POLL_INTERVAL_MS = 50;
@@ -29,8 +29,11 @@ export interface Emulator {
 
 /** False where `npm test` could not install the emulator. */
 export function isEmulatorInstalled(): boolean {
-  return existsSync(join(FOLDER, "installed"));
+  return existsSync(STAMP) && readFileSync(STAMP, "utf8") === readFileSync(join(HERE, "requirements.txt"), "utf8");
 }
+
+/** The linter of templates, which is installed together with the emulator. */
+export const CFN_LINT = join(FOLDER, "bin", "cfn-lint");
 
 /** Starts it; `environment` is added to its own, which functions inherit. */
 export async function startEmulator(environment: Readonly<Record<string, string>> = {}): Promise<Emulator> {
@@ -74,6 +77,8 @@ function settings(port: number, directory: string): Record<string, string> {
     BIND_HOST: "127.0.0.1",
     GATEWAY_PORT: String(port),
     TMPDIR: directory,
+    // Calls are checked against the policies of the roles that make them.
+    AUTH: "true",
     // Services that would listen on ports of their own.
     IOT_MTLS_ENABLED: "0",
     SFTP_ENABLED: "0",

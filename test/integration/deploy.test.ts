@@ -8,13 +8,17 @@ import { createHash } from "node:crypto";
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { InvokeCommand, LambdaClient, ListFunctionsCommand } from "@aws-sdk/client-lambda";
+import { CreateBucketCommand, ListBucketsCommand, S3Client } from "@aws-sdk/client-s3";
 import { PutParameterCommand, SSMClient } from "@aws-sdk/client-ssm";
 import { type Emulator, isEmulatorInstalled, startEmulator } from "../../infra/emulator/emulator";
 import { createS3 } from "../../lib/aws/s3-client";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
 import { isSettled, readStatus } from "../../lib/checkpoint/status";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
+import { awsQuery } from "../support/aws-query";
+import { type AwsRecorder, startRecorder } from "../support/aws-recorder";
 import { ensembleTime, readTree, temporaryFolder } from "../support/deployment";
+import { allows, type Names, type Statement } from "../support/iam-policy";
 import { ServerlessProject } from "../support/serverless-project";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -50,6 +54,8 @@ const withEmulator = isEmulatorInstalled() ? describe : describe.skip;
 withEmulator("a deployment", () => {
   let ensemble: LocalZooKeeper;
   let emulator: Emulator;
+  let recorder: AwsRecorder;
+  let s3: S3Client;
   let project: ServerlessProject;
   let client: ZooKeeperClient;
   let lambda: LambdaClient;
@@ -60,10 +66,15 @@ withEmulator("a deployment", () => {
   beforeAll(async () => {
     folder = temporaryFolder();
     writerLog = join(folder.path, "writer.log");
-    [ensemble, emulator] = await Promise.all([startZooKeeper(), startEmulator()]);
+    recorder = await startRecorder();
+    // The functions' calls go through the recorder; the emulator checks them against their roles' policies.
+    const functions = { AWS_ENDPOINT_URL: recorder.url };
+    [ensemble, emulator] = await Promise.all([startZooKeeper(), startEmulator(functions)]);
+    recorder.forwardTo(emulator.endpoint);
     // As AWS's own tools have it; jest gives each test file an environment of its own.
     Object.assign(process.env, emulator.environment);
     lambda = new LambdaClient({});
+    s3 = new S3Client({ forcePathStyle: true });
     client = await connect({
       connectString: ensemble.connectString,
       authentication: [{ scheme: "digest", auth: CREDENTIALS }],
@@ -78,8 +89,10 @@ withEmulator("a deployment", () => {
 
   afterAll(async () => {
     lambda?.destroy();
+    s3?.destroy();
     await client?.close();
     await emulator?.stop();
+    await recorder?.close();
     await ensemble?.stop();
     project?.remove();
     folder?.remove();
@@ -140,9 +153,9 @@ withEmulator("a deployment", () => {
   async function judge(): Promise<{ problems: string[]; written: number; files: number }> {
     const files = join(folder.path, "downloaded");
     mkdirSync(files, { recursive: true });
-    const s3 = createS3({ pathStyle: true });
-    for (const key of await s3.list(bucket, "output/znode-summary/"))
-      writeFileSync(join(files, basename(key)), (await s3.get(bucket, key))!);
+    const objects = createS3({ pathStyle: true });
+    for (const key of await objects.list(bucket, "output/znode-summary/"))
+      writeFileSync(join(files, basename(key)), (await objects.get(bucket, key))!);
     const { output } = await runDemo("oracle.mjs", [
       ...["--connect", ensemble.connectString, "--log", writerLog, "--files", files],
     ]);
@@ -197,7 +210,7 @@ withEmulator("a deployment", () => {
     );
     expect(readFileSync(project.path(file), "utf8")).not.toBe(before);
     project.write("pipelines/znode-count.ts", COUNT_PIPELINE);
-    await fetch(`${emulator.endpoint}/elsewhere`, { method: "PUT" });
+    await s3.send(new CreateBucketCommand({ Bucket: "elsewhere" }));
     // Nothing is deleted, so that every value is counted exactly, also those that are overwritten while no relay runs.
     await Promise.all([deploy(LONG_RUN_MS), write("/app/again", 15, 0)]);
     await invokeRelay("Event");
@@ -214,6 +227,45 @@ withEmulator("a deployment", () => {
     expect(emulator.log()).not.toContain("a-word-that-nobody-logs");
   }, 180_000);
 
+  test.each([
+    ["relay", ["Log", "TellOfFailures"]],
+    ["bundle", ["Log"]],
+  ])("grants the %s what it does, and does what it grants", (name, byLambdaItself) => {
+    const statements = statementsOf(`${name[0]!.toUpperCase()}${name.slice(1)}Role`);
+    const calls = recorder.calls.filter(({ caller }) => caller === `beamkeeper-local-${name}`);
+    const names: Names = {
+      "AWS::Partition": "aws",
+      "AWS::Region": "us-east-1",
+      "AWS::AccountId": "000000000000",
+      "OutputBucket.Arn": `arn:aws:s3:::${bucket}`,
+      "BundleLambdaFunction.Arn": "arn:aws:lambda:us-east-1:000000000000:function:beamkeeper-local-bundle",
+    };
+    const own = statements.filter(({ Sid }) => !byLambdaItself.includes(Sid));
+    const isGranted = (call: (typeof calls)[number]): boolean =>
+      own.some((each) => allows(each, call, names));
+    expect(calls.filter((call) => !isGranted(call))).toEqual([]);
+    for (const statement of own)
+      for (const action of [statement.Action].flat())
+        expect([
+          statement.Sid,
+          action,
+          calls.some((call) => call.action === action && allows(statement, call, names)),
+        ]).toEqual([statement.Sid, action, true]);
+    expect(recorder.calls.filter(({ caller }) => caller === "unknown")).toEqual([]);
+  });
+
+  /** Of the template that was deployed last; what no parameter asked for is left out. */
+  function statementsOf(role: string): Statement[] {
+    const text = readFileSync(project.path(".serverless/cloudformation-template-update-stack.json"), "utf8");
+    const { Policies } = JSON.parse(text).Resources[role].Properties;
+    return Policies[0].PolicyDocument.Statement.flatMap(
+      (each: Statement & { "Fn::If"?: [string, Statement] }) => {
+        const [condition, chosen] = each["Fn::If"] ?? ["", each];
+        return condition === "" || condition === "HasParameter" ? [chosen] : [];
+      },
+    );
+  }
+
   test("is removed, and leaves nothing", async () => {
     expect((await buckets()).length).toBe(3);
     const output = await project.serverless("remove", "--stage", "local");
@@ -221,21 +273,14 @@ withEmulator("a deployment", () => {
     expect(await buckets()).toEqual(["elsewhere"]);
     expect((await lambda.send(new ListFunctionsCommand({}))).Functions).toEqual([]);
     for (const [service, call, part] of LEFT_OVERS) {
-      expect([service, (await ask(service, call)).match(new RegExp(`<${part}>`, "g")) ?? []]).toEqual([
-        service,
-        [],
-      ]);
+      const found = (await awsQuery(emulator.endpoint, service, call)).match(new RegExp(`<${part}>`, "g"));
+      expect([service, found]).toEqual([service, null]);
     }
   }, 60_000);
 
   async function buckets(): Promise<string[]> {
-    const text = await (await fetch(`${emulator.endpoint}/`, { headers: signedFor("s3") })).text();
-    return [...text.matchAll(/<Name>([^<]+)</g)].map(([, name]) => name!).sort();
-  }
-
-  async function ask(service: string, call: string): Promise<string> {
-    const url = `${emulator.endpoint}/?${call}`;
-    return (await fetch(url, { method: "POST", headers: signedFor(service) })).text();
+    const { Buckets = [] } = await s3.send(new ListBucketsCommand({}));
+    return Buckets.map(({ Name }) => Name!).sort();
   }
 
   function logWrite(path: string, value: string): void {
@@ -253,11 +298,6 @@ const LEFT_OVERS = [
   ["sns", "Action=ListTopics", "TopicArn"],
   ["monitoring", "Action=DescribeAlarms", "AlarmName"],
 ] as const;
-
-/** Emulators take unsigned calls; the header only tells which service is meant. */
-function signedFor(service: string): Record<string, string> {
-  return { authorization: `AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/${service}/aws4_request` };
-}
 
 /** user:password -> user:base64(SHA-1(user:password)), as the servers' DigestAuthenticationProvider makes it. */
 function digest(credentials: string): string {
