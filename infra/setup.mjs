@@ -7,11 +7,12 @@
  *   node infra/setup.mjs bench [NAME] [--record] set up, then run a benchmark, or list them
  *   node infra/setup.mjs beamkeeper ARGUMENTS...   set up the packages, then run the command line tool
  *   node infra/setup.mjs soak [NAME]            set up, then run seeds without end, or the mutants
+ *   node infra/setup.mjs build                set up the packages, then compile what is published into dist/
  *   node infra/setup.mjs install                set up only
  */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ensureEmulator } from "./emulator/install.mjs";
@@ -162,12 +163,16 @@ async function main([verb, ...rest]) {
     case "soak":
       setUp(true);
       return hand(["--import", "tsx", join("test", "simulation", "soak.ts"), ...args]);
+    case "build":
+      setUp(false);
+      rmSync(join(PROJECT, "dist"), { recursive: true, force: true });
+      return hand([bin("typescript", "bin/tsc"), "-p", "tsconfig.build.json"]);
     case "install":
       setUp(true);
       return 0;
     default:
       throw new SetupError(
-        "Usage: node infra/setup.mjs start|test|beamkeeper|bench|soak|install [ARGUMENTS...]",
+        "Usage: node infra/setup.mjs start|test|beamkeeper|bench|soak|build|install [ARGUMENTS...]",
       );
   }
 }

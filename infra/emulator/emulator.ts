@@ -29,7 +29,9 @@ export interface Emulator {
 
 /** False where `npm test` could not install the emulator. */
 export function isEmulatorInstalled(): boolean {
-  return existsSync(STAMP) && readFileSync(STAMP, "utf8") === readFileSync(join(HERE, "requirements.txt"), "utf8");
+  return (
+    existsSync(STAMP) && readFileSync(STAMP, "utf8") === readFileSync(join(HERE, "requirements.txt"), "utf8")
+  );
 }
 
 /** The linter of templates, which is installed together with the emulator. */

@@ -6,7 +6,7 @@ const { join } = require("node:path");
 const { build } = require("esbuild");
 const functionBuildOptions = require("../esbuild/options.js");
 
-const DESCRIPTION = join(__dirname, "../../functions/description");
+const DESCRIPTION = join(__dirname, "../../functions/description.ts");
 
 /**
  * @param {string} serviceDir the folder that holds `pipelines`

@@ -1,5 +1,6 @@
 import { DEAD_LETTER_USAGE, deadLetter } from "./dead-letter";
 import { DEV_USAGE, dev } from "./dev";
+import { INIT_USAGE, init } from "./init";
 import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
 import { describe, type Terminal } from "./terminal";
 import { auditLogs, VERIFY_USAGE, verify } from "./verify";
@@ -12,7 +13,9 @@ ${OPERATIONS_USAGE}
 
 ${DEAD_LETTER_USAGE}
 
-${VERIFY_USAGE}`;
+${VERIFY_USAGE}
+
+${INIT_USAGE}`;
 
 /** The command: resolves with its exit code, 0 right, 1 wrong, 2 not usable as called, 130 interrupted. Never rejects. */
 export async function runCommand(
@@ -26,6 +29,7 @@ export async function runCommand(
     if (verb === "dead-letter") return await deadLetter(args, environment, terminal);
     if (verb === "verify") return await verify(args, terminal, signal);
     if (verb === "audit") return auditLogs(args, environment, terminal);
+    if (verb === "init") return init(args, process.cwd(), terminal);
     if (verb === "dev") return await dev(args, environment, signal);
     terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
     return 2;

@@ -15,7 +15,12 @@ withLinter("the linter of CloudFormation's templates", () => {
     project = new ServerlessProject({ ZOOKEEPER_CONNECT: "zk1:2181" });
     const params = { subnetIds: "subnet-1", securityGroupIds: "sg-1", zookeeperParameter: "/zookeeper" };
     const options = Object.entries({ ...params, alarmEmail: "someone@example.com" });
-    await project.serverless("package", "--stage", "prod", ...options.map(([key, value]) => `--param=${key}=${value}`));
+    await project.serverless(
+      "package",
+      "--stage",
+      "prod",
+      ...options.map(([key, value]) => `--param=${key}=${value}`),
+    );
   }, 120_000);
 
   afterAll(() => project?.remove());
