@@ -4,6 +4,11 @@ import { join } from "node:path";
 import { CFN_LINT, isEmulatorInstalled } from "../../infra/emulator/emulator";
 import { ServerlessProject } from "../support/serverless-project";
 
+/**
+ * Not taken: a dependency that osls names twice; a parameter that is there to be checked; conditions on what the stage's
+ * parameters have made constant.
+ */
+const NOT_TAKEN = ["--ignore-checks", "W3005", "W2001", "W8003"];
 const TEMPLATES = join(__dirname, "../../infra/cloudformation");
 
 const withLinter = isEmulatorInstalled() ? describe : describe.skip;
@@ -13,8 +18,16 @@ withLinter("the linter of CloudFormation's templates", () => {
 
   beforeAll(async () => {
     project = new ServerlessProject({ ZOOKEEPER_CONNECT: "zk1:2181" });
-    const params = { subnetIds: "subnet-1", securityGroupIds: "sg-1", zookeeperParameter: "/zookeeper" };
-    const options = Object.entries({ ...params, alarmEmail: "someone@example.com" });
+    // All of them, so that no part of the template is left empty.
+    const account = "us-east-1:000000000000";
+    const options = Object.entries({
+      alarmEmail: "someone@example.com",
+      secretKeyArn: `arn:aws:kms:${account}:key/1`,
+      securityGroupIds: "sg-00000001",
+      subnetIds: "subnet-00000001,subnet-00000002",
+      zookeeperParameter: "/zookeeper",
+      zookeeperSecretArn: `arn:aws:secretsmanager:${account}:secret:zookeeper`,
+    });
     await project.serverless(
       "package",
       "--stage",
@@ -33,10 +46,11 @@ withLinter("the linter of CloudFormation's templates", () => {
   test("has nothing to say of the network and the ensemble", () => {
     const files = readdirSync(TEMPLATES).map((name) => join(TEMPLATES, name));
     expect(files.length).toBe(2);
-    expect(lint(...files)).toBe("");
+    expect(lint("--", ...files)).toBe("");
   });
 
   test("has nothing to say of what is deployed", () => {
-    expect(lint(project.path(".serverless/cloudformation-template-update-stack.json"))).toBe("");
+    const template = project.path(".serverless/cloudformation-template-update-stack.json");
+    expect(lint(...NOT_TAKEN, "--", template)).toBe("");
   });
 });
