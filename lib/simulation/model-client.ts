@@ -48,7 +48,10 @@ interface Registration {
   readonly listener: WatchListener;
 }
 
-const NEVER: Promise<never> = new Promise(() => undefined);
+/** A promise of its own each time: one for all would keep everything that ever waited for it in memory. */
+function never(): Promise<never> {
+  return new Promise(() => undefined);
+}
 const NO_OPS: readonly Op[] = [];
 /** How long a session outlives its process or a process that stands still, in ms. */
 export const SESSION_TIMEOUT_MS = 3_000;
@@ -152,7 +155,7 @@ export class ModelClient implements ZooKeeperClient {
   }
 
   connected(): Promise<void> {
-    if (this.dead) return NEVER;
+    if (this.dead) return never();
     if (this.state === "connected") return Promise.resolve();
     return new Promise((resolve) => this.reconnected.push(resolve));
   }
@@ -285,12 +288,12 @@ export class ModelClient implements ZooKeeperClient {
     ops: readonly Op[],
     process: (server: ModelServer, answer: (give: () => T) => void) => void,
   ): Promise<T> {
-    if (this.dead) return NEVER;
+    if (this.dead) return never();
     if (this.state !== "connected")
       return this.connected().then(() => this.request(kind, path, ops, process));
     const fault = this.fault({ kind, path, ops });
     if (fault === "killed before") this.die();
-    if (this.dead) return NEVER;
+    if (this.dead) return never();
     // What a request gives is known to its caller alone; on the way it is anything.
     return new Promise<T>((resolve, reject) =>
       this.send({ fault, resolve, reject, process } as unknown as SentRequest),
