@@ -25,6 +25,8 @@ const requestSchema = z.object({
   stage: z.string().min(1),
   shard: z.number().int().min(0),
   zxid: z.string().regex(/^[0-9a-f]{1,16}$/),
+  writes: z.number().min(1).optional(),
+  chain: z.boolean().optional(),
 });
 
 /** The event is not a request for a shard. Terminal. */

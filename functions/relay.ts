@@ -84,6 +84,8 @@ function relayOne<Client extends ZooKeeperClient>(
       lingerMs: settings.lingerMs,
     },
     maxInFlight: settings.maxInFlight,
+    maxBacklog: settings.maxBacklog,
+    writesPerSecond: definition.writesPerSecond ?? settings.writesPerSecond,
     maxFailures: maxFailures ?? Number.POSITIVE_INFINITY,
   };
   const elect = dependencies.elect?.(client);

@@ -37,6 +37,10 @@ const schema = z.object({
   BEAMKEEPER_BUNDLE_UNITS: integer("BEAMKEEPER_BUNDLE_UNITS", 1, 10_000_000, 10_000),
   /** Invocations of the bundle function under way at once, over all shards of a pipeline. */
   BEAMKEEPER_MAX_IN_FLIGHT: integer("BEAMKEEPER_MAX_IN_FLIGHT", 1, 1_000, 16),
+  /** Segments in an inbox above which the stages and sources that feed it wait. */
+  BEAMKEEPER_MAX_BACKLOG: integer("BEAMKEEPER_MAX_BACKLOG", 1, 100_000, 256),
+  /** Writes to ZooKeeper a second that one pipeline may make, where its definition says nothing ; the default is no bound. */
+  BEAMKEEPER_WRITES_PER_SECOND: integer("BEAMKEEPER_WRITES_PER_SECOND", 4, 1_000_000, 1_000_000),
   /** How often an idle source publishes its watermark, in ms. */
   BEAMKEEPER_IDLE_INTERVAL_MS: integer("BEAMKEEPER_IDLE_INTERVAL_MS", 10, 600_000, 1_000),
   /** How long the relay waits between two commits while changes come, in ms: fewer, fuller commits. */
@@ -68,6 +72,8 @@ export interface Settings {
   readonly segmentSizeBytes: number;
   readonly bundleUnits: number;
   readonly maxInFlight: number;
+  readonly maxBacklog: number;
+  readonly writesPerSecond: number;
   readonly idleIntervalMs: number;
   readonly lingerMs: number;
   readonly deadlineMarginMs: number;
@@ -107,6 +113,8 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     segmentSizeBytes: data.BEAMKEEPER_SEGMENT_SIZE_BYTES,
     bundleUnits: data.BEAMKEEPER_BUNDLE_UNITS,
     maxInFlight: data.BEAMKEEPER_MAX_IN_FLIGHT,
+    maxBacklog: data.BEAMKEEPER_MAX_BACKLOG,
+    writesPerSecond: data.BEAMKEEPER_WRITES_PER_SECOND,
     idleIntervalMs: data.BEAMKEEPER_IDLE_INTERVAL_MS,
     lingerMs: data.BEAMKEEPER_LINGER_MS,
     deadlineMarginMs: data.BEAMKEEPER_DEADLINE_MARGIN_MS,

@@ -23,6 +23,8 @@ export interface PipelineOptions {
   readonly shards?: number | Readonly<Record<string, number>>;
   /** What happens to what the pipeline's functions fail on. May be changed while the pipeline lives. */
   readonly failures?: FailureOptions;
+  /** Writes to ZooKeeper a second that the pipeline may make, at least 4. Default: the setting. */
+  readonly writesPerSecond?: number;
 }
 
 export interface PipelineDefinition {
@@ -30,9 +32,13 @@ export interface PipelineDefinition {
   readonly build: (root: Root) => unknown;
   readonly shards: number | Readonly<Record<string, number>>;
   readonly failures?: FailurePolicy;
+  readonly writesPerSecond?: number;
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+
+/** With less, a pipeline could not even move its watermarks on. */
+const MIN_WRITES_PER_SECOND = 4;
 
 /** More shards than this are a mistake: each is a znode, an inbox and an invocation. */
 const MAX_SHARDS = 1024;
@@ -46,7 +52,7 @@ export function definePipeline(options: PipelineOptions): PipelineDefinition {
   if (typeof options !== "object" || options === null) {
     throw new PipelineDefinitionError("definePipeline needs an object: { name, build: (root) => { ... } }");
   }
-  const { name, build, shards = 1 } = options;
+  const { name, build, shards = 1, writesPerSecond } = options;
   if (typeof name !== "string" || !NAME.test(name)) {
     throw new PipelineDefinitionError(
       `the name of a pipeline must be 1 to 100 letters, digits, "-", "_" or ".", beginning with a letter or digit; ` +
@@ -59,7 +65,12 @@ export function definePipeline(options: PipelineOptions): PipelineDefinition {
     );
   }
   checkShards(name, shards);
-  return Object.freeze({ name, build, shards, failures: failurePolicy(name, options.failures) });
+  if (writesPerSecond !== undefined && !(writesPerSecond >= MIN_WRITES_PER_SECOND))
+    throw new PipelineDefinitionError(
+      `pipeline "${name}": writesPerSecond must be a number from ${MIN_WRITES_PER_SECOND} on; it is ${elementText(writesPerSecond)}`,
+    );
+  const budget = writesPerSecond === undefined ? {} : { writesPerSecond };
+  return Object.freeze({ name, build, shards, failures: failurePolicy(name, options.failures), ...budget });
 }
 
 /**

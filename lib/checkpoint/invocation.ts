@@ -7,10 +7,19 @@ export interface ShardRequest {
   readonly shard: number;
   /** Hexadecimal; the function reads no server that is behind it. */
   readonly zxid: string;
+  /** Begin no bundle after this many writes to ZooKeeper (default: no bound). */
+  readonly writes?: number | undefined;
+  /** Nothing else is under way: go on with the shards that get segments, so that nobody has to be called for them. */
+  readonly chain?: boolean | undefined;
 }
 
-/** What the bundle function answers, so that no wake-up is lost. */
-export interface ShardReply {
+/** What the bundle function answers, so that no wake-up is lost; with the answers of the shards that it went on with. */
+export interface ShardReply extends ShardAnswer {
+  readonly chained: readonly (ShardAnswer & { readonly stage: string; readonly shard: number })[];
+}
+
+/** What became of one shard. */
+export interface ShardAnswer {
   /**
    * `idle`: nothing is left to do at this watermark. `more`: work is waiting, and the time is over or
    * other shards should hear of their segments. `superseded`: another
@@ -19,14 +28,27 @@ export interface ShardReply {
    */
   readonly outcome: "idle" | "more" | "superseded" | "interrupted" | "stopped";
   readonly commits: number;
-  /** Shards that got segments, with the zxid of the last append. */
-  readonly fed: readonly { readonly stage: string; readonly shard: number; readonly zxid: string }[];
+  /** The number of the head's last commit; more than these commits, and others have committed as well. */
+  readonly commitNumber: number;
+  /** Writes to ZooKeeper, about. */
+  readonly writes: number;
+  /** Segments that wait in the inbox. */
+  readonly backlog: number;
+  /** Shards that got segments, and how many, with the zxid of the last append. */
+  readonly fed: readonly FedShard[];
   /** The inbox was listed when the server had seen this zxid. */
   readonly listedZxid: string;
   readonly inputWatermarkMs: JsonTime;
   readonly holdMs: JsonTime;
   readonly nextTimerMs: JsonTime;
   readonly nextProcessingTimerMs: JsonTime;
+}
+
+export interface FedShard {
+  readonly stage: string;
+  readonly shard: number;
+  readonly segments: number;
+  readonly zxid: string;
 }
 
 /** Calls the bundle function and waits for its answer; rejects when the function failed. */

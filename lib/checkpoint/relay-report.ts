@@ -11,6 +11,8 @@ export interface RelayReport {
   /** When the relay began, on its own clock, in ms. */
   readonly startedMs: number;
   readonly epoch: number;
+  /** How often a sweep found work that nothing would have woken. Anything but 0 is a defect of Beamkeeper. */
+  readonly lostWork: number;
   /** Shards whose last invocation failed: what they were to process waits. */
   readonly failing: readonly {
     readonly stage: string;

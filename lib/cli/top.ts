@@ -139,6 +139,7 @@ function screen({ pipeline, state, epoch, time, sources, stages, relays, waiting
       const behind = lagText(lagMs(nowMs, watermarkMs));
       return `source ${id}: watermark ${shortTime(watermarkMs, nowMs)}, lag ${behind}, ${grouped(commits)} commits`;
     }),
+    ...lostText(relays),
     ...(waitingFiles > 0 ? [`${grouped(waitingFiles)} files wait for their final names`] : []),
     "",
     ...columns([heading, ...rows]),
@@ -154,6 +155,11 @@ function relaysText(relays: readonly RelayReport[], nowMs: number): string {
   const oldest = Math.min(...relays.map(({ startedMs }) => startedMs));
   const since = durationText(Math.max(0, nowMs - oldest));
   return relays.length === 1 ? `its relay works since ${since}` : `${relays.length} relays, since ${since}`;
+}
+
+function lostText(relays: readonly RelayReport[]): string[] {
+  const lost = relays.reduce((sum, { lostWork }) => sum + lostWork, 0);
+  return lost > 0 ? [`${grouped(lost)} times a sweep found forgotten work: please report this defect`] : [];
 }
 
 function lagText(ms: number): string {

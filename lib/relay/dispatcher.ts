@@ -1,9 +1,11 @@
 import { fromJsonTime } from "../checkpoint/encoding";
-import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
+import type { ShardAnswer, ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import type { Upstream } from "../checkpoint/records";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
+import { Backlogs } from "./backlogs";
 import { ShardFailedError } from "./errors";
+import { TokenBucket } from "./token-bucket";
 
 export interface DispatcherOptions {
   readonly pipeline: string;
@@ -19,6 +21,10 @@ export interface DispatcherOptions {
   readonly maxInFlight: number;
   /** Gives up on a shard after this many failures in a row (default Infinity: tries for ever). */
   readonly maxFailures: number;
+  /** Segments in an inbox above which the stages before it wait (default 256). */
+  readonly maxBacklog?: number;
+  /** Writes to ZooKeeper that all functions together may make in a second (default Infinity). */
+  readonly writesPerSecond?: number;
   /** Called after each reply. */
   readonly onReply: (stage: string, shard: number, reply: ShardReply) => void;
 }
@@ -41,12 +47,17 @@ interface ShardState {
   outputMs: number;
   /** The dispatcher's count of changes when this shard was last invoked for a timer. */
   checkedAt: number;
+  /** The latest commit of the shard that an answer told of; -1 before the first. */
+  commitNumber: number;
+  /** How often it was called, or its answer came in another's. */
+  looks: number;
 }
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 30_000;
 // Someone else is at work on the shard, or there was no time for a bundle: ask again soon, without competing.
 const RETRY_SOON_MS = 50;
+export const MAX_BACKLOG = 256;
 
 /**
  * Calls the bundle function for each shard that has work, at most once at a time for a shard. No wake-up is lost:
@@ -60,6 +71,10 @@ export class Dispatcher {
   private changes = 0;
   private stopped = false;
   private retryTimer = new AbortController();
+  private readonly backlogs: Backlogs;
+  private readonly budget: TokenBucket;
+  /** Those that end a bundle's way first: what waits longest gets on. */
+  private readonly lastFirst: readonly ShardState[];
   private failed: (error: ShardFailedError) => void = () => undefined;
   /** Rejects when a shard is given up. */
   readonly failure: Promise<never>;
@@ -69,6 +84,9 @@ export class Dispatcher {
       for (let shard = 0; shard < (options.shards[id] ?? 0); shard++)
         this.states.set(`${id}/${shard}`, newState(id, shard));
     }
+    this.lastFirst = [...this.states.values()].reverse();
+    this.backlogs = new Backlogs(options.stages, options.maxBacklog ?? MAX_BACKLOG);
+    this.budget = new TokenBucket(options.clock, options.writesPerSecond ?? Number.POSITIVE_INFINITY);
     for (const id of options.sources) this.sourceWatermarks.set(id, Number.NEGATIVE_INFINITY);
     this.failure = new Promise((_, reject) => {
       this.failed = reject;
@@ -76,11 +94,15 @@ export class Dispatcher {
     this.failure.catch(() => undefined);
   }
 
-  /** A shard got segments in the transaction `zxid`. */
-  wake(stage: string, shard: number, zxid: bigint): void {
-    const state = this.states.get(`${stage}/${shard}`);
-    if (state) this.want(state, zxid);
+  /** A shard got so many segments in the transaction `zxid`. */
+  wake(stage: string, shard: number, zxid: bigint, segments = 1): void {
+    this.wantFed(stage, shard, zxid, segments);
     this.schedule();
+  }
+
+  /** Whether a stage that the source's data gets to is so far behind that the source should wait. */
+  holdsSource(source: string): boolean {
+    return this.backlogs.holdsSource(source);
   }
 
   /** Every shard is looked after once: what an earlier relay left is found, and the timers become known. */
@@ -114,6 +136,27 @@ export class Dispatcher {
     );
   }
 
+  /**
+   * How often a shard was looked at, if nobody is going to call it and none of the stages before it has anything under
+   * way or to tell that could change that; else undefined.
+   */
+  looksOfAbandoned(stage: string, shard: number): number | undefined {
+    const state = this.states.get(`${stage}/${shard}`);
+    if (!state || isBusy(state)) return undefined;
+    const seen = new Set<string>();
+    const isMoving = (id: string): boolean => {
+      if (seen.has(id)) return false;
+      seen.add(id);
+      const upstream = this.options.stages.find((each) => each.id === id)?.upstream ?? [];
+      return upstream.some(
+        (from) =>
+          from.type === "stage" &&
+          (this.shardsOf(from.id).some((each) => isBusy(each) || each.untold) || isMoving(from.id)),
+      );
+    };
+    return isMoving(stage) ? undefined : state.looks;
+  }
+
   /** The shards that failed last time, with their errors. */
   get failures(): { stage: string; shard: number; failures: number; error: Error }[] {
     return [...this.states.values()].flatMap(({ stage, shard, failures, lastError }) =>
@@ -134,6 +177,13 @@ export class Dispatcher {
     await (isBounded ? Promise.race([all, this.options.clock.sleep(maxWaitMs, ended.signal)]) : all);
   }
 
+  private wantFed(stage: string, shard: number, zxid: bigint, segments: number): void {
+    const state = this.states.get(`${stage}/${shard}`);
+    if (!state) return;
+    this.want(state, zxid);
+    this.backlogs.appended(stage, shard, segments);
+  }
+
   private want(state: ShardState, zxid: bigint): void {
     this.lastZxid = zxid > this.lastZxid ? zxid : this.lastZxid;
     if (state.wantedZxid === undefined || zxid > state.wantedZxid) state.wantedZxid = zxid;
@@ -144,14 +194,17 @@ export class Dispatcher {
     this.wantDueTimers();
     const now = this.options.clock.now();
     let retryAtMs = Number.POSITIVE_INFINITY;
-    for (const state of this.states.values()) {
+    for (const state of this.lastFirst) {
       if (state.running) continue;
       if (state.nextProcessingTimerMs <= now) this.want(state, this.lastZxid);
       if (state.wantedZxid === undefined) {
         retryAtMs = Math.min(retryAtMs, state.nextProcessingTimerMs);
         continue;
       }
+      const { waitMs } = this.budget;
       if (state.notBeforeMs > now) retryAtMs = Math.min(retryAtMs, state.notBeforeMs);
+      else if (this.backlogs.holdsStage(state.stage)) continue;
+      else if (waitMs > 0) retryAtMs = Math.min(retryAtMs, now + waitMs);
       else if (this.inFlight.size < this.options.maxInFlight) this.start(state);
     }
     if (retryAtMs < Number.POSITIVE_INFINITY) this.scheduleRetry(retryAtMs - now);
@@ -207,10 +260,17 @@ export class Dispatcher {
   private async invoke(state: ShardState): Promise<void> {
     const { pipeline, invoke, onReply } = this.options;
     const { stage, shard } = state;
+    const zxid = (state.wantedZxid ?? 0n).toString(16);
+    const waiting = this.lastFirst.filter((each) => !each.running && each.wantedZxid !== undefined).length;
+    // Alone under way: whoever is fed need not be called.
+    const chain = this.inFlight.size === 0 && waiting === 0;
+    const writes = this.budget.share(waiting + 1);
+    // Taken before they are made, so that all who are under way together keep to the budget.
+    this.budget.take(writes ?? 0);
     try {
-      const reply = await invoke({ pipeline, stage, shard, zxid: (state.wantedZxid ?? 0n).toString(16) });
+      const reply = await invoke({ pipeline, stage, shard, zxid, chain, ...(writes ? { writes } : {}) });
+      this.settleAll(state, reply, writes ?? 0);
       onReply(stage, shard, reply);
-      this.settle(state, reply);
     } catch (error) {
       this.failedInvocation(state, error instanceof Error ? error : new Error(String(error)));
     } finally {
@@ -218,37 +278,66 @@ export class Dispatcher {
     }
   }
 
-  private settle(state: ShardState, reply: ShardReply): void {
+  private settleAll(state: ShardState, reply: ShardReply, granted: number): void {
     // First of all: an answer that is none is a failure, and changes nothing.
-    const listed = BigInt(`0x${reply.listedZxid}`);
+    const answers = [{ ...reply, stage: state.stage, shard: state.shard }, ...reply.chained];
+    const listed = answers.map(({ listedZxid }) => BigInt(`0x${listedZxid}`));
     state.failures = 0;
     state.lastError = undefined;
-    state.holdMs = fromJsonTime(reply.holdMs);
-    state.nextTimerMs = fromJsonTime(reply.nextTimerMs);
-    state.nextProcessingTimerMs = fromJsonTime(reply.nextProcessingTimerMs);
-    const outputMs = Math.min(fromJsonTime(reply.inputWatermarkMs), state.holdMs);
-    // The output may have moved by commits of others, too: then timers downstream may be due.
-    if (reply.commits > 0 || outputMs !== state.outputMs) this.changes += 1;
-    state.outputMs = outputMs;
+    this.budget.take(answers.reduce((sum, { writes }) => sum + writes, 0) - granted);
+    // All that was fed is wanted before any answer says that it is done.
+    for (const { fed } of answers)
+      for (const { stage, shard, zxid, segments } of fed)
+        this.wantFed(stage, shard, BigInt(`0x${zxid}`), segments);
+    answers.forEach((answer, index) => {
+      const answering = this.states.get(`${answer.stage}/${answer.shard}`);
+      if (answering) this.settle(answering, answer, listed[index]!);
+    });
+  }
+
+  private settle(state: ShardState, answer: ShardAnswer, listed: bigint): void {
+    state.looks += 1;
+    const isNews = answer.commitNumber >= state.commitNumber;
+    // Commits that nobody has told of may have fed others; answers overtake each other, so an older one tells nothing.
+    const hasOthers = isNews && answer.commitNumber > state.commitNumber + answer.commits;
+    if (isNews) this.learn(state, answer);
     this.lastZxid = listed > this.lastZxid ? listed : this.lastZxid;
-    if (reply.outcome === "idle" && state.wantedZxid !== undefined && listed >= state.wantedZxid)
+    if (answer.outcome === "idle" && state.wantedZxid !== undefined && listed >= state.wantedZxid)
       state.wantedZxid = undefined;
-    const isStuck = reply.outcome === "more" && reply.commits === 0;
+    // What holds others back has to be wanted, or they would wait for ever.
+    this.backlogs.set(
+      state.stage,
+      state.shard,
+      state.wantedZxid === undefined ? 0 : Math.max(1, answer.backlog),
+    );
+    const isStuck = answer.outcome === "more" && answer.commits === 0;
     // The function's clock may be behind this one: what is due here is not due there yet.
     const isEarly = state.nextProcessingTimerMs <= this.options.clock.now();
-    if (isCutShort(reply) || isStuck || isEarly) state.notBeforeMs = this.options.clock.now() + RETRY_SOON_MS;
-    for (const fed of reply.fed) this.wake(fed.stage, fed.shard, BigInt(`0x${fed.zxid}`));
-    this.sweepDownstream(state, reply, listed);
+    if (isCutShort(answer) || isStuck || isEarly)
+      state.notBeforeMs = this.options.clock.now() + RETRY_SOON_MS;
+    this.sweepDownstream(state, answer, listed, hasOthers);
+  }
+
+  /** Takes over what the shard's latest commit says about holds and timers. */
+  private learn(state: ShardState, answer: ShardAnswer): void {
+    state.commitNumber = answer.commitNumber;
+    state.holdMs = fromJsonTime(answer.holdMs);
+    state.nextTimerMs = fromJsonTime(answer.nextTimerMs);
+    state.nextProcessingTimerMs = fromJsonTime(answer.nextProcessingTimerMs);
+    const outputMs = Math.min(fromJsonTime(answer.inputWatermarkMs), state.holdMs);
+    // The output may have moved by commits of others, too: then timers downstream may be due.
+    if (answer.commits > 0 || outputMs !== state.outputMs) this.changes += 1;
+    state.outputMs = outputMs;
   }
 
   /**
    * An invocation that died may have committed and fed others, and nobody heard of it, an earlier relay's included;
-   * one that was cut short tells only of the commits that it knows of. The next answer of the shard comes from a
-   * server that has seen what they did.
+   * one that was cut short tells only of the commits that it knows of; and one that Lambda started twice tells once.
+   * The next answer of the shard comes from a server that has seen what they did.
    */
-  private sweepDownstream(state: ShardState, reply: ShardReply, listed: bigint): void {
-    if (isCutShort(reply)) state.untold = true;
-    else if (state.untold) {
+  private sweepDownstream(state: ShardState, answer: ShardAnswer, listed: bigint, hasOthers: boolean): void {
+    if (isCutShort(answer)) state.untold = true;
+    else if (state.untold || hasOthers) {
       state.untold = false;
       const fedBy = (upstream: readonly Upstream[]): boolean =>
         upstream.some(({ type, id }) => type === "stage" && id === state.stage);
@@ -279,8 +368,12 @@ export class Dispatcher {
   }
 }
 
+function isBusy({ running, wantedZxid }: ShardState): boolean {
+  return running || wantedZxid !== undefined;
+}
+
 /** `stopped` too: a pause may be over before this relay hears of it, and then the work is still to be done. */
-function isCutShort({ outcome }: ShardReply): boolean {
+function isCutShort({ outcome }: ShardAnswer): boolean {
   return outcome === "superseded" || outcome === "interrupted" || outcome === "stopped";
 }
 
@@ -299,5 +392,7 @@ function newState(stage: string, shard: number): ShardState {
     nextProcessingTimerMs: Number.POSITIVE_INFINITY,
     outputMs: Number.NEGATIVE_INFINITY,
     checkedAt: -1,
+    commitNumber: -1,
+    looks: 0,
   };
 }

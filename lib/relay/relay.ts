@@ -14,6 +14,8 @@ import { keepPresence } from "./presence";
 import { hearReplays } from "./replays";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
 import { awaitTurn, type Elect, lossOf } from "./standby";
+import { sweepRegularly } from "./sweep";
+import { TokenBucket } from "./token-bucket";
 
 /** The pipeline as the relay needs it: its graph and its sources, and nothing of the user's code. */
 export interface RelayedPipeline {
@@ -37,6 +39,12 @@ export interface RelayOptions {
   readonly log: Log;
   readonly limits: RelayLimits;
   readonly maxInFlight: number;
+  /** Segments in an inbox above which whoever feeds it waits (default 256). */
+  readonly maxBacklog?: number;
+  /** How often inboxes, timers and watermarks are swept, in ms (default 60,000). */
+  readonly sweepIntervalMs?: number;
+  /** Writes to ZooKeeper a second, of this relay and the functions together (default Infinity). */
+  readonly writesPerSecond?: number;
   /** Gives up after this many failures of a shard in a row; Infinity for a relay that is always on. */
   readonly maxFailures: number;
   /** Stands for election, so that one relay is active and others stand by. Default: active at once. */
@@ -57,7 +65,10 @@ export interface RelayEnd {
   readonly failing: readonly string[];
 }
 
+/** The relay's share of the budget of writes; the functions have the rest, so that neither starves the other. */
+const RELAY_SHARE = 0.25;
 const FINISHED_POLL_MS = 50;
+const SWEEP_INTERVAL_MS = 60_000;
 const LAST_FINISHED_POLL_MS = 1_000;
 /** How long the end waits for invocations under way, in ms; less than what is left of a function's time then. */
 const SHUTDOWN_MS = 3_000;
@@ -78,7 +89,8 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   signal.addEventListener("abort", abort, { once: true });
   if (signal.aborted) stop.abort();
   const dispatcher = newDispatcher(options, current);
-  const sources = pipeline.sources.map((source) => newSource(options, current, dispatcher, source));
+  const budget = new TokenBucket(clock, (options.writesPerSecond ?? Number.POSITIVE_INFINITY) * RELAY_SHARE);
+  const sources = pipeline.sources.map((source) => newSource(options, current, dispatcher, budget, source));
   const turn = await awaitTurn(options, current.layout.election, sources, stop.signal);
   if (!turn) return { reason: "signal", message: "", failing: [] };
   const changed = options.elect && (await changedMeanwhile(options, current));
@@ -94,7 +106,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
           if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
         })
       : [untilQuiet(dispatcher, clock, stop.signal)];
-  const presence = newPresence(options, current, dispatcher, stop.signal);
+  const company = accompany(options, current, dispatcher, stop.signal);
   log("info", "the relay is active", {
     pipeline: pipeline.name,
     epoch: current.generation.epoch,
@@ -104,9 +116,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   try {
     const finished = Promise.all(work).then(() => untilDrained(options, dispatcher, stop.signal));
     work.push(finished);
-    const wake = (zxid: bigint): void => dispatcher.wakeAll(zxid);
-    const replays = hearReplays(client, current.scope.replays, wake, stop.signal);
-    await Promise.race([finished, dispatcher.failure, replays, lossOf(turn)]);
+    await Promise.race([finished, dispatcher.failure, company.failure, lossOf(turn)]);
   } catch (error) {
     if (!(error instanceof RelayStoppedError)) throw error;
     stopped = error;
@@ -121,7 +131,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     // Nothing is appended any more: the next relay need not wait for the invocations that are under way.
     await Promise.race([turn.leave(), clock.sleep(SHUTDOWN_MS)]);
     await dispatcher.stop(SHUTDOWN_MS);
-    await Promise.race([presence, clock.sleep(SHUTDOWN_MS)]);
+    await Promise.race([company.presence, clock.sleep(SHUTDOWN_MS)]);
   }
   const failing = dispatcher.failures.map(
     ({ stage, shard, error }) => `shard ${shard} of stage "${stage}": ${error.message}`,
@@ -175,19 +185,32 @@ async function untilDrained(
   }
 }
 
-function newPresence(
+/** What goes on beside the sources: hearing of replays, sweeping, and telling people that this relay is there. */
+function accompany(
   options: RelayOptions,
-  { layout, generation }: CurrentGeneration,
+  current: CurrentGeneration,
   dispatcher: Dispatcher,
   signal: AbortSignal,
-): Promise<void> {
-  const startedMs = options.clock.now();
+): { readonly presence: Promise<void>; readonly failure: Promise<void> } {
+  const { client, clock, log } = options;
+  const startedMs = clock.now();
+  let lostWork = 0;
   const report = (): RelayReport => ({
     startedMs,
-    epoch: generation.epoch,
+    epoch: current.generation.epoch,
+    lostWork,
     failing: dispatcher.failures.map(({ error, ...shard }) => ({ ...shard, error: error.message })),
   });
-  return keepPresence(options.client, layout, report, options, signal);
+  const onLost = (): void => {
+    lostWork += 1;
+  };
+  const intervalMs = options.sweepIntervalMs ?? SWEEP_INTERVAL_MS;
+  const swept = sweepRegularly({ client, current, dispatcher, clock, log, intervalMs, onLost }, signal);
+  const wake = (zxid: bigint): void => dispatcher.wakeAll(zxid);
+  const replays = hearReplays(client, current.scope.replays, wake, signal);
+  const failure = Promise.all([swept, replays]).then(() => undefined);
+  failure.catch(() => undefined);
+  return { presence: keepPresence(client, current.layout, report, options, signal), failure };
 }
 
 function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispatcher {
@@ -202,6 +225,8 @@ function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispa
     log,
     maxInFlight,
     maxFailures,
+    ...(options.maxBacklog === undefined ? {} : { maxBacklog: options.maxBacklog }),
+    writesPerSecond: (options.writesPerSecond ?? Number.POSITIVE_INFINITY) * (1 - RELAY_SHARE),
     onReply: options.onReply ?? (() => undefined),
   });
 }
@@ -210,6 +235,7 @@ function newSource(
   options: RelayOptions,
   current: CurrentGeneration,
   dispatcher: Dispatcher,
+  budget: TokenBucket,
   { id, source, consumers }: RelayedPipeline["sources"][number],
 ): { id: string; source: SourceRelay } {
   const { client, root, clock, log, limits, onCommit } = options;
@@ -224,12 +250,15 @@ function newSource(
     clock,
     log,
     limits,
+    budget,
+    isHeld: () => dispatcher.holdsSource(id),
     nextTimerMs: (watermarkMs) => dispatcher.nextTimerMs(watermarkMs),
     onCommit: (commit) => {
       // From its first commit on this relay is the only one: what an earlier one appended up to now is looked after.
       if (isFirst) dispatcher.wakeAll(commit.zxid);
       isFirst = false;
-      for (const { stage, shard } of commit.fed) dispatcher.wake(stage, shard, commit.zxid);
+      for (const { stage, shard, segments } of commit.fed)
+        dispatcher.wake(stage, shard, commit.zxid, segments);
       dispatcher.published(id, commit.watermarkMs, commit.zxid);
       onCommit?.(commit);
     },

@@ -16,6 +16,7 @@ import { keyHashOf } from "./key-hash";
 import type { ManifestUpdate } from "./manifest";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
+import type { TokenBucket } from "./token-bucket";
 
 export interface SourceRelayOptions {
   readonly client: ZooKeeperClient;
@@ -30,6 +31,10 @@ export interface SourceRelayOptions {
   readonly limits: RelayLimits;
   /** Called after each commit. */
   readonly onCommit: (commit: RelayCommit) => void;
+  /** The writes that relays of this pipeline may make (default: as many as they like). */
+  readonly budget?: TokenBucket;
+  /** Whether what is behind the source is so far behind that it should wait (default: never). */
+  readonly isHeld?: () => boolean;
   /** The next watermark above `watermarkMs` that would fire something; Infinity if none is known. */
   readonly nextTimerMs: (watermarkMs: number) => number;
 }
@@ -53,7 +58,7 @@ export interface RelayCommit {
   readonly zxid: bigint;
   readonly watermarkMs: number;
   /** Shards that got segments. */
-  readonly fed: readonly { readonly stage: string; readonly shard: number }[];
+  readonly fed: readonly { readonly stage: string; readonly shard: number; readonly segments: number }[];
   readonly elements: number;
   readonly missed: number;
 }
@@ -86,6 +91,7 @@ const STANDBY_DIRTY = 100_000;
 const FOLLOW_INTERVAL_MS = 1_000;
 // Two commits in a row publish a watermark; this keeps an empty pipeline from spinning between them.
 const MIN_HEARTBEAT_MS = 2;
+const HELD_POLL_MS = 20;
 
 /** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
 export class SourceRelay {
@@ -181,6 +187,8 @@ export class SourceRelay {
     if (this.watches.length < this.reader.paths.roots.length) await this.arm();
     if (this.walkNeeded) this.beginWalk();
     const { maxBatchPaths } = this.options.limits;
+    const pauseMs = this.pauseMs();
+    if (pauseMs > 0) return this.options.clock.sleep(pauseMs, signal);
     if (this.walking && this.dirty.size < WALK_AHEAD_BATCHES * maxBatchPaths) await this.walkOn(this.walking);
     if (this.walking && this.dirty.size === 0) return;
     // In turn with deliveries, which a large manifest would hold up for seconds.
@@ -196,6 +204,16 @@ export class SourceRelay {
     if (waitMs > 0) return this.sleep(waitMs, signal);
     const batch = await this.collect(paths);
     await this.commit(batch, this.manifest.delta(batch.updates, this.cursor.number + 1));
+  }
+
+  /**
+   * How long to send nothing, in ms. The watch goes on: what changes meanwhile is only marked, a path once however
+   * often it changes, so what is read later is one value, and the others are counted as missed.
+   */
+  private pauseMs(): number {
+    const { budget, isHeld } = this.options;
+    const isBehind = this.dirty.size > 0 && isHeld?.() === true;
+    return Math.max(isBehind ? HELD_POLL_MS : 0, budget?.waitMs ?? 0);
   }
 
   private async arm(): Promise<void> {
@@ -363,6 +381,7 @@ export class SourceRelay {
     this.cursor = cursor;
     this.cursorVersion = outcome.version;
     this.cursorMtimeMs = outcome.mtimeMs;
+    this.options.budget?.take(own.length - 1);
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
     manifest.committed();
@@ -402,11 +421,11 @@ export class SourceRelay {
       : Math.max(published, this.barrier.mtimeMs);
   }
 
-  private segments({ elements }: Batch): { ops: Op[]; fed: { stage: string; shard: number }[] } {
+  private segments({ elements }: Batch): { ops: Op[]; fed: RelayCommit["fed"][number][] } {
     const { consumers, limits } = this.options;
     const { generation, scope } = this.current;
     const ops: Op[] = [];
-    const fed: { stage: string; shard: number }[] = [];
+    const fed: RelayCommit["fed"][number][] = [];
     for (const stage of elements.length > 0 ? consumers : []) {
       const byShard = new Map<number, SegmentElement[]>();
       for (const { key, element } of elements) {
@@ -414,8 +433,9 @@ export class SourceRelay {
         byShard.set(shard, [...(byShard.get(shard) ?? []), element]);
       }
       for (const [shard, shardElements] of byShard) {
-        fed.push({ stage, shard });
-        for (const draft of cutSegments(shardElements, limits.segmentSizeBytes)) {
+        const drafts = cutSegments(shardElements, limits.segmentSizeBytes);
+        fed.push({ stage, shard, segments: drafts.length });
+        for (const draft of drafts) {
           const path = segmentPrefix(scope.shard(stage, shard).inbox, draft.minTimestampMs);
           ops.push({ type: "create", path, data: draft.data, mode: "persistent-sequential" });
         }

@@ -49,7 +49,9 @@ export type BundleOutcome =
       readonly overtaken: boolean;
       readonly shard: StageShard;
       readonly stored: StoredState;
-      readonly fed: readonly { readonly stage: string; readonly shard: number }[];
+      readonly fed: readonly { readonly stage: string; readonly shard: number; readonly segments: number }[];
+      /** Writes to ZooKeeper, about: parents of the user's znodes are not counted. */
+      readonly writes: number;
     }
   | { readonly kind: "rejected"; readonly cause: Error }
   | { readonly kind: "too-large"; readonly units: number };
@@ -259,6 +261,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     shard: result.shard,
     stored: work.loaded.stored,
     fed: segments.fed,
+    writes: own.length - 1 + result.effects.length + pending.entries.length,
   };
 }
 
@@ -379,9 +382,9 @@ function nextHead(
 function downstreamSegments(
   { current, limits }: ShardContext,
   result: BundleResult,
-): { ops: Op[]; fed: { stage: string; shard: number }[] } {
+): { ops: Op[]; fed: { stage: string; shard: number; segments: number }[] } {
   const ops: Op[] = [];
-  const fed: { stage: string; shard: number }[] = [];
+  const fed: { stage: string; shard: number; segments: number }[] = [];
   for (const [stage, outputs] of result.outputs) {
     const shards = current.generation.shards[stage] ?? 1;
     const everyShard = Array.from({ length: shards }, (_, shard) => shard);
@@ -395,8 +398,9 @@ function downstreamSegments(
     }
     for (const [shard, elements] of byShard) {
       const { inbox } = current.scope.shard(stage, shard);
-      fed.push({ stage, shard });
-      for (const draft of cutSegments(elements, limits.segmentSizeBytes)) {
+      const drafts = cutSegments(elements, limits.segmentSizeBytes);
+      fed.push({ stage, shard, segments: drafts.length });
+      for (const draft of drafts) {
         ops.push({
           type: "create",
           path: segmentPrefix(inbox, draft.minTimestampMs),

@@ -2,7 +2,7 @@ import type { CompiledPipeline, CompiledStage, StageShard } from "../beam/api";
 import { reading } from "../checkpoint/commit";
 import { toJsonTime } from "../checkpoint/encoding";
 import type { FileStore } from "../checkpoint/files";
-import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
+import type { ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { PipelineLayout, type ShardLayout } from "../checkpoint/layout";
 import { admitsCommits, type Head } from "../checkpoint/records";
 import { type CurrentGeneration, PipelineMismatchError, readGeneration } from "../checkpoint/scope";
@@ -59,9 +59,14 @@ export interface LoadedShard {
 // A busy shard that has fed others answers after this long, so that they need not wait until it is idle.
 const REPLY_AFTER_MS = 20;
 
+// How long an invocation goes on with shards that it has fed, and with how many at once: the relay calls more at a time.
+const CHAIN_MS = 100;
+const MAX_CHAINED = 4;
+
 interface Progress {
   commits: number;
-  readonly fed: Map<string, { stage: string; shard: number; zxid: bigint }>;
+  writes: number;
+  readonly fed: Map<string, { stage: string; shard: number; segments: number; zxid: bigint }>;
 }
 
 /** The state of a shard after a commit, valid for as long as the head says that this commit is the last. */
@@ -84,13 +89,52 @@ export class ShardRunner {
    * is consumed then, and the same request can be made again.
    */
   async run(request: ShardRequest, deadlineMs: number): Promise<ShardReply> {
+    const { clock } = this.options;
+    const chainUntilMs = Math.min(deadlineMs, clock.now() + CHAIN_MS);
+    const own = await this.runShard(request, deadlineMs);
+    return { ...own, chained: request.chain ? await this.chain(request, own, deadlineMs, chainUntilMs) : [] };
+  }
+
+  /**
+   * Goes on with the shards that were fed, and with those that they feed. What it does not get to, or what fails, is
+   * no loss: the answers tell of everything that was fed, and the relay calls for it.
+   */
+  private async chain(
+    request: ShardRequest,
+    first: ShardAnswer,
+    deadlineMs: number,
+    untilMs: number,
+  ): Promise<ShardReply["chained"]> {
+    const chained: ShardReply["chained"][number][] = [];
+    const isSpent = (): boolean =>
+      request.writes !== undefined &&
+      [first, ...chained].reduce((sum, { writes }) => sum + writes, 0) >= request.writes;
+    for (let answers = [first]; answers.every(({ outcome }) => outcome === "idle"); ) {
+      const fed = new Map(answers.flatMap((answer) => answer.fed).map((each) => [shardName(each), each]));
+      const isTime = this.options.clock.now() < untilMs && !isSpent();
+      if (fed.size === 0 || fed.size > MAX_CHAINED || !isTime) break;
+      const runs = [...fed.values()].map(async ({ stage, shard, zxid }) => ({
+        stage,
+        shard,
+        ...(await this.runShard({ ...request, stage, shard, zxid }, deadlineMs)),
+      }));
+      const ended = await Promise.allSettled(runs);
+      const told = ended.flatMap((end) => (end.status === "fulfilled" ? [end.value] : []));
+      chained.push(...told);
+      if (told.length < ended.length) break;
+      answers = told;
+    }
+    return chained;
+  }
+
+  private async runShard(request: ShardRequest, deadlineMs: number): Promise<ShardAnswer> {
     const { client } = this.options;
     await this.catchUp(BigInt(`0x${request.zxid}`));
     const context = await this.open(request);
-    if (!admitsCommits(context.current.generation)) return stoppedReply(client);
+    if (!admitsCommits(context.current.generation)) return stoppedAnswer(client);
     await this.tidyOutputs(context);
     try {
-      return await this.runBundles(context, deadlineMs);
+      return await this.runBundles(context, deadlineMs, request.writes ?? Number.POSITIVE_INFINITY);
     } catch (error) {
       // A commit may have taken effect without our hearing of it, or without its files being published.
       this.warm.delete(context.layout.head);
@@ -98,8 +142,12 @@ export class ShardRunner {
     }
   }
 
-  private async runBundles(context: ShardContext, deadlineMs: number): Promise<ShardReply> {
-    const progress: Progress = { commits: 0, fed: new Map() };
+  private async runBundles(
+    context: ShardContext,
+    deadlineMs: number,
+    maxWrites: number,
+  ): Promise<ShardAnswer> {
+    const progress: Progress = { commits: 0, writes: 0, fed: new Map() };
     const graph = watermarkGraph(context);
     const { clock } = this.options;
     const replyAtMs = clock.now() + REPLY_AFTER_MS;
@@ -107,7 +155,8 @@ export class ShardRunner {
       const current = await readHead(context);
       const { head } = current;
       const input = await this.input(context, graph);
-      const reply = (outcome: ShardReply["outcome"]): ShardReply => toReply(outcome, progress, head, input);
+      const reply = (outcome: ShardAnswer["outcome"]): ShardAnswer =>
+        toAnswer(outcome, progress, head, input);
       const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
       // At the end of a source the watermark is infinite, as a timer that is not set.
       const isWindowDue = head.nextTimerMs <= watermarkMs && head.nextTimerMs < Number.POSITIVE_INFINITY;
@@ -117,8 +166,8 @@ export class ShardRunner {
         if ((await readHead(context)).version !== current.version) continue;
         return reply("idle");
       }
-      if (clock.now() >= deadlineMs || (progress.fed.size > 0 && clock.now() >= replyAtMs))
-        return reply("more");
+      const hasNews = progress.fed.size > 0 && clock.now() >= replyAtMs;
+      if (clock.now() >= deadlineMs || hasNews || progress.writes >= maxWrites) return reply("more");
       let outcome: BundleOutcome | TryAgain;
       try {
         const loaded = await this.load(context, current);
@@ -154,8 +203,11 @@ export class ShardRunner {
       return false;
     }
     progress.commits += 1;
-    for (const fed of outcome.fed)
-      progress.fed.set(`${fed.stage}/${fed.shard}`, { ...fed, zxid: outcome.zxid });
+    progress.writes += outcome.writes;
+    for (const fed of outcome.fed) {
+      const segments = fed.segments + (progress.fed.get(shardName(fed))?.segments ?? 0);
+      progress.fed.set(shardName(fed), { ...fed, segments, zxid: outcome.zxid });
+    }
     if (outcome.overtaken) this.warm.delete(key);
     else this.warm.set(key, outcome);
     return !outcome.overtaken;
@@ -276,15 +328,22 @@ function names({ pipeline, stage, shard }: ShardContext): Record<string, unknown
   return { pipeline: pipeline.name, stage: stage.id, shard };
 }
 
-function toReply(
-  outcome: ShardReply["outcome"],
+function shardName({ stage, shard }: { readonly stage: string; readonly shard: number }): string {
+  return `${stage}/${shard}`;
+}
+
+function toAnswer(
+  outcome: ShardAnswer["outcome"],
   progress: Progress,
   head: Head,
   input: ShardInput,
-): ShardReply {
+): ShardAnswer {
   return {
     outcome,
     commits: progress.commits,
+    commitNumber: head.number,
+    writes: progress.writes,
+    backlog: input.segments.length,
     fed: [...progress.fed.values()].map((fed) => ({ ...fed, zxid: fed.zxid.toString(16) })),
     listedZxid: input.listedZxid.toString(16),
     inputWatermarkMs: toJsonTime(input.inputWatermarkMs),
@@ -294,10 +353,13 @@ function toReply(
   };
 }
 
-function stoppedReply(client: ZooKeeperClient): ShardReply {
+function stoppedAnswer(client: ZooKeeperClient): ShardAnswer {
   return {
     outcome: "stopped",
     commits: 0,
+    commitNumber: -1,
+    writes: 0,
+    backlog: 0,
     fed: [],
     listedZxid: client.lastZxid.toString(16),
     inputWatermarkMs: "-inf",

@@ -1,5 +1,6 @@
-import { silent } from "../log";
+import type { Log } from "../log";
 import { runRelay } from "../relay/relay";
+import { LOST_WORK } from "../relay/sweep";
 import { planPipeline } from "../runner/deployment";
 import type { Functions } from "./functions";
 import type { SimulatedProcess } from "./process";
@@ -44,6 +45,11 @@ export class Relays {
     process.client.die();
   }
 
+  /** A wake-up that only a sweep makes up for is lost. */
+  private readonly log: Log = (_level, message, fields) => {
+    if (message === LOST_WORK) this.world.problems.push(`${message}: ${JSON.stringify(fields)}`);
+  };
+
   private run(process: SimulatedProcess, signal: AbortSignal) {
     const { world, functions } = this;
     const { time } = world;
@@ -55,7 +61,7 @@ export class Relays {
         invoke: (request) =>
           process.dead ? new Promise(() => undefined) : process.heard(functions.invoke(request)),
         clock: process,
-        log: silent,
+        log: this.log,
         limits: {
           commitSizeBytes: 512 * 1024,
           segmentSizeBytes: 2_048,
@@ -64,6 +70,9 @@ export class Relays {
           lingerMs: time.chance(0.3) ? time.between(0, 20) : time.between(20, 80),
         },
         maxInFlight: 8,
+        maxBacklog: time.between(2, 40),
+        writesPerSecond: time.chance(0.3) ? time.between(100, 500) : Number.POSITIVE_INFINITY,
+        sweepIntervalMs: 2_000,
         maxFailures: Number.POSITIVE_INFINITY,
         onCommit: ({ elements, missed }) => {
           world.tally.elements += elements;

@@ -113,7 +113,11 @@ class Bench {
 const IDLE: ShardReply = {
   outcome: "idle",
   commits: 0,
+  commitNumber: 0,
+  writes: 0,
+  backlog: 0,
   fed: [],
+  chained: [],
   listedZxid: "0",
   inputWatermarkMs: "-inf",
   holdMs: "+inf",
@@ -186,8 +190,83 @@ test("more work: called again at once; without any progress, after a pause", asy
 test("shards that were fed are called", async () => {
   const bench = await new Bench().started();
   bench.dispatcher.wake("read", 0, 10n);
-  await bench.call("read").answer({ commits: 1, fed: [{ stage: "group", shard: 0, zxid: "1f" }] });
+  await bench
+    .call("read")
+    .answer({ commits: 1, fed: [{ stage: "group", shard: 0, segments: 1, zxid: "1f" }] });
   expect(bench.waiting).toEqual(["group/0@1f"]);
+});
+
+test("a shard that answered in another's invocation is not called, as far as it has seen what was fed", async () => {
+  const bench = await new Bench().started();
+  bench.dispatcher.wake("read", 0, 10n);
+  expect(bench.call("read").request.chain).toBe(true);
+  const fed = [{ stage: "group", shard: 0, segments: 1, zxid: "1f" }];
+  const group = { ...IDLE, stage: "group", shard: 0, commits: 1, commitNumber: 1, nextTimerMs: 5_000 };
+  const chained = [{ ...group, listedZxid: "20" }];
+  await bench.call("read").answer({ commits: 1, commitNumber: 1, fed, chained });
+  expect(bench.waiting).toEqual([]);
+  expect(bench.dispatcher.nextTimerMs(0)).toBe(5_000);
+  bench.dispatcher.wake("read", 0, 0x30n);
+  const late = [{ ...group, commitNumber: 2, listedZxid: "3e" }];
+  const more = [{ stage: "group", shard: 0, segments: 1, zxid: "3f" }];
+  await bench.call("read").answer({ commits: 1, commitNumber: 2, fed: more, chained: late });
+  expect(bench.waiting).toEqual(["group/0@3f"]);
+});
+
+test("an answer that was overtaken by a later commit's does not undo what that one said", async () => {
+  const bench = await new Bench().started();
+  bench.dispatcher.wake("group", 0, 0x10n);
+  const own = bench.call("group");
+  expect(own.request.chain).toBe(true);
+  bench.dispatcher.wake("read", 0, 0x11n);
+  expect(bench.call("read").request.chain).toBe(false);
+  const group = { ...IDLE, stage: "group", shard: 0, commits: 1, commitNumber: 2, nextTimerMs: 7_000 };
+  await bench.call("read").answer({ chained: [{ ...group, listedZxid: "12" }] });
+  await own.answer({ commits: 1, commitNumber: 1, nextTimerMs: "+inf", listedZxid: "11" });
+  expect(bench.dispatcher.nextTimerMs(0)).toBe(7_000);
+});
+
+test("commits that no answer told of may have fed others, so those are looked after", async () => {
+  const bench = await new Bench().started();
+  bench.dispatcher.wake("read", 0, 10n);
+  await bench.call("read").answer({ commits: 1, commitNumber: 1 });
+  expect(bench.waiting).toEqual([]);
+  bench.dispatcher.wake("read", 0, 11n);
+  await bench.call("read").answer({ commitNumber: 2, listedZxid: "c" });
+  expect(bench.waiting).toEqual(["group/0@c"]);
+});
+
+test("a stage waits while the one that it feeds is behind, and the source with it", async () => {
+  const bench = await new Bench({ maxBacklog: 10 }).started();
+  const fed = [{ stage: "group", shard: 0, segments: 11, zxid: "1f" }];
+  bench.dispatcher.wake("read", 0, 10n);
+  await bench.call("read").answer({ commits: 1, commitNumber: 1, fed });
+  bench.dispatcher.wake("read", 1, 0x20n);
+  expect(bench.waiting).toEqual(["group/0@1f"]);
+  expect(bench.dispatcher.holdsSource("znodes")).toBe(true);
+  await bench.call("group").answer({ outcome: "more", commits: 1, commitNumber: 1, backlog: 6 });
+  expect(bench.waiting).toEqual(["group/0@1f"]);
+  await bench.call("group").answer({ outcome: "more", commits: 1, commitNumber: 2, backlog: 5 });
+  expect(bench.waiting).toEqual(["group/0@1f", "read/1@20"]);
+  expect(bench.dispatcher.holdsSource("znodes")).toBe(false);
+});
+
+test("invocations get what is left of the budget, and the next waits until there is some", async () => {
+  const bench = await new Bench({ writesPerSecond: 10 }).started();
+  bench.dispatcher.wake("read", 0, 10n);
+  expect(bench.call("read").request.writes).toBe(10);
+  bench.dispatcher.wake("group", 0, 10n);
+  expect(bench.waiting).toEqual(["read/0@a"]);
+  await bench.call("read").answer({ commits: 1, commitNumber: 1, writes: 4 });
+  expect(bench.waiting).toEqual(["group/0@a"]);
+  expect(bench.call("group").request.writes).toBe(6);
+  await bench.call("group").answer({ commits: 1, commitNumber: 1, writes: 16 });
+  bench.dispatcher.wake("read", 0, 11n);
+  expect(bench.waiting).toEqual([]);
+  await bench.clock.advance(1_099);
+  expect(bench.waiting).toEqual([]);
+  await bench.clock.advance(1);
+  expect(bench.waiting).toEqual(["read/0@b"]);
 });
 
 test.each(["superseded", "interrupted"] as const)(
@@ -408,7 +487,8 @@ const events = fc.array(
 test("by chance: one call a shard, the total bounded, and every append is listed in the end", async () => {
   await fc.assert(
     fc.asyncProperty(events, async (steps) => {
-      const bench = new Bench({ shards: { read: 4, group: 4 }, maxInFlight: 3 });
+      const limits = { maxInFlight: 3, maxBacklog: 2, writesPerSecond: 50 };
+      const bench = new Bench({ shards: { read: 4, group: 4 }, ...limits });
       const appended = new Map<string, bigint>();
       const listed = new Map<string, bigint>();
       let zxid = 1n;

@@ -113,7 +113,7 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant("downstream of a dead invocation forgotten", [
     "lib/relay/dispatcher.ts",
-    "    else if (state.untold) {",
+    "    else if (state.untold || hasOthers) {",
     "    else if (Number.isNaN(0 as number)) {",
   ]),
   mutant("events counted by arrival", [

@@ -27,6 +27,7 @@ const relay = createRelayHandler({
   elect: standingForElection,
   // What is appended is what these tests look at; nothing consumes it.
   invoke: async ({ zxid }): Promise<ShardReply> => ({
+    ...{ commitNumber: 0, writes: 0, backlog: 0, chained: [] },
     ...{ outcome: "idle", commits: 0, fed: [], listedZxid: zxid, inputWatermarkMs: "-inf" },
     ...{ holdMs: "+inf", nextTimerMs: "+inf", nextProcessingTimerMs: "+inf" },
   }),
