@@ -1,18 +1,18 @@
 import { CommitLostError, reading, sendFenced } from "../checkpoint/commit";
-import { type SourceLayout, segmentPrefix, shardOf } from "../checkpoint/layout";
+import type { SourceLayout } from "../checkpoint/layout";
 import { admitsCommits, type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
 import { type CurrentGeneration, readGeneration } from "../checkpoint/scope";
-import { cutSegments, type SegmentElement } from "../checkpoint/segment";
+import type { SegmentElement } from "../checkpoint/segment";
 import { encodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
 import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
+import { appends, type FedInbox, type KeyedElement } from "./appends";
 import { ChangeReader, type ReadZnode } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
 import { cursorAhead, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
 import { Gaps } from "./gaps";
-import { keyHashOf } from "./key-hash";
 import type { ManifestUpdate } from "./manifest";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
@@ -58,7 +58,7 @@ export interface RelayCommit {
   readonly zxid: bigint;
   readonly watermarkMs: number;
   /** Shards that got segments. */
-  readonly fed: readonly { readonly stage: string; readonly shard: number; readonly segments: number }[];
+  readonly fed: readonly FedInbox[];
   readonly elements: number;
   readonly missed: number;
 }
@@ -70,7 +70,7 @@ interface Barrier {
 }
 
 interface Batch {
-  readonly elements: { readonly key: string; readonly element: SegmentElement }[];
+  readonly elements: KeyedElement[];
   readonly updates: ManifestUpdate[];
   readonly delivered: ReadZnode[];
   /** The latest mark when the reads were sent. */
@@ -363,7 +363,12 @@ export class SourceRelay {
       watermarkMs,
       startZxid: this.cursor.startZxid,
     };
-    const segments = this.segments(batch);
+    const segments = appends(
+      this.current,
+      this.options.consumers,
+      batch.elements,
+      this.options.limits.segmentSizeBytes,
+    );
     const own: Op[] = [
       { type: "check", path: this.current.layout.generation, version: this.current.version },
       { type: "setData", path: this.layout.cursor, data: encodeCursor(cursor), version: this.cursorVersion },
@@ -419,29 +424,6 @@ export class SourceRelay {
     return this.dirty.waitsSince(this.barrier.order, done)
       ? published
       : Math.max(published, this.barrier.mtimeMs);
-  }
-
-  private segments({ elements }: Batch): { ops: Op[]; fed: RelayCommit["fed"][number][] } {
-    const { consumers, limits } = this.options;
-    const { generation, scope } = this.current;
-    const ops: Op[] = [];
-    const fed: RelayCommit["fed"][number][] = [];
-    for (const stage of elements.length > 0 ? consumers : []) {
-      const byShard = new Map<number, SegmentElement[]>();
-      for (const { key, element } of elements) {
-        const shard = shardOf(keyHashOf(key), generation.shards[stage] ?? 1);
-        byShard.set(shard, [...(byShard.get(shard) ?? []), element]);
-      }
-      for (const [shard, shardElements] of byShard) {
-        const drafts = cutSegments(shardElements, limits.segmentSizeBytes);
-        fed.push({ stage, shard, segments: drafts.length });
-        for (const draft of drafts) {
-          const path = segmentPrefix(scope.shard(stage, shard).inbox, draft.minTimestampMs);
-          ops.push({ type: "create", path, data: draft.data, mode: "persistent-sequential" });
-        }
-      }
-    }
-    return { ops, fed };
   }
 
   /** The commit was refused: by a generation that went on (then this relay follows it), or by another relay's cursor. */

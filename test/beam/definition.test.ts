@@ -15,6 +15,11 @@ test.each<[string, unknown, string]>([
   ["a name with a slash", { name: "a/b", build() {} }, "the name of a pipeline must be"],
   ["no build", { name: "a" }, `pipeline "a": build must be a function`],
   ["no shards", { name: "a", build() {}, shards: 0 }, "shards must be a whole number from 1"],
+  [
+    "too few writes",
+    { name: "a", build() {}, writesPerSecond: 1 },
+    "writesPerSecond must be a number from 4",
+  ],
   ["half a shard", { name: "a", build() {}, shards: { groupBy: 1.5 } }, `shards of stage "groupBy"`],
 ])("definePipeline refuses %s", (_, options, message) => {
   expect(() => definePipeline(options as never)).toThrow(PipelineDefinitionError);
