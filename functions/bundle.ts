@@ -6,6 +6,7 @@ import type { ShardReply } from "../lib/checkpoint/invocation";
 import type { Clock } from "../lib/clock";
 import type { Log } from "../lib/log";
 import { ShardRunner } from "../lib/runner/shard-runner";
+import { checkOutputs } from "../lib/runner/text-files";
 import type { Settings } from "../lib/settings";
 import type { ZooKeeperClient } from "../lib/zookeeper";
 import { readEnvironment } from "./environment";
@@ -61,6 +62,7 @@ export function createBundleHandler(dependencies: BundleDependencies): Handler {
 async function createRunner(dependencies: BundleDependencies): Promise<ShardRunner> {
   const { settings, pipelines: definitions, files, clock, log } = dependencies;
   const compiled = definitions.map((definition) => compilePipeline(definition));
+  for (const pipeline of compiled) checkOutputs(pipeline, files);
   return new ShardRunner({
     client: await dependencies.connect(),
     root: settings.root,

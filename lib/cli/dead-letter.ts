@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { ensembleConnector } from "../aws/ensemble";
 import {
   discardDeadLetter,
   type LetterOutcome,
@@ -9,7 +10,7 @@ import {
 } from "../checkpoint/dead-letter";
 import { PipelineLayout } from "../checkpoint/layout";
 import { readSettings } from "../settings";
-import { connect, type ZooKeeperClient } from "../zookeeper";
+import type { ZooKeeperClient } from "../zookeeper";
 import { columns, grouped, type Terminal } from "./terminal";
 import { UsageError } from "./usage-error";
 
@@ -41,7 +42,7 @@ export async function deadLetter(
   const request = parse(args);
   const settings = readSettings(environment);
   const layout = new PipelineLayout(settings.root, request.pipeline);
-  const client = await connect({ ...settings });
+  const client = await ensembleConnector(settings)();
   try {
     if (request.action === "list") return await list(client, layout, request, terminal);
     if (request.action === "show") return await show(client, layout, request, terminal);

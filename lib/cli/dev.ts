@@ -4,6 +4,7 @@ import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { startZooKeeper } from "../../infra/zookeeper/server";
 import znodeSummary from "../../pipelines/znode-summary";
+import { ensembleConnector } from "../aws/ensemble";
 import { compilePipeline, definePipeline, type PipelineDefinition } from "../beam/pipeline";
 import { PipelineLayout } from "../checkpoint/layout";
 import { createPath } from "../checkpoint/scope";
@@ -12,7 +13,7 @@ import type { Log } from "../log";
 import { definitionOf, PipelineFileError } from "../runner/definitions";
 import { loadModule, loadPipelines } from "../runner/pipeline-folder";
 import { readSettings, type Settings } from "../settings";
-import { connect, type ZooKeeperClient } from "../zookeeper";
+import type { ZooKeeperClient } from "../zookeeper";
 import { judge, settle, write } from "./demonstration";
 import { deployLocally, type LocalDeployment } from "./local-deployment";
 import { removeTree } from "./remove-tree";
@@ -74,10 +75,10 @@ export async function dev(
     const output = environment.BEAMKEEPER_OUTPUT ?? join("output", timeName());
     const outer = readSettings({ ...environment, ZOOKEEPER_CONNECT: given, BEAMKEEPER_OUTPUT: output });
     const settings = environment.ZOOKEEPER_CONNECT ? await placeOnEnsemble(options, outer, cleanUp) : outer;
-    mkdirSync(settings.output, { recursive: true });
+    if (!settings.output.startsWith("s3://")) mkdirSync(settings.output, { recursive: true });
     const stages = compiled.stages.map(({ id }) => `${id} x ${compiled.shards.get(id) ?? 1}`).join(" -> ");
     terminal.say(`Pipeline ${definition.name}: ${stages}`);
-    const client = await connect({ ...settings });
+    const client = await ensembleConnector(settings)();
     cleanUp.push(() => client.close());
     return await runPipeline({ options, settings, definition, client, cleanUp, signal });
   } finally {
@@ -243,7 +244,7 @@ async function placeOnEnsemble(
   }
   const [hosts, chroot = ""] = splitChroot(given);
   const path = `${chroot}/beamkeeper-demo-${timeName()}`;
-  const client = await connect({ ...settings, connectString: hosts });
+  const client = await ensembleConnector({ ...settings, connectString: hosts })();
   cleanUp.push(() => client.close());
   await createPath(client, path);
   if (!options.keep) cleanUp.push(() => removeTree(client, path));

@@ -1,13 +1,15 @@
 import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
+import { ensembleConnector } from "../aws/ensemble";
 import { LocalLambda, shardInvoker } from "../aws/lambda";
-import type { PipelineDefinition } from "../beam/pipeline";
-import { DirectoryFiles } from "../checkpoint/files";
+import { openOutput } from "../aws/output";
+import { compilePipeline, type PipelineDefinition } from "../beam/pipeline";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
 import type { RelayEnd, RelayOptions } from "../relay/relay";
+import { checkOutputs } from "../runner/text-files";
 import type { Settings } from "../settings";
-import { connect, type ZooKeeperClient } from "../zookeeper";
+import type { ZooKeeperClient } from "../zookeeper";
 
 /** A pipeline deployed to this process: the handlers that Lambda runs, called as Lambda calls them. */
 export interface LocalDeployment {
@@ -52,11 +54,12 @@ export function deployLocally({
   const lambda = new LocalLambda(systemClock.now);
   const shared = { settings, pipelines: [definition], clock: systemClock, log };
   const connectBundles = async (): Promise<ZooKeeperClient> => {
-    const client = await connect({ ...settings });
+    const client = await ensembleConnector(settings)();
     clients.push(client);
     return client;
   };
-  const files = new DirectoryFiles(settings.output);
+  const files = openOutput(settings.output, { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined });
+  checkOutputs(compilePipeline(definition), files);
   lambda.deploy(
     "bundle",
     createBundleHandler({ ...shared, connect: connectBundles, files }),
@@ -64,7 +67,7 @@ export function deployLocally({
   );
   const relay = createRelayHandler({
     ...shared,
-    connect: () => connect({ ...settings }),
+    connect: () => ensembleConnector(settings)(),
     invoke: shardInvoker(lambda, "bundle"),
     signal: stop.signal,
     maxFailures,

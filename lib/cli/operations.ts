@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { ensembleConnector } from "../aws/ensemble";
 import {
   cancelPipeline,
   listPipelines,
@@ -11,7 +12,7 @@ import { readGeneration } from "../checkpoint/scope";
 import { readStatus } from "../checkpoint/status";
 import { systemClock } from "../clock";
 import { readSettings } from "../settings";
-import { connect, type ZooKeeperClient } from "../zookeeper";
+import type { ZooKeeperClient } from "../zookeeper";
 import { drain } from "./drain";
 import { inspect, inspectionText } from "./inspect";
 import { statusText, toJson } from "./status-screen";
@@ -87,7 +88,7 @@ export async function operate(
   const { pipeline, options } = parseOperation(verb, args);
   const settings = readSettings(environment);
   const layout = new PipelineLayout(settings.root, pipeline);
-  const client = await connect({ ...settings });
+  const client = await ensembleConnector(settings)();
   try {
     return await OPERATIONS[verb].run({ client, layout, options, terminal, signal });
   } finally {

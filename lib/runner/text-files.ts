@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
-import type { BoundedWindow, Pane, SinkEffect } from "../beam/api";
+import type { BoundedWindow, CompiledPipeline, Pane, SinkEffect } from "../beam/api";
 import { reading } from "../checkpoint/commit";
-import { type FileStore, TemporaryFileGoneError } from "../checkpoint/files";
+import { type FileStore, OutputNameError, TemporaryFileGoneError } from "../checkpoint/files";
 import type { ScopeLayout } from "../checkpoint/layout";
 import { decodeOutput, encodeOutput, type OutputEntry } from "../checkpoint/records";
-import type { TextFilePayload } from "../io/write-to-text";
+import { TEXT_SINK, type TextFilePayload } from "../io/write-to-text";
 import { MultiError, NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
 
 export interface ShardName {
@@ -54,6 +54,20 @@ function isoTime(ms: number): string {
 
 function paneName(pane: Pane): string {
   return `pane-${pane.index}${pane.timing === "LATE" ? "-late" : ""}${pane.isLast ? "-last" : ""}`;
+}
+
+/** Refuses a pipeline whose text this store cannot take, before anything runs. Throws OutputNameError. */
+export function checkOutputs({ name, sinks }: CompiledPipeline, files: FileStore): void {
+  for (const { sink, transform, config } of sinks) {
+    if (sink !== TEXT_SINK) continue;
+    try {
+      // What is added to a prefix ends the last part of its path.
+      files.checkName(`${(config as { prefix: string }).prefix}-00000-of-00001`);
+    } catch (error) {
+      if (!(error instanceof OutputNameError)) throw error;
+      throw new OutputNameError(`pipeline "${name}", ${transform}: ${error.message}`, { cause: error });
+    }
+  }
 }
 
 /** Writes the files of a bundle under temporary names; nothing is visible yet. */

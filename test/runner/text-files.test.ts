@@ -1,12 +1,13 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Pane, SinkEffect } from "../../lib/beam/api";
+import type { CompiledPipeline, Pane, SinkEffect } from "../../lib/beam/api";
 import { DirectoryFiles, type FileStore, TemporaryFileGoneError } from "../../lib/checkpoint/files";
 import { PipelineLayout, type ScopeLayout } from "../../lib/checkpoint/layout";
 import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
 import type { TextFilePayload } from "../../lib/io/write-to-text";
 import {
+  checkOutputs,
   finalName,
   type PendingFiles,
   publishFiles,
@@ -267,6 +268,20 @@ describe("abandoned files", () => {
     const pending = await committed(1, current, { stage: "ü".repeat(300), shard: 0 });
     for (const { name } of pending.entries) expect(name.length).toBeLessThan(100);
   });
+});
+
+test.each([
+  ["out/part", undefined],
+  [
+    "s3://bucket/part",
+    /pipeline "p", write: .*takes no URLs. Use a relative prefix, or set BEAMKEEPER_OUTPUT/,
+  ],
+  ["../part", /pipeline "p", write: .*stay below it/],
+])("a pipeline that writes to %s is taken or refused before it runs", (prefix, refusal) => {
+  const sinks = [{ sink: "text-files", transform: "write", config: { prefix } }];
+  const checking = () => checkOutputs({ name: "p", sinks } as unknown as CompiledPipeline, files);
+  if (refusal) expect(checking).toThrow(refusal);
+  else checking();
 });
 
 describe("a store that keeps temporary files until they are removed, as S3 does", () => {
