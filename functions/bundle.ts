@@ -1,6 +1,7 @@
 import * as z from "zod";
 import type { Handler } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
+import type { BlobStore } from "../lib/checkpoint/blobs";
 import type { FileStore } from "../lib/checkpoint/files";
 import type { ShardReply } from "../lib/checkpoint/invocation";
 import type { Clock } from "../lib/clock";
@@ -17,6 +18,7 @@ export interface BundleDependencies {
   /** The ZooKeeper client, connected at the first invocation and kept while the environment lives. */
   readonly connect: () => Promise<ZooKeeperClient>;
   readonly files: FileStore;
+  readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -60,7 +62,7 @@ export function createBundleHandler(dependencies: BundleDependencies): Handler {
 }
 
 async function createRunner(dependencies: BundleDependencies): Promise<ShardRunner> {
-  const { settings, pipelines: definitions, files, clock, log } = dependencies;
+  const { settings, pipelines: definitions, files, blobs, clock, log } = dependencies;
   const compiled = definitions.map((definition) => compilePipeline(definition));
   for (const pipeline of compiled) checkOutputs(pipeline, files);
   return new ShardRunner({
@@ -68,6 +70,7 @@ async function createRunner(dependencies: BundleDependencies): Promise<ShardRunn
     root: settings.root,
     pipelines: new Map(compiled.map((pipeline) => [pipeline.name, pipeline])),
     files,
+    blobs,
     clock,
     log,
     limits: {

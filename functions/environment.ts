@@ -1,6 +1,7 @@
 import { ensembleConnector } from "../lib/aws/ensemble";
-import { openOutput } from "../lib/aws/output";
+import { openBlobs, openOutput } from "../lib/aws/output";
 import type { PipelineDefinition } from "../lib/beam/pipeline";
+import type { BlobStore } from "../lib/checkpoint/blobs";
 import type { FileStore } from "../lib/checkpoint/files";
 import { type Clock, systemClock } from "../lib/clock";
 import { jsonLines, type Log } from "../lib/log";
@@ -15,6 +16,7 @@ export interface Environment {
   /** A new client, with the credentials of the deployment's secret. */
   readonly connect: () => Promise<ZooKeeper>;
   readonly files: FileStore;
+  readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -29,6 +31,7 @@ export async function readEnvironment(): Promise<Environment> {
     pipelines: await deployedPipelines(),
     connect: ensembleConnector(settings),
     files: openOutput(settings.output, { pathStyle }),
+    blobs: openBlobs(settings.blobStore, { pathStyle }),
     clock: systemClock,
     log: jsonLines((line) => process.stdout.write(line), systemClock.now),
   };

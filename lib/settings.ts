@@ -25,6 +25,8 @@ const schema = z.object({
   ZOOKEEPER_SECRET: z.string().optional(),
   /** Where text output goes: a folder, or s3://bucket/prefix. */
   BEAMKEEPER_OUTPUT: z.string().min(1).default("output"),
+  /** Where records too large for a znode go: a folder, or s3://bucket/prefix. Default: ".blobs" in the output. */
+  BEAMKEEPER_BLOB_STORE: z.string().min(1).optional(),
   /** Session time-out in ms that is asked of the ensemble. */
   BEAMKEEPER_SESSION_TIMEOUT_MS: integer("BEAMKEEPER_SESSION_TIMEOUT_MS", 1_000, 600_000, 15_000),
   /** How long to look for a server, in ms. */
@@ -66,6 +68,8 @@ export interface Settings {
   readonly secret: string | undefined;
   /** A folder, or s3://bucket/prefix. */
   readonly output: string;
+  /** A folder, or s3://bucket/prefix. */
+  readonly blobStore: string;
   readonly sessionTimeoutMs: number;
   readonly connectTimeoutMs: number;
   readonly commitSizeBytes: number;
@@ -107,6 +111,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     root: data.BEAMKEEPER_ROOT,
     secret: data.ZOOKEEPER_SECRET || undefined,
     output: data.BEAMKEEPER_OUTPUT,
+    blobStore: data.BEAMKEEPER_BLOB_STORE ?? `${data.BEAMKEEPER_OUTPUT.replace(/\/$/, "")}/.blobs`,
     sessionTimeoutMs: data.BEAMKEEPER_SESSION_TIMEOUT_MS,
     connectTimeoutMs: data.BEAMKEEPER_CONNECT_TIMEOUT_MS,
     commitSizeBytes: data.BEAMKEEPER_COMMIT_SIZE_BYTES,

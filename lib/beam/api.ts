@@ -177,6 +177,8 @@ export interface BundleResult {
   readonly shard: StageShard;
   /** What the bundle changed, each cell once. Their number and size go with the bundle, not with the shard. */
   readonly stateChanges: readonly StateChange[];
+  /** Whether the shard has no cell any more. */
+  readonly isStateEmpty: boolean;
   /** What the cells of the shard have in common: a few bytes, new with each bundle. Undefined where there is nothing. */
   readonly sharedState: Uint8Array | undefined;
   /** The smallest output time that the shard still holds back; Infinity if none. */

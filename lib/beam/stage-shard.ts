@@ -136,6 +136,7 @@ class Bundle implements TentativeBundle {
       setAside: this.gate?.setAside ?? [],
       shard: new Shard(this.plan, state),
       stateChanges: this.aggregation === undefined ? [] : state.changes(),
+      isStateEmpty: state.isEmpty,
       sharedState: state.shared(),
       holdMs: state.holdMs,
       nextTimerMs: state.nextTimerMs,

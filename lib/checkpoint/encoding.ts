@@ -20,6 +20,7 @@ export const RECORD_KINDS = {
   stateDelta: { tag: 6, version: 2 },
   output: { tag: 7, version: 1 },
   stateRun: { tag: 10, version: 1 },
+  blob: { tag: 12, version: 1 },
   "dead-letter": { tag: 16, version: 1 },
   relay: { tag: 20, version: 1 },
 } as const;
@@ -78,6 +79,21 @@ export function decodeFrame(kind: RecordKind, frame: Uint8Array, path: string): 
     throw new EncodingError(path, `the ${kind} record is corrupt (its checksum does not match)`, RESTORE);
   }
   return payload;
+}
+
+/** Whether a frame says that it is of this kind. */
+export function isRecord(kind: RecordKind, frame: Uint8Array): boolean {
+  return (
+    frame.length >= HEADER_BYTES &&
+    frame[0] === 0x42 &&
+    frame[1] === 0x4b &&
+    frame[3] === RECORD_KINDS[kind].tag
+  );
+}
+
+/** Segments, deltas and runs of state begin with how many elements or cells they have. */
+export function countItems(frame: Buffer): number {
+  return frame.readUInt32BE(HEADER_BYTES);
 }
 
 export function encodeJson(kind: RecordKind, value: unknown): Buffer {

@@ -69,6 +69,8 @@ export interface Head extends CommitHistory {
   /** The bundle that is under way has failed; null after a commit that leaves nothing of it. */
   readonly failing: FailingBundle | null;
   readonly state: StateSummary;
+  /** Blobs that the last commit needed no longer; they are deleted before the next. */
+  readonly garbage: readonly string[];
   /** Totals over the life of the shard. */
   readonly counters: ShardCounters;
 }
@@ -102,6 +104,7 @@ export const NEW_HEAD: Head = {
   nextProcessingTimerMs: Number.POSITIVE_INFINITY,
   position: null,
   state: { shared: null, znodes: 0, bytes: 0 },
+  garbage: [],
   failing: null,
   counters: { elementsIn: 0, elementsOut: 0, droppedLate: 0, failures: 0, deadLettered: 0 },
 };

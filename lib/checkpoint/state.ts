@@ -26,18 +26,23 @@ export interface StateLimits {
   readonly rangeSizeBytes: number;
   /** Runs are merged up to this size. */
   readonly maxRunBytes: number;
+  /** Larger records go to the blob store, and count nothing for the room that a commit has. */
+  readonly inlineBytes: number;
 }
 
 export const STATE_LIMITS: StateLimits = {
   minDeltas: 8,
   maxDeltaBytes: 64 * 1024,
   rangeSizeBytes: 64 * 1024,
-  maxRunBytes: 128 * 1024,
+  maxRunBytes: 32 * 1024 * 1024,
+  inlineBytes: 128 * 1024,
 };
 
 /** A run is merged with the one before if that is at most this many times as large. */
 const MERGE_RATIO = 2;
 const MAX_DELTA_SHARE = 128;
+/** Znodes that one commit deletes at most because the state is empty. */
+const MAX_CLEARED = 256;
 /** Ranges that one commit brings together at most. */
 const MAX_RANGES = 8;
 
@@ -75,8 +80,10 @@ type Cells = ReadonlyMap<string, StateCell>;
 export interface StatePlan {
   readonly ops: readonly Op[];
   readonly summary: StateSummary;
-  /** To be called when the commit has succeeded, and only then. */
-  accept(): void;
+  /** The blobs that are not needed any more once the commit has succeeded. */
+  readonly garbage: readonly string[];
+  /** To be called when the commit has succeeded, and only then; with the blobs that it wrote, by path. */
+  accept(written: ReadonlyMap<string, string>): void;
 }
 
 /** Reads cells of a run; rejects with NoNodeError where another commit has deleted it. */
@@ -87,6 +94,8 @@ export class StoredState {
   private deltas: readonly Delta[] = [];
   /** The newest change of each cell that is in no run yet, by key group. */
   private readonly pending = new Map<number, Map<string, StateCell>>();
+  /** Of the znodes that are references, by path. */
+  readonly blobs = new Map<string, string>();
 
   constructor(
     private readonly layout: ShardLayout,
@@ -120,6 +129,8 @@ export class StoredState {
   /**
    * What commit `number` writes for these changes, at most `roomBytes` of them for runs. Costs in proportion to the
    * changes, and reads the runs that it merges. Rejects as `readRun` does.
+   *
+   * @param isEmpty after these changes no cell is left.
    */
   async plan(
     number: number,
@@ -127,8 +138,10 @@ export class StoredState {
     shared: Uint8Array | undefined,
     roomBytes: number,
     readRun: ReadRun,
+    isEmpty = false,
   ): Promise<StatePlan> {
     const draft = new Draft(this.layout, this.limits, number, this.deltas, this.ranges, changes);
+    if (isEmpty && draft.mayClear()) draft.clear();
     for (let room = roomBytes; draft.isDue(); ) {
       const next = draft.nextRange((range) => this.pendingIn(range));
       if (next === undefined || !(await draft.bringTogether(next, this.pendingIn(next), room, readRun)))
@@ -148,7 +161,12 @@ export class StoredState {
         znodes,
         bytes,
       },
-      accept: () => {
+      garbage: ops
+        .map(({ type, path }) => (type === "delete" ? this.blobs.get(path) : undefined))
+        .filter(isName),
+      accept: (written) => {
+        for (const { type, path } of ops) if (type === "delete") this.blobs.delete(path);
+        for (const { path } of ops) if (written.has(path)) this.blobs.set(path, written.get(path)!);
         this.deltas = deltas;
         this.ranges = ranges;
         for (const group of draft.passed) this.pending.delete(group);
@@ -167,7 +185,7 @@ export class StoredState {
 /** One commit's changes to the index. */
 class Draft {
   readonly passed = new Set<number>();
-  /** Of the last range that was brought together. */
+  /** Of the last range that was brought together, as far as the commit itself carries them. */
   runBytes = 0;
   private readonly ops: Op[] = [];
   private ranges: Range[];
@@ -237,8 +255,9 @@ class Draft {
     const isWhole = kept.length === 0;
     const written = [...cells.values()].filter(({ value }) => !isWhole || value !== undefined);
     this.runBytes = bytesOf(written);
-    if (this.runBytes > roomBytes) return false;
-    const isDivided = isWhole && range.to - range.from > 1 && this.runBytes > this.limits.rangeSizeBytes;
+    if (this.runBytes > this.limits.inlineBytes) this.runBytes = 0;
+    else if (this.runBytes > roomBytes) return false;
+    const isDivided = isWhole && range.to - range.from > 1 && bytesOf(written) > this.limits.rangeSizeBytes;
     const parts = isDivided ? divide(range, written) : [{ ...range, cells: written }];
     for (const { number } of merged) this.ops.push({ type: "delete", path: this.path(range, number) });
     this.replace(
@@ -248,6 +267,20 @@ class Draft {
     for (let group = range.from; group < range.to; group++) this.passed.add(group);
     this.brought += 1;
     return true;
+  }
+
+  /** Whether all that is stored can go in one commit. */
+  mayClear(): boolean {
+    const runs = this.ranges.reduce((sum, range) => sum + range.runs.length, 0);
+    return this.deltas.length + runs <= MAX_CLEARED;
+  }
+
+  /** Nothing is left to store. */
+  clear(): void {
+    for (const range of this.ranges)
+      for (const run of range.runs) this.ops.push({ type: "delete", path: this.path(range, run.number) });
+    this.ranges = [{ from: 0, to: KEY_GROUPS, runs: [] }];
+    for (let group = 0; group < KEY_GROUPS; group++) this.passed.add(group);
   }
 
   finish(): { ops: Op[]; deltas: Delta[]; ranges: Range[]; rest: StateCell[] } {
@@ -330,6 +363,10 @@ function divide(
     { from, to: middle, cells: cells.filter(({ group }) => group < middle) },
     { from: middle, to, cells: cells.filter(({ group }) => group >= middle) },
   ];
+}
+
+function isName(name: string | undefined): name is string {
+  return name !== undefined;
 }
 
 function rangeOf(ranges: readonly Range[], group: number): Range {

@@ -1,10 +1,12 @@
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
+import type { BlobStore } from "./blobs";
 import { reading } from "./commit";
 import { EncodingError } from "./encoding";
 import { type ShardLayout, stateName, stateRunPath } from "./layout";
 import { decodeHead, type Head } from "./records";
 import { byId, rangesOf, STATE_LIMITS, type StateLimits, StoredState } from "./state";
 import { bytesOf, decodeCells, type StateCell } from "./state-record";
+import { readRecord } from "./stored-record";
 
 /** The znodes of a state that are asked for at once. */
 const READ_AHEAD = 32;
@@ -21,9 +23,12 @@ export async function readHead(client: ZooKeeperClient, { head: path }: ShardLay
   return { head: decodeHead(data, path), version: stat.version, zxid: stat.mzxid };
 }
 
-/** The cells of a run, for `StoredState.plan`. */
-export function runReader(client: ZooKeeperClient): (path: string) => Promise<StateCell[]> {
-  return (path) => readCells(client, path, "stateRun");
+/**
+ * The cells of a run, for `StoredState.plan`. Rejects with NoNodeError where another commit has taken the run away, also
+ * where that was found by its blob being gone.
+ */
+export function runReader(client: ZooKeeperClient, blobs: BlobStore): (path: string) => Promise<StateCell[]> {
+  return async (path) => (await readCells(client, blobs, path, "stateRun")).cells;
 }
 
 /**
@@ -36,6 +41,7 @@ export function runReader(client: ZooKeeperClient): (path: string) => Promise<St
  */
 export async function loadState(
   client: ZooKeeperClient,
+  blobs: BlobStore,
   layout: ShardLayout,
   current: ReadHead,
   take: (cell: StateCell) => void,
@@ -49,7 +55,7 @@ export async function loadState(
       const problem = `has ${children.length} znodes, and the head tells of ${current.head.state.znodes}`;
       return await changed(client, layout, current, problem);
     }
-    return await new Loading(client, layout, limits).load(children, take);
+    return await new Loading(client, blobs, layout, limits).load(children, take);
   } catch (error) {
     if (error instanceof NoNodeError) return changed(client, layout, current, "has lost a znode");
     throw error;
@@ -75,6 +81,7 @@ async function changed(
 class Loading {
   constructor(
     private readonly client: ZooKeeperClient,
+    private readonly blobs: BlobStore,
     private readonly layout: ShardLayout,
     private readonly limits: StateLimits,
   ) {}
@@ -86,7 +93,7 @@ class Loading {
     const state = new StoredState(this.layout, this.limits, ranges);
     const deltas = names.filter((name) => name.kind === "delta").sort((a, b) => a.number - b.number);
     const paths = deltas.map(({ name }) => `${this.layout.state}/${name}`);
-    for await (const [index, cells] of this.read(paths, "stateDelta"))
+    for await (const [index, cells] of this.read(state, paths, "stateDelta"))
       state.addDelta(deltas[index]!.number, cells);
     state.measure(await this.loadRuns(state, take));
     return state;
@@ -103,7 +110,7 @@ class Loading {
     const sizes = new Map<string, number>();
     let cells = new Map<string, StateCell>();
     const paths = places.map(({ path }) => path);
-    for await (const [index, run] of this.read(paths, "stateRun")) {
+    for await (const [index, run] of this.read(state, paths, "stateRun")) {
       sizes.set(paths[index]!, bytesOf(run));
       cells = byId([...cells.values(), ...run]);
       if (places[index + 1]?.range === places[index]!.range) continue;
@@ -117,15 +124,18 @@ class Loading {
 
   /** Reads in order and ahead. */
   private async *read(
+    state: StoredState,
     paths: readonly string[],
     kind: "stateDelta" | "stateRun",
   ): AsyncGenerator<[number, StateCell[]]> {
-    const ahead: Promise<StateCell[]>[] = [];
+    const ahead: Promise<CellRecord>[] = [];
     try {
       for (const [index] of paths.entries()) {
         while (ahead.length < READ_AHEAD && index + ahead.length < paths.length)
-          ahead.push(readCells(this.client, paths[index + ahead.length]!, kind));
-        yield [index, await ahead.shift()!];
+          ahead.push(readCells(this.client, this.blobs, paths[index + ahead.length]!, kind));
+        const { cells, blob } = await ahead.shift()!;
+        if (blob !== undefined) state.blobs.set(paths[index]!, blob);
+        yield [index, cells];
       }
     } finally {
       await Promise.allSettled(ahead);
@@ -141,13 +151,19 @@ class Loading {
   }
 }
 
+interface CellRecord {
+  readonly cells: StateCell[];
+  readonly blob: string | undefined;
+}
+
 async function readCells(
   client: ZooKeeperClient,
+  blobs: BlobStore,
   path: string,
   kind: "stateDelta" | "stateRun",
-): Promise<StateCell[]> {
-  const { data } = await reading(client, () => client.getData(path));
-  return decodeCells(kind, data, path);
+): Promise<CellRecord> {
+  const { frame, blob } = await readRecord(client, blobs, path);
+  return { cells: decodeCells(kind, frame, path), blob };
 }
 
 function giveLive(cells: ReadonlyMap<string, StateCell>, take: (cell: StateCell) => void): void {

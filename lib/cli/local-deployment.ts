@@ -2,7 +2,7 @@ import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
 import { ensembleConnector } from "../aws/ensemble";
 import { LocalLambda, shardInvoker } from "../aws/lambda";
-import { openOutput } from "../aws/output";
+import { openBlobs, openOutput } from "../aws/output";
 import { compilePipeline, type PipelineDefinition } from "../beam/pipeline";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
@@ -58,11 +58,13 @@ export function deployLocally({
     clients.push(client);
     return client;
   };
-  const files = openOutput(settings.output, { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined });
+  const options = { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined };
+  const files = openOutput(settings.output, options);
+  const blobs = openBlobs(settings.blobStore, options);
   checkOutputs(compilePipeline(definition), files);
   lambda.deploy(
     "bundle",
-    createBundleHandler({ ...shared, connect: connectBundles, files }),
+    createBundleHandler({ ...shared, connect: connectBundles, files, blobs }),
     LAMBDA_TIMEOUT_MS,
   );
   const relay = createRelayHandler({

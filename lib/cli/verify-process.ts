@@ -4,6 +4,7 @@
  */
 import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
+import { DirectoryBlobs } from "../checkpoint/blobs";
 import { DirectoryFiles } from "../checkpoint/files";
 import type { ShardReply } from "../checkpoint/invocation";
 import { systemClock } from "../clock";
@@ -38,7 +39,11 @@ const shared = {
 const waiting = new Map<number, { resolve: (reply: ShardReply) => void; reject: (error: Error) => void }>();
 let lastId = 0;
 const handlers = {
-  bundle: createBundleHandler({ ...shared, files: new DirectoryFiles(settings.output) }),
+  bundle: createBundleHandler({
+    ...shared,
+    files: new DirectoryFiles(settings.output),
+    blobs: new DirectoryBlobs(settings.blobStore),
+  }),
   relay: createRelayHandler({
     ...shared,
     invoke: (wanted) =>

@@ -1,5 +1,5 @@
 import type { BundleResult, SetAsidePane, StageShard, TentativeBundle } from "../beam/api";
-import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
+import { CommitBlobs } from "../checkpoint/blobs";
 import {
   CommitLostError,
   type CommitOutcome,
@@ -8,13 +8,11 @@ import {
   sendFenced,
 } from "../checkpoint/commit";
 import { type DeadLetter, deadLetterOps } from "../checkpoint/dead-letter";
-import { keyGroupOf, type SegmentName, segmentPrefix, shardOf } from "../checkpoint/layout";
+import { keyGroupOf } from "../checkpoint/layout";
 import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/records";
-import { cutSegments, decodeSegment, type SegmentElement } from "../checkpoint/segment";
 import type { StatePlan, StoredState } from "../checkpoint/state";
 import { type ReadHead, runReader } from "../checkpoint/stored-state";
 import type { ShardInput } from "../checkpoint/watermark";
-import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError, NoNodeError, type Op } from "../zookeeper";
 import {
   type AsideElement,
@@ -25,7 +23,9 @@ import {
   NOTHING_ASIDE,
   RefusedWriteError,
 } from "./bundle-failure";
-import { isImpulse, stillFailing } from "./failures";
+import { type Consumption, consume } from "./consumption";
+import { downstreamSegments } from "./downstream";
+import { stillFailing } from "./failures";
 import { generationCheck, type LoadedShard, type ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
 import { ForbiddenWriteError, isStalePlan, ZnodeConflictError } from "./znode-writes";
@@ -56,15 +56,6 @@ export type BundleOutcome =
   | { readonly kind: "rejected"; readonly cause: Error }
   | { readonly kind: "too-large"; readonly units: number };
 
-/** How far a bundle went through the inbox. */
-interface Consumption {
-  readonly whole: readonly SegmentName[];
-  readonly position: Head["position"];
-  readonly elements: number;
-  /** What was not processed, though it is consumed. */
-  readonly aside?: AsideElement;
-}
-
 /** A bundle on its way to the commit. */
 interface Work {
   readonly current: ReadHead;
@@ -88,7 +79,6 @@ export type WriteLetters = (aside: {
 
 // Re-planning against a znode that someone else keeps changing has to end some time; the relay tries again later.
 const MAX_PLANS = 8;
-const SEGMENTS_READ_AHEAD = 16;
 const GONE: BundleOutcome = {
   kind: "rejected",
   cause: new Error("another invocation has consumed a segment, or merged a part of the state"),
@@ -146,94 +136,23 @@ function fireTimers(
   return bundle.advanceProcessingTime(nowMs, timers);
 }
 
-/** Feeds elements from the inbox, oldest first, until the limit or half a commit is reached; undefined if a segment is gone. */
-async function consume(
-  context: ShardContext,
-  bundle: TentativeBundle,
-  trace: BundleTrace,
-  head: Head,
-  segments: readonly SegmentName[],
-  limit: number,
-  aside: BundleAside,
-): Promise<Consumption | undefined> {
-  const whole: SegmentName[] = [];
-  let elements = 0;
-  let out: AsideElement | undefined;
-  const full = (): boolean => elements >= limit || bundle.pendingBytes >= context.limits.commitSizeBytes / 2;
-  for (let next = 0; next < segments.length && !full(); next += SEGMENTS_READ_AHEAD) {
-    const ahead = segments.slice(next, next + SEGMENTS_READ_AHEAD);
-    const contents = await readSegments(context, ahead);
-    if (!contents) return undefined;
-    for (const [index, segment] of ahead.entries()) {
-      const skipped = head.position?.segment === segment.name ? head.position.elements : 0;
-      let done = skipped;
-      for (const element of contents[index]!.slice(skipped)) {
-        if (full()) return consumption(whole, { segment: segment.name, elements: done }, elements, out);
-        if (aside.element && elements === 0) out = { segment, index: done, bytes: element };
-        else trace.element(() => process(context, bundle, element));
-        done += 1;
-        elements += 1;
-      }
-      whole.push(segment);
-    }
-  }
-  return consumption(whole, null, elements, out);
-}
-
-function consumption(
-  whole: readonly SegmentName[],
-  position: Head["position"],
-  elements: number,
-  aside: AsideElement | undefined,
-): Consumption {
-  return { whole, position, elements, ...(aside === undefined ? {} : { aside }) };
-}
-
-async function readSegments(
-  { client, layout }: ShardContext,
-  segments: readonly SegmentName[],
-): Promise<Buffer[][] | undefined> {
-  try {
-    const read = (name: string): Promise<Buffer[]> =>
-      reading(client, async () => {
-        const path = `${layout.inbox}/${name}`;
-        return decodeSegment((await client.getData(path)).data, path);
-      });
-    return await Promise.all(segments.map(({ name }) => read(name)));
-  } catch (error) {
-    if (error instanceof NoNodeError) return undefined;
-    throw error;
-  }
-}
-
-function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, element: Buffer): void {
-  const from = stage.upstream[0];
-  if (from?.type !== "source") {
-    bundle.processElement(element);
-    return;
-  }
-  if (isImpulse(pipeline, from.id)) {
-    bundle.processSourceElement(new Uint8Array(0), MIN_TIMESTAMP_MS);
-    return;
-  }
-  const { change, timestampMs } = decodeZnodeChange(element);
-  bundle.processSourceElement(change, timestampMs);
-}
-
 async function commitBundle(context: ShardContext, work: Work): Promise<BundleOutcome> {
   const { client, clock, current: generation, files, layout, stage, shard } = context;
   const { current, consumed, result, letters } = work;
   const commitId = clock.uniqueId();
   const segments = downstreamSegments(context, result);
-  const state = await planState(context, work, operationsBytes(segments.ops));
+  const written = new CommitBlobs(context.blobs, layout.head, current.head.number + 1, commitId);
+  const segmentOps = await written.keep(segments.ops, segments.inlineBytes);
+  const state = await planState(context, work, operationsBytes(segmentOps));
   if (state === undefined) return GONE;
+  const stateOps = await written.keep(state.ops, context.limits.segmentSizeBytes);
   const head = nextHead(work, commitId, state);
   const own: Op[] = [
     generationCheck(generation),
     { type: "setData", path: layout.head, data: encodeHead(head), version: current.version },
-    ...state.ops,
+    ...stateOps,
     ...consumed.whole.map(({ name }): Op => ({ type: "delete", path: `${layout.inbox}/${name}` })),
-    ...segments.ops,
+    ...segmentOps,
     ...deadLetterOps(layout, head.number, letters),
   ];
   const texts = result.effects.filter(({ sink }) => sink === "text-files");
@@ -245,13 +164,14 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
   );
   own.push(...pending.ops);
   const outcome = await commitPlanned(context, commitId, own, work).catch(async (error: unknown) => {
-    if (isUncommitted(error)) await discardFiles(context, pending);
+    if (isUncommitted(error)) await discard(context, pending, written);
     throw error;
   });
-  // Files of a rejected commit are left to the next invocation, which first looks at what was committed.
-  if (outcome.kind === "too-large") await discardFiles(context, pending);
+  // Files and blobs of a rejected commit are left to a later invocation, which first looks at what was committed.
+  if (outcome.kind === "too-large") await discard(context, pending, written);
   if (outcome.kind !== "committed") return outcome;
-  state.accept();
+  state.accept(written.byPath);
+  await removeGarbage(context, head);
   await publishFiles(client, files, generation.scope, generationCheck(generation), pending.entries);
   return {
     kind: "committed",
@@ -267,14 +187,21 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
 
 /** What the commit writes of the state; undefined where another commit has merged what was to be merged. */
 async function planState(
-  { client, limits }: ShardContext,
-  { current: { head }, loaded: { stored }, result: { stateChanges, sharedState } }: Work,
+  { client, limits, blobs }: ShardContext,
+  { current: { head }, loaded: { stored }, result: { stateChanges, sharedState, isStateEmpty } }: Work,
   otherBytes: number,
 ): Promise<StatePlan | undefined> {
   const changes = stateChanges.map(({ keyHash, id, value }) => ({ group: keyGroupOf(keyHash), id, value }));
   const room = (limits.commitSizeBytes - otherBytes) / 2;
   try {
-    return await stored.plan(head.number + 1, changes, sharedState, room, runReader(client));
+    return await stored.plan(
+      head.number + 1,
+      changes,
+      sharedState,
+      room,
+      runReader(client, blobs),
+      isStateEmpty,
+    );
   } catch (error) {
     if (error instanceof NoNodeError) return undefined;
     throw error;
@@ -368,6 +295,7 @@ function nextHead(
     nextProcessingTimerMs: result.nextProcessingTimerMs,
     position: consumed.position,
     state: state.summary,
+    garbage: [...state.garbage, ...consumed.blobs],
     failing: isAll ? null : stillFailing(head.failing, units),
     counters: {
       elementsIn: head.counters.elementsIn + counters.elementsIn,
@@ -377,40 +305,6 @@ function nextHead(
       deadLettered: head.counters.deadLettered + letters.length,
     },
   };
-}
-
-function downstreamSegments(
-  { current, limits }: ShardContext,
-  result: BundleResult,
-): { ops: Op[]; fed: { stage: string; shard: number; segments: number }[] } {
-  const ops: Op[] = [];
-  const fed: { stage: string; shard: number; segments: number }[] = [];
-  for (const [stage, outputs] of result.outputs) {
-    const shards = current.generation.shards[stage] ?? 1;
-    const everyShard = Array.from({ length: shards }, (_, shard) => shard);
-    const byShard = new Map<number, SegmentElement[]>();
-    for (const output of outputs) {
-      for (const shard of output.isBroadcast ? everyShard : [shardOf(output.keyHash, shards)]) {
-        const elements = byShard.get(shard);
-        if (elements) elements.push(output);
-        else byShard.set(shard, [output]);
-      }
-    }
-    for (const [shard, elements] of byShard) {
-      const { inbox } = current.scope.shard(stage, shard);
-      const drafts = cutSegments(elements, limits.segmentSizeBytes);
-      fed.push({ stage, shard, segments: drafts.length });
-      for (const draft of drafts) {
-        ops.push({
-          type: "create",
-          path: segmentPrefix(inbox, draft.minTimestampMs),
-          data: draft.data,
-          mode: "persistent-sequential",
-        });
-      }
-    }
-  }
-  return { ops, fed };
 }
 
 /** Whether the error says for sure that nothing was committed; a lost connection does not. */
@@ -426,6 +320,12 @@ function isUncommitted(error: unknown): boolean {
   );
 }
 
-async function discardFiles({ files }: ShardContext, pending: PendingFiles): Promise<void> {
+async function discard({ files }: ShardContext, pending: PendingFiles, blobs: CommitBlobs): Promise<void> {
   for (const { name } of pending.entries) await files.removeTemporary(name);
+  await blobs.discard();
+}
+
+/** Deletes the blobs that the commit of this head needed no longer. What is left undone the next invocation does. */
+export async function removeGarbage({ blobs }: Pick<ShardContext, "blobs">, head: Head): Promise<void> {
+  for (const name of head.garbage) await blobs.delete(name);
 }

@@ -1,4 +1,5 @@
 import type { CompiledPipeline, CompiledStage, StageShard } from "../beam/api";
+import { type BlobStore, collectBlobs } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
 import { toJsonTime } from "../checkpoint/encoding";
 import type { FileStore } from "../checkpoint/files";
@@ -6,14 +7,15 @@ import type { ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invoca
 import { PipelineLayout, type ShardLayout } from "../checkpoint/layout";
 import { admitsCommits, type Head } from "../checkpoint/records";
 import { type CurrentGeneration, PipelineMismatchError, readGeneration } from "../checkpoint/scope";
-import type { StoredState } from "../checkpoint/state";
+import { STATE_LIMITS, type StoredState } from "../checkpoint/state";
+import type { StateCell } from "../checkpoint/state-record";
 import { loadState, type ReadHead, readHead as readHeadOf } from "../checkpoint/stored-state";
 import { readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
-import type { BundleLimits, BundleOutcome } from "./bundle";
+import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
 import { publishLeftOver, removeAbandoned } from "./text-files";
 import { ZnodeWrites } from "./znode-writes";
@@ -24,6 +26,7 @@ export interface ShardRunnerOptions {
   readonly root: string;
   readonly pipelines: ReadonlyMap<string, CompiledPipeline>;
   readonly files: FileStore;
+  readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: BundleLimits;
@@ -44,6 +47,7 @@ export interface ShardContext {
   readonly current: CurrentGeneration;
   readonly layout: ShardLayout;
   readonly files: FileStore;
+  readonly blobs: BlobStore;
   readonly writes: ZnodeWrites;
   readonly clock: Clock;
   readonly log: Log;
@@ -220,7 +224,7 @@ export class ShardRunner {
   }
 
   private async open({ pipeline: name, stage: stageId, shard }: ShardRequest): Promise<ShardContext> {
-    const { client, root, files, clock, log, limits, pipelines } = this.options;
+    const { client, root, files, blobs, clock, log, limits, pipelines } = this.options;
     const pipeline = pipelines.get(name);
     if (!pipeline)
       throw new UnknownShardError(
@@ -247,6 +251,7 @@ export class ShardRunner {
       current,
       layout,
       files,
+      blobs,
       writes: this.writesOf(pipeline),
       clock,
       log,
@@ -279,6 +284,7 @@ export class ShardRunner {
     if (warm && warm.commitId === head.ids[0]) return;
     await publishLeftOver(client, files, current.scope, generationCheck(current), owner);
     await removeAbandoned(files, current.scope, owner, head.number);
+    await removeGarbage(context, head);
   }
 
   private input(context: ShardContext, graph: WatermarkGraph): Promise<ShardInput> {
@@ -291,18 +297,38 @@ export class ShardRunner {
    * bundle at a time, since that changes it: who commits gives it back.
    */
   private async load(context: ShardContext, current: ReadHead): Promise<WarmShard | undefined> {
-    const { client, layout, pipeline, stage } = context;
+    const { client, blobs, layout, pipeline, stage } = context;
     const { head } = current;
     const warm = this.warm.get(layout.head);
     this.warm.delete(layout.head);
     if (warm && warm.commitId === head.ids[0]) return warm;
     const loader = pipeline.loadShard(stage.id);
-    const stored = await loadState(client, layout, current, ({ id, value }) => loader.add(id, value!));
+    const take = ({ id, value }: StateCell): void => loader.add(id, value!);
+    const limits = { ...STATE_LIMITS, inlineBytes: context.limits.segmentSizeBytes };
+    const stored = await loadState(client, blobs, layout, current, take, limits);
     if (stored === undefined) return undefined;
+    await collectBlobs(
+      client,
+      blobs,
+      layout.head,
+      head.number,
+      stored.blobs.values(),
+      inboxesBehind(context),
+    );
     const { shared } = head.state;
     const shard = loader.open(shared === null ? undefined : Buffer.from(shared, "base64"));
     return { commitId: head.ids[0], shard, stored };
   }
+}
+
+/** The inboxes that the stage's segments go to. */
+function inboxesBehind({ stage, current }: ShardContext): string[] {
+  return stage.downstream.flatMap((id) =>
+    Array.from(
+      { length: current.generation.shards[id] ?? 0 },
+      (_, shard) => current.scope.shard(id, shard).inbox,
+    ),
+  );
 }
 
 export function generationCheck(current: CurrentGeneration): Op {

@@ -1,3 +1,4 @@
+import type { BlobStore } from "../checkpoint/blobs";
 import type { FileStore } from "../checkpoint/files";
 import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { silent } from "../log";
@@ -66,6 +67,7 @@ export class Functions {
       root: ROOT,
       pipelines: new Map([[world.pipeline.name, world.pipeline]]),
       files: new StruckFiles(world, process, world.files),
+      blobs: struckBlobs(world, process),
       clock: process,
       log: silent,
       limits: {
@@ -93,11 +95,15 @@ class StruckFiles implements FileStore {
   }
 
   writeTemporary(name: string, data: Uint8Array): Promise<void> {
-    return this.struck("bundle: write a temporary file", () => this.files.writeTemporary(name, data));
+    return struck(this.world, this.process, "bundle: write a temporary file", () =>
+      this.files.writeTemporary(name, data),
+    );
   }
 
   publish(temporary: string, final: string): Promise<void> {
-    return this.struck("bundle: give a file its final name", () => this.files.publish(temporary, final));
+    return struck(this.world, this.process, "bundle: give a file its final name", () =>
+      this.files.publish(temporary, final),
+    );
   }
 
   listTemporary(prefix: string): Promise<string[]> {
@@ -107,17 +113,33 @@ class StruckFiles implements FileStore {
   removeTemporary(name: string): Promise<void> {
     return this.process.dead ? new Promise(() => undefined) : this.files.removeTemporary(name);
   }
+}
 
-  private async struck(step: Step, work: () => Promise<void>): Promise<void> {
-    const { process, world } = this;
-    const fault = !process.dead && world.mayStrike() ? world.strike(process, step) : undefined;
-    if (fault === "killed before") process.client.die();
-    if (process.dead) return new Promise(() => undefined);
-    await process.heard(world.time.sleep(world.time.random() * 3));
-    if (fault === "request lost") throw new Error("the file store did not answer");
-    await work();
-    if (fault === "reply lost") throw new Error("the file store did its work and did not answer");
-    if (fault === "killed after") process.client.die();
-    if (process.dead) return new Promise(() => undefined);
-  }
+function struckBlobs(world: World, process: SimulatedProcess): BlobStore {
+  const { blobs } = world;
+  return {
+    put: (name, data) => struck(world, process, "bundle: write a blob", () => blobs.put(name, data)),
+    get: (name) => struck(world, process, "bundle: read a blob", () => blobs.get(name)),
+    delete: (name) => struck(world, process, "bundle: delete a blob", () => blobs.delete(name)),
+    list: (prefix) => struck(world, process, "bundle: read a blob", () => blobs.list(prefix)),
+  };
+}
+
+/** What a process asks of a store may fail, before or after it took effect, or kill the process. */
+async function struck<T>(
+  world: World,
+  process: SimulatedProcess,
+  step: Step,
+  work: () => Promise<T>,
+): Promise<T> {
+  const fault = !process.dead && world.mayStrike() ? world.strike(process, step) : undefined;
+  if (fault === "killed before") process.client.die();
+  if (process.dead) return new Promise(() => undefined);
+  await process.heard(world.time.sleep(world.time.random() * 3));
+  if (fault === "request lost") throw new Error("the store did not answer");
+  const result = await work();
+  if (fault === "reply lost") throw new Error("the store did its work and did not answer");
+  if (fault === "killed after") process.client.die();
+  if (process.dead) return new Promise(() => undefined);
+  return result;
 }

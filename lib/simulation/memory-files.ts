@@ -1,4 +1,26 @@
+import type { BlobStore } from "../checkpoint/blobs";
 import type { FileStore } from "../checkpoint/files";
+
+/** Blobs in memory. */
+export class MemoryBlobs implements BlobStore {
+  readonly blobs = new Map<string, Buffer>();
+
+  async put(name: string, data: Uint8Array): Promise<void> {
+    this.blobs.set(name, Buffer.from(data));
+  }
+
+  async get(name: string): Promise<Buffer | undefined> {
+    return this.blobs.get(name);
+  }
+
+  async delete(name: string): Promise<void> {
+    this.blobs.delete(name);
+  }
+
+  async list(prefix: string): Promise<string[]> {
+    return [...this.blobs.keys()].filter((name) => name.startsWith(prefix));
+  }
+}
 
 /** Text output in memory; what is published is visible. */
 export class MemoryFiles implements FileStore {

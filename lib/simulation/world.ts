@@ -4,7 +4,7 @@ import { type CommitFate, tellingCommits } from "../verify/commit-fates";
 import type { ZooKeeperClient } from "../zookeeper";
 import type { Coverage, FaultKind } from "./faults";
 import { FAULT_KINDS } from "./faults";
-import { MemoryFiles } from "./memory-files";
+import { MemoryBlobs, MemoryFiles } from "./memory-files";
 import type { RequestFault } from "./model-client";
 import { ModelEnsemble } from "./model-ensemble";
 import { SimulatedProcess } from "./process";
@@ -41,6 +41,9 @@ const WEIGHTS: Record<Step, number> = {
   "bundle: read the state": 0.5,
   "bundle: plan the user's writes": 0.5,
   "bundle: write a temporary file": 8,
+  "bundle: write a blob": 1,
+  "bundle: read a blob": 1,
+  "bundle: delete a blob": 2,
   "bundle: commit": 1,
   "bundle: give a file its final name": 8,
   "bundle: remove entries of files": 8,
@@ -63,6 +66,7 @@ export class World {
   readonly time: VirtualTime;
   readonly ensemble: ModelEnsemble;
   readonly files = new MemoryFiles();
+  readonly blobs = new MemoryBlobs();
   readonly pipeline: CompiledPipeline;
   readonly probe: Probe;
   readonly layout: PipelineLayout;

@@ -1,6 +1,6 @@
+import { segmentLength } from "../checkpoint/blobs";
 import { type PipelineLayout, segmentNames } from "../checkpoint/layout";
 import { decodeCursor, decodeGeneration, decodeHead, type Head, NEW_HEAD } from "../checkpoint/records";
-import { decodeSegment } from "../checkpoint/segment";
 import type { LoggedOp, LoggedTransaction } from "../zookeeper/transaction-log";
 
 /** What a transaction log proves of one pipeline. `problems` is empty when every rule held. */
@@ -274,7 +274,7 @@ class Auditor {
         problem(`${op.path} was deleted with ${known.elements - known.consumed} elements unconsumed`);
       inbox.delete(segment[2]!);
     } else if (op.type === "create") {
-      const elements = decodeSegment(op.data, op.path).length;
+      const elements = segmentLength(op.data, op.path);
       inbox.set(segment[2]!, { elements, consumed: 0 });
       this.counts.segments += 1;
       this.counts.elementsAppended += elements;

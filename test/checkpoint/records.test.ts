@@ -30,6 +30,7 @@ test("heads survive their encoding", () => {
     nextTimerMs: time,
     nextProcessingTimerMs: time,
     position: fc.option(fc.record({ segment: fc.string(), elements: fc.nat() })),
+    garbage: fc.array(fc.string(), { maxLength: 3 }),
     state: fc.record({ shared: fc.option(fc.base64String()), znodes: fc.nat(), bytes: fc.nat() }),
     failing: fc.option(
       fc.record({ attempts: fc.nat(), sinceMs: fc.nat(), units: fc.nat(), isExhausted: fc.boolean() }),

@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { CommitBlobs, collectBlobs } from "../../lib/checkpoint/blobs";
 import { operationsBytes } from "../../lib/checkpoint/commit";
 import { EncodingError } from "../../lib/checkpoint/encoding";
 import { KEY_GROUPS, PipelineLayout } from "../../lib/checkpoint/layout";
@@ -6,12 +7,19 @@ import { decodeHead, encodeHead, NEW_HEAD } from "../../lib/checkpoint/records";
 import { STATE_LIMITS, type StateLimits, StoredState } from "../../lib/checkpoint/state";
 import type { StateCell } from "../../lib/checkpoint/state-record";
 import { loadState, readHead, runReader } from "../../lib/checkpoint/stored-state";
+import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
 import { connect, NoNodeError, type Op, type ZooKeeper, type ZooKeeperClient } from "../../lib/zookeeper";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 const layout = new PipelineLayout("/beamkeeper", "p").epoch(1).shard("s", 0);
-const SMALL: StateLimits = { minDeltas: 3, maxDeltaBytes: 400, rangeSizeBytes: 200, maxRunBytes: 2_000 };
+const SMALL: StateLimits = {
+  minDeltas: 3,
+  maxDeltaBytes: 400,
+  rangeSizeBytes: 200,
+  maxRunBytes: 2_000,
+  inlineBytes: 150,
+};
 
 // What is left of a commit for runs.
 const ROOM_BYTES = 256 * 1024;
@@ -19,6 +27,7 @@ const ROOM_BYTES = 256 * 1024;
 /** The znodes of one shard in memory, changed by commits and by nothing else. */
 class Znodes {
   readonly data = new Map<string, Buffer>([[layout.head, encodeHead(NEW_HEAD)]]);
+  readonly blobs = new MemoryBlobs();
   zxid = 1n;
   stateZxid = 1n;
   bytes = 0;
@@ -63,28 +72,45 @@ class Shard {
     this.stored = new StoredState(layout, limits);
   }
 
-  async plan(changes: readonly StateCell[], roomBytes = Infinity) {
-    const reader = runReader(this.znodes.client);
-    return this.stored.plan(this.number + 1, changes, Buffer.of(this.number % 256), roomBytes, reader);
+  async plan(changes: readonly StateCell[], roomBytes = Infinity, isEmpty = false) {
+    const reader = runReader(this.znodes.client, this.znodes.blobs);
+    return this.stored.plan(
+      this.number + 1,
+      changes,
+      Buffer.of(this.number % 256),
+      roomBytes,
+      reader,
+      isEmpty,
+    );
   }
 
-  async commit(changes: readonly StateCell[], roomBytes?: number): Promise<void> {
-    const plan = await this.plan(changes, roomBytes);
+  async commit(changes: readonly StateCell[], roomBytes?: number, isEmpty?: boolean): Promise<void> {
+    const plan = await this.plan(changes, roomBytes, isEmpty);
     this.number += 1;
     const head = { ...NEW_HEAD, number: this.number, ids: [`${this.number}`], state: plan.summary };
-    this.znodes.commit([{ type: "setData", path: layout.head, data: encodeHead(head) }, ...plan.ops]);
-    plan.accept();
+    const written = new CommitBlobs(this.znodes.blobs, layout.head, this.number, `${this.number}`);
+    const ops = await written.keep(plan.ops, this.limits.inlineBytes);
+    this.znodes.commit([{ type: "setData", path: layout.head, data: encodeHead(head) }, ...ops]);
+    plan.accept(written.byPath);
+    for (const name of plan.garbage) await this.znodes.blobs.delete(name);
   }
 
   async coldStart(): Promise<Map<string, string>> {
     const cells = new Map<string, string>();
-    const { client } = this.znodes;
+    const { client, blobs } = this.znodes;
     const take = ({ id, value }: StateCell): void => {
       const name = Buffer.from(id).toString();
       expect(cells.has(name)).toBe(false);
       cells.set(name, Buffer.from(value!).toString());
     };
-    this.stored = (await loadState(client, layout, await readHead(client, layout), take, this.limits))!;
+    this.stored = (await loadState(
+      client,
+      blobs,
+      layout,
+      await readHead(client, layout),
+      take,
+      this.limits,
+    ))!;
     return cells;
   }
 }
@@ -97,7 +123,7 @@ const cell = (group: number, id: string, value: string | undefined): StateCell =
 
 const sorted = (cells: ReadonlyMap<string, string>) => [...cells].sort(([a], [b]) => (a < b ? -1 : 1));
 
-const change = fc.tuple(fc.nat(40), fc.option(fc.nat(60), { nil: undefined, freq: 3 }));
+const change = fc.tuple(fc.nat(20), fc.option(fc.nat(60), { nil: undefined, freq: 3 }));
 const step = fc.record({
   changes: fc.array(change, { maxLength: 8 }),
   next: fc.constantFrom("go on", "go on", "lose the commit first", "start cold", "no room"),
@@ -115,14 +141,24 @@ test("what is loaded is what was committed, after any commits, merges, lost comm
           cells.set(`k${key}`, cell((key * 37) % KEY_GROUPS, `k${key}`, value));
         }
         if (next === "lose the commit first") await shard.plan([cell(5, "lost", "lost")]);
-        await shard.commit([...cells.values()], next === "no room" ? 0 : undefined);
         for (const [id, { value }] of cells) {
           if (value === undefined) model.delete(id);
           else model.set(id, Buffer.from(value).toString());
         }
+        await shard.commit([...cells.values()], next === "no room" ? 0 : undefined, model.size === 0);
+        if (model.size === 0) expect(shard.znodes.data.size).toBe(1);
         if (next === "start cold") expect(sorted(await shard.coldStart())).toEqual(sorted(model));
       }
       expect(sorted(await shard.coldStart())).toEqual(sorted(model));
+      // No blob is left that nothing refers to, and an attempt that was lost leaves one that is collected.
+      const { blobs, client } = shard.znodes;
+      expect([...blobs.blobs.keys()].sort()).toEqual([...shard.stored.blobs.values()].sort());
+      await new CommitBlobs(blobs, layout.head, shard.number, "lost").keep(
+        [{ type: "create", path: "/x", data: Buffer.alloc(9) }],
+        1,
+      );
+      await collectBlobs(client, blobs, layout.head, shard.number, shard.stored.blobs.values(), []);
+      expect([...blobs.blobs.keys()].sort()).toEqual([...shard.stored.blobs.values()].sort());
     }),
     { numRuns: 150 },
   );
@@ -243,6 +279,7 @@ describe("on a real server", () => {
   });
 
   test("loaded cold at each commit; a commit that comes between head and listing is noticed", async () => {
+    const blobs = new MemoryBlobs();
     let model = new Map<string, string>();
     let before = await readHead(client, layout);
     for (let number = 1; number <= 60; number++) {
@@ -251,9 +288,10 @@ describe("on a real server", () => {
       const take = ({ id, value }: StateCell): void => {
         cells.set(Buffer.from(id).toString(), Buffer.from(value!).toString());
       };
-      const stored = (await loadState(client, layout, current, take, SMALL))!;
+      const stored = (await loadState(client, blobs, layout, current, take, SMALL))!;
       expect(sorted(cells)).toEqual(sorted(model));
-      if (number > 2) expect(await loadState(client, layout, before, () => undefined, SMALL)).toBeUndefined();
+      if (number > 2)
+        expect(await loadState(client, blobs, layout, before, () => undefined, SMALL)).toBeUndefined();
       model = new Map(model);
       const changes = Array.from({ length: 5 }, (_, i) => (number * 7 + i * 11) % 23).map((key) => {
         const value = (number + key) % 4 === 0 ? undefined : `${number}`.padEnd(40, "-");
@@ -261,7 +299,7 @@ describe("on a real server", () => {
         else model.set(`k${key}`, value);
         return cell((key * 37) % KEY_GROUPS, `k${key}`, value);
       });
-      const plan = await stored.plan(number, changes, undefined, Infinity, runReader(client));
+      const plan = await stored.plan(number, changes, undefined, Infinity, runReader(client, blobs));
       const head = { ...NEW_HEAD, number, ids: [`${number}`], state: plan.summary };
       const data = encodeHead(head);
       await client.multi([

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { createBundleHandler } from "../../functions/bundle";
 import { shardInvoker } from "../../lib/aws/lambda";
+import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
@@ -283,6 +284,7 @@ function twinHandler(
       return withFault(own, { kind: "bundle", nth: 1, before: meeting.arrive });
     },
     files: new DirectoryFiles(place.output),
+    blobs: new DirectoryBlobs(join(place.output, ".blobs")),
     clock: systemClock,
     log: silent,
   });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import * as beam from "apache-beam";
 import { definePipeline, readZnodeChanges, writeToText, writeToZnodes, type ZnodeChange } from "beamkeeper";
 import { compilePipeline } from "../../lib/beam/pipeline";
+import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles, type FileStore } from "../../lib/checkpoint/files";
 import type { ShardReply } from "../../lib/checkpoint/invocation";
 import { PipelineLayout, segmentPrefix } from "../../lib/checkpoint/layout";
@@ -97,6 +98,7 @@ function newRunner({ limits, files, through = client, clock = standing }: Runner
     root: "/beamkeeper",
     pipelines: new Map([[pipeline.name, pipeline]]),
     files: files ?? new DirectoryFiles(folder),
+    blobs: new DirectoryBlobs(join(folder, ".blobs")),
     clock,
     log: silent,
     limits: { ...LIMITS, ...limits },

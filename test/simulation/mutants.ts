@@ -37,9 +37,9 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     [
       BUNDLE,
-      '  if (outcome.kind !== "committed") return outcome;\n  state.accept();',
+      '  if (outcome.kind !== "committed") return outcome;\n  state.accept(written.byPath);',
       // biome-ignore lint/suspicious/noTemplateCurlyInString: this is source text.
-      '  if (outcome.kind !== "committed") return outcome;\n  for (const { name } of consumed.whole) await client.delete(`${layout.inbox}/${name}`).catch(() => undefined);\n  state.accept();',
+      '  if (outcome.kind !== "committed") return outcome;\n  for (const { name } of consumed.whole) await client.delete(`${layout.inbox}/${name}`).catch(() => undefined);\n  state.accept(written.byPath);',
     ],
   ),
   mutant("ambiguity taken for failure", [
@@ -100,6 +100,11 @@ export const MUTANTS: readonly Mutant[] = [
       "if (warm && (warm.commitId === head.ids[0] || (warm as { number?: number }).number === head.number)) return warm;",
     ],
   ),
+  mutant("blob collected too early", [
+    "lib/checkpoint/blobs.ts",
+    "commitNumberOf(name) <= committed && !own.has(name)",
+    "commitNumberOf(name) <= committed + 1 && !own.has(name)",
+  ]),
   mutant("cursor without its version", [RELAY, "version: this.cursorVersion }", "version: -1 }"]),
   mutant("watermark without its barrier", [
     RELAY,

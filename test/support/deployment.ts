@@ -5,6 +5,7 @@ import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
 import { type LambdaService, LocalLambda, shardInvoker } from "../../lib/aws/lambda";
 import type { PipelineDefinition } from "../../lib/beam/pipeline";
+import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
 import { isSettled, readStatus } from "../../lib/checkpoint/status";
@@ -73,9 +74,10 @@ export class Deployment {
     const shared = { settings: this.settings, pipelines: [definition], clock: systemClock, log };
     const lambda = new LocalLambda(systemClock.now);
     const files = new DirectoryFiles(this.settings.output);
+    const blobs = new DirectoryBlobs(this.settings.blobStore);
     lambda.deploy(
       "bundle",
-      createBundleHandler({ ...shared, connect: () => this.connect(wrapBundle), files }),
+      createBundleHandler({ ...shared, connect: () => this.connect(wrapBundle), files, blobs }),
       900_000,
     );
     const relay = createRelayHandler({

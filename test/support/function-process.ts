@@ -4,6 +4,7 @@
  */
 import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
+import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import type { ShardReply, ShardRequest } from "../../lib/checkpoint/invocation";
 import { systemClock } from "../../lib/clock";
@@ -49,7 +50,11 @@ async function connectMortal(): Promise<ZooKeeperClient> {
 
 const send = (message: FromFunction): void => void process.send!(message);
 const shared = { settings, pipelines: [definition], connect: connectMortal, clock: systemClock, log: silent };
-const bundle = createBundleHandler({ ...shared, files: new DirectoryFiles(settings.output) });
+const bundle = createBundleHandler({
+  ...shared,
+  files: new DirectoryFiles(settings.output),
+  blobs: new DirectoryBlobs(settings.blobStore),
+});
 const waiting = new Map<number, { resolve: (reply: ShardReply) => void; reject: (error: Error) => void }>();
 let lastId = 0;
 const relay = createRelayHandler({

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { definePipeline, type PipelineOptions, type ZnodeChange } from "beamkeeper";
 import { compilePipeline } from "../../lib/beam/pipeline";
+import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { listDeadLetters, type StoredLetter } from "../../lib/checkpoint/dead-letter";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import type { ShardReply } from "../../lib/checkpoint/invocation";
@@ -26,6 +27,7 @@ export class ShardLab {
   nowMs = 1_000_000;
   /** The event time of what is appended. */
   eventMs = 500;
+  readonly blobs: DirectoryBlobs;
   private elements = 0;
 
   private constructor(
@@ -34,7 +36,9 @@ export class ShardLab {
     readonly current: CurrentGeneration,
     private definition: PipelineOptions,
     readonly folder: string,
-  ) {}
+  ) {
+    this.blobs = new DirectoryBlobs(join(folder, ".blobs"));
+  }
 
   static async open(client: ZooKeeperClient, definition: PipelineOptions): Promise<ShardLab> {
     const layout = new PipelineLayout(ROOT, definition.name);
@@ -59,6 +63,7 @@ export class ShardLab {
       ...{ client, root: ROOT, clock, log: silent },
       pipelines: new Map([[pipeline.name, pipeline]]),
       files: new DirectoryFiles(this.folder),
+      blobs: this.blobs,
       limits: { ...LIMITS, ...limits },
     });
   }

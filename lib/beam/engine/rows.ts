@@ -66,6 +66,14 @@ export class Rows<V> {
     return this.current()?.size ?? 0;
   }
 
+  /** Also of rows that nobody works with yet. */
+  get isEmpty(): boolean {
+    let size = this.checked()?.size ?? 0;
+    for (const [id, { value }] of this.pending)
+      size += Number(value !== undefined) - Number(this.table?.get(id) !== undefined);
+    return size === 0;
+  }
+
   get(id: string): V | undefined {
     return this.current()?.get(id);
   }

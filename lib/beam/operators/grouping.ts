@@ -29,6 +29,7 @@ export interface Grouping {
   readonly holdMs: number;
   readonly nextTimerMs: number;
   readonly nextProcessingTimerMs: number;
+  readonly isEmpty: boolean;
   /** What the last bundle changed. */
   changes(): StateChange[];
   shared(): Buffer | undefined;
@@ -86,6 +87,9 @@ class OnceGrouping implements Grouping {
   }
   readonly nextProcessingTimerMs = Infinity;
 
+  get isEmpty(): boolean {
+    return this.state.rows.isEmpty;
+  }
   changes(): StateChange[] {
     return changesOf(this.state.rows, keyOffset);
   }
@@ -125,6 +129,9 @@ class PaneGrouping implements Grouping {
     return nextProcessingTimerOfPanes(this.state);
   }
 
+  get isEmpty(): boolean {
+    return this.state.rows.isEmpty;
+  }
   changes(): StateChange[] {
     return changesOf(this.state.rows, () => 0);
   }

@@ -67,6 +67,9 @@ class SideInputGrouping implements Grouping {
   }
   readonly nextProcessingTimerMs = Infinity;
 
+  get isEmpty(): boolean {
+    return this.state.rows.isEmpty;
+  }
   changes(): StateChange[] {
     return changesOf(this.state.rows, () => 0);
   }

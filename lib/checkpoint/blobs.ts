@@ -1,0 +1,200 @@
+import { createHash } from "node:crypto";
+import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
+import { reading } from "./commit";
+import { countItems, decodeJson, EncodingError, encodeJson, isRecord } from "./encoding";
+import { decodeSegment } from "./segment";
+
+/**
+ * Where records go that are too large for a znode. It never decides whether something happened: a blob counts when a
+ * commit carries a reference to it. Names have no slash.
+ */
+export interface BlobStore {
+  /** Durable when it resolves. No name is ever written with two contents. */
+  put(name: string, data: Uint8Array): Promise<void>;
+  /** Undefined where there is no such blob. */
+  get(name: string): Promise<Buffer | undefined>;
+  /** Absent is fine. */
+  delete(name: string): Promise<void>;
+  list(prefix: string): Promise<string[]>;
+}
+
+/** A folder as blob store. */
+export class DirectoryBlobs implements BlobStore {
+  constructor(readonly folder: string) {}
+
+  async put(name: string, data: Uint8Array): Promise<void> {
+    await mkdir(this.folder, { recursive: true });
+    const file = await open(join(this.folder, name), "w");
+    try {
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  async get(name: string): Promise<Buffer | undefined> {
+    return absentAs(undefined, readFile(join(this.folder, name)));
+  }
+
+  async delete(name: string): Promise<void> {
+    await rm(join(this.folder, name), { force: true });
+  }
+
+  async list(prefix: string): Promise<string[]> {
+    const names = await absentAs([] as string[], readdir(this.folder));
+    return names.filter((name) => name.startsWith(prefix));
+  }
+}
+
+async function absentAs<T>(absent: T, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException | null)?.code === "ENOENT") return absent;
+    throw error;
+  }
+}
+
+/** What a znode holds instead of a record that lies in the blob store. */
+interface Reference {
+  readonly name: string;
+  /** How many elements or cells the record has. */
+  readonly items: number;
+  readonly bytes: number;
+  readonly crc32: number;
+}
+
+/** A record as it was read; `blob` names where it lay, unless in the znode itself. */
+export interface StoredRecord {
+  readonly frame: Buffer;
+  readonly blob: string | undefined;
+}
+
+/** The record that a znode's data is, or refers to. Undefined where the blob is gone, as after its collection. */
+export async function openRecord(
+  blobs: BlobStore,
+  data: Buffer,
+  path: string,
+): Promise<StoredRecord | undefined> {
+  if (!isRecord("blob", data)) return { frame: data, blob: undefined };
+  const { name, bytes, crc32: checksum } = decodeJson("blob", data, path) as Reference;
+  const frame = await blobs.get(name);
+  if (frame === undefined) return undefined;
+  if (frame.length === bytes && crc32(frame) === checksum) return { frame, blob: name };
+  throw new EncodingError(
+    path,
+    `its blob ${name} has ${frame.length} bytes, the reference says ${bytes}, or its checksum does not match`,
+    "Nothing was consumed. Restore the blob from a backup.",
+  );
+}
+
+/** How many elements the segment has that a znode holds or refers to. Throws {@link EncodingError}. */
+export function segmentLength(data: Buffer, path: string): number {
+  if (isRecord("blob", data)) return (decodeJson("blob", data, path) as Reference).items;
+  return decodeSegment(data, path).length;
+}
+
+/** A blob that a znode refers to, and that no commit has taken away. Terminal. */
+export function missingBlob(path: string): EncodingError {
+  return new EncodingError(
+    path,
+    "the blob that it refers to is not in the blob store",
+    "Nothing was consumed. Restore the blob from a backup, or set BEAMKEEPER_BLOB_STORE to where it was written.",
+  );
+}
+
+/**
+ * What the names of one fence's blobs begin with. The fence is the head of a shard or the cursor of a source; its hash
+ * has one length, so no prefix is the beginning of another.
+ */
+export function blobPrefix(fencePath: string): string {
+  return `${createHash("sha256").update(fencePath).digest("hex").slice(0, 16)}.`;
+}
+
+/** The number of the commit that a blob was written for. */
+export function commitNumberOf(name: string): number {
+  return Number(name.split(".")[1]);
+}
+
+/**
+ * The blobs of one attempt at a commit: `<prefix><commit number>.<commit id>.<index>`, so that a name never has two
+ * writers, and every blob tells which commit it waits for.
+ */
+export class CommitBlobs {
+  private readonly names: string[] = [];
+  /** By the path of the znode that refers to it. */
+  readonly byPath = new Map<string, string>();
+
+  constructor(
+    private readonly store: BlobStore,
+    private readonly fencePath: string,
+    private readonly number: number,
+    private readonly commitId: string,
+  ) {}
+
+  /** The operations with references in place of records above `inlineBytes`, whose blobs are written when it resolves. */
+  keep(ops: readonly Op[], inlineBytes: number): Promise<Op[]> {
+    return Promise.all(
+      ops.map(async (op) => {
+        const isLarge = op.type === "create" && op.data !== undefined && op.data.length > inlineBytes;
+        return isLarge ? { ...op, data: await this.put(op.path, Buffer.from(op.data!)) } : op;
+      }),
+    );
+  }
+
+  /** Removes what was written, once it is sure that the commit did not and will not take effect. */
+  async discard(): Promise<void> {
+    for (const name of this.names) await this.store.delete(name);
+  }
+
+  private async put(path: string, frame: Buffer): Promise<Buffer> {
+    const name = `${blobPrefix(this.fencePath)}${this.number}.${this.commitId}.${this.names.length}`;
+    this.names.push(name);
+    this.byPath.set(path, name);
+    await this.store.put(name, frame);
+    const reference: Reference = { name, items: countItems(frame), bytes: frame.length, crc32: crc32(frame) };
+    return encodeJson("blob", reference);
+  }
+}
+
+/**
+ * Deletes what attempts at commits have left behind that lost, or died before they could send: blobs of one fence
+ * whose number has passed, and that nothing refers to. `committed` is the number of a commit that was read before this
+ * is called, `referenced` the blobs of the fence's own znodes as of that commit, and `inboxes` are those that its
+ * segments go to. What a commit up to then refers to is still in one of these, or needed by nobody any more.
+ */
+export async function collectBlobs(
+  client: ZooKeeperClient,
+  store: BlobStore,
+  fencePath: string,
+  committed: number,
+  referenced: Iterable<string>,
+  inboxes: readonly string[],
+): Promise<void> {
+  const own = new Set(referenced);
+  const isOver = (name: string): boolean => commitNumberOf(name) <= committed && !own.has(name);
+  const candidates = (await store.list(blobPrefix(fencePath))).filter(isOver);
+  if (candidates.length === 0) return;
+  const inFlight = new Set((await Promise.all(inboxes.map((inbox) => referencesIn(client, inbox)))).flat());
+  for (const name of candidates) if (!inFlight.has(name)) await store.delete(name);
+}
+
+/** The blobs that the znodes below a path refer to. */
+async function referencesIn(client: ZooKeeperClient, path: string): Promise<string[]> {
+  const { children } = await reading(client, () => client.getChildren(path));
+  const names: string[] = [];
+  for (const child of children) {
+    const znode = `${path}/${child}`;
+    try {
+      const { data } = await reading(client, () => client.getData(znode));
+      if (isRecord("blob", data)) names.push((decodeJson("blob", data, znode) as Reference).name);
+    } catch (error) {
+      if (!(error instanceof NoNodeError)) throw error;
+    }
+  }
+  return names;
+}
