@@ -131,8 +131,12 @@ class Loading {
     const ahead: Promise<CellRecord>[] = [];
     try {
       for (const [index] of paths.entries()) {
-        while (ahead.length < READ_AHEAD && index + ahead.length < paths.length)
-          ahead.push(readCells(this.client, this.blobs, paths[index + ahead.length]!, kind));
+        while (ahead.length < READ_AHEAD && index + ahead.length < paths.length) {
+          const cells = readCells(this.client, this.blobs, paths[index + ahead.length]!, kind);
+          // It may fail before its turn comes to be waited for; then it would be nobody's, and end the process.
+          cells.catch(() => undefined);
+          ahead.push(cells);
+        }
         const { cells, blob } = await ahead.shift()!;
         if (blob !== undefined) state.blobs.set(paths[index]!, blob);
         yield [index, cells];
