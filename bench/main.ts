@@ -5,9 +5,10 @@ import { parseArgs } from "node:util";
 import { engine } from "./beam";
 import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
 import { pipeline } from "./pipeline";
+import { relay } from "./relay";
 import { contest, runContest } from "./zookeeper";
 
-const BENCHMARKS: readonly Benchmark[] = [pipeline, engine];
+const BENCHMARKS: readonly Benchmark[] = [pipeline, engine, relay];
 const BASELINES = join(__dirname, "baselines.json");
 
 function say(line: string): void {

@@ -9,7 +9,7 @@ import type { Elect } from "../lib/relay/standby";
 import { planPipeline } from "../lib/runner/deployment";
 import { type Settings, SettingsError } from "../lib/settings";
 import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
-import { campaign } from "../lib/zookeeper/recipes";
+import { campaign } from "../lib/zookeeper/recipes/election";
 import { readEnvironment } from "./environment";
 
 export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperClient> {

@@ -7,6 +7,14 @@ interface HeardEvent {
   readonly order: number;
 }
 
+/** Reads whose results are about to be appended. */
+export interface DoneReads {
+  /** The zxid at which each path was read. */
+  readonly zxids: ReadonlyMap<string, bigint>;
+  /** The latest mark when the reads were sent. */
+  readonly order: number;
+}
+
 interface DirtyPath {
   /** When the path became dirty, in the order of all marks. */
   order: number;
@@ -126,9 +134,20 @@ export class DirtyPaths {
     if (dirty) dirty.complete = false;
   }
 
-  /** Whether a path that was marked at or before `order` is still waiting, those in `done` apart. */
-  waitsSince(order: number, done: ReadonlySet<string>): boolean {
-    for (const [path, dirty] of this.paths) if (dirty.order <= order && !done.has(path)) return true;
+  /**
+   * Whether a mark at or before `order` is still waiting, those apart that `done` has seen: of a path that was read
+   * before some of its marks, what came after the read waits.
+   */
+  waitsSince(order: number, done: DoneReads): boolean {
+    for (const [path, dirty] of this.paths) {
+      if (dirty.order > order) continue;
+      const zxid = done.zxids.get(path);
+      if (zxid === undefined) return true;
+      if (done.order >= order) continue;
+      const isLater = (event: HeardEvent): boolean => event.zxid > zxid && event.order <= order;
+      if (dirty.events.some(isLater)) return true;
+      if (dirty.suspectedAt > done.order && dirty.suspectedAt <= order) return true;
+    }
     return false;
   }
 

@@ -129,9 +129,9 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     signal.removeEventListener("abort", abort);
     await Promise.allSettled(work);
     // Nothing is appended any more: the next relay need not wait for the invocations that are under way.
-    await Promise.race([turn.leave(), clock.sleep(SHUTDOWN_MS)]);
+    await waitFor(turn.leave(), clock);
     await dispatcher.stop(SHUTDOWN_MS);
-    await Promise.race([company.presence, clock.sleep(SHUTDOWN_MS)]);
+    await waitFor(company.presence, clock);
   }
   const failing = dispatcher.failures.map(
     ({ stage, shard, error }) => `shard ${shard} of stage "${stage}": ${error.message}`,
@@ -139,6 +139,12 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   if (stopped?.isSuperseded) return { reason: "superseded", message: stopped.message, failing };
   if (stopped) return { reason: endFor(stopped.state), message: stopped.message, failing };
   return { reason: signal.aborted ? "signal" : "finished", message: "", failing };
+}
+
+/** Waits for what needs a server, as long as an end may take. */
+async function waitFor(work: Promise<void>, clock: Clock): Promise<void> {
+  const done = new AbortController();
+  await Promise.race([work.finally(() => done.abort()), clock.sleep(SHUTDOWN_MS, done.signal)]);
 }
 
 /** What ends a relay whose turn came when the pipeline was no longer what it had opened. */

@@ -13,10 +13,13 @@ import { ChangeReader, type ReadZnode } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
 import { cursorAhead, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
 import { Gaps } from "./gaps";
+import type { RelayLimits } from "./limits";
 import type { ManifestUpdate } from "./manifest";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
 import type { TokenBucket } from "./token-bucket";
+
+export type { RelayLimits } from "./limits";
 
 export interface SourceRelayOptions {
   readonly client: ZooKeeperClient;
@@ -37,19 +40,6 @@ export interface SourceRelayOptions {
   readonly isHeld?: () => boolean;
   /** The next watermark above `watermarkMs` that would fire something; Infinity if none is known. */
   readonly nextTimerMs: (watermarkMs: number) => number;
-}
-
-export interface RelayLimits {
-  /** Bytes of one commit's multi (default 512 KiB). */
-  readonly commitSizeBytes: number;
-  /** Bytes of one inline segment (default 128 KiB). */
-  readonly segmentSizeBytes: number;
-  /** Znodes read for one commit (default 500). */
-  readonly maxBatchPaths: number;
-  /** How often the watermark is published when nothing waits for it, in ms (default 1,000). */
-  readonly idleIntervalMs: number;
-  /** The least time between two commits while changes come, in ms (default 10); a full batch does not wait. */
-  readonly lingerMs: number;
 }
 
 /** What a commit of the relay did. */
@@ -77,6 +67,13 @@ interface Batch {
   readonly order: number;
   missed: number;
   bytes: number;
+}
+
+/** Znodes that are being read. */
+interface Reads {
+  /** The latest mark when the reads were sent. */
+  readonly order: number;
+  readonly znodes: Promise<ReadZnode[]>;
 }
 
 const EMPTY_BATCH: Batch = { elements: [], updates: [], delivered: [], order: 0, missed: 0, bytes: 0 };
@@ -112,6 +109,8 @@ export class SourceRelay {
   private walking: SourceWalk | undefined;
   private isStandby = false;
   private compactedLast = false;
+  /** The next batch, read while the commit before it was under way. */
+  private ahead: Reads | undefined;
   /** While draining: the latest mark when that became known. What was marked up to then is delivered before the end. */
   private drainOrder: number | undefined;
   private current: CurrentGeneration;
@@ -202,8 +201,28 @@ export class SourceRelay {
     if (lingerMs > 0) return this.options.clock.sleep(lingerMs, signal);
     const waitMs = paths.length > 0 ? 0 : this.heartbeatInMs();
     if (waitMs > 0) return this.sleep(waitMs, signal);
-    const batch = await this.collect(paths);
-    await this.commit(batch, this.manifest.delta(batch.updates, this.cursor.number + 1));
+    const reads = this.ahead ?? this.readAhead(paths);
+    this.ahead = undefined;
+    const batch = await this.collect(reads);
+    const committed = this.commit(batch, this.manifest.delta(batch.updates, this.cursor.number + 1));
+    this.readDuringCommit(batch);
+    await committed;
+  }
+
+  private readAhead(paths: readonly string[]): Reads {
+    const reads = { order: this.dirty.latest, znodes: this.reader.readAll(paths) };
+    reads.znodes.catch(() => undefined);
+    return reads;
+  }
+
+  /** Another full batch is read while a commit is under way; what is not full lingers. */
+  private readDuringCommit({ delivered }: Batch): void {
+    const { maxBatchPaths } = this.options.limits;
+    const isFull = this.dirty.size >= maxBatchPaths + delivered.length;
+    if (!isFull || this.walking || this.pauseMs() > 0) return;
+    const underWay = new Set(delivered.map(({ path }) => path));
+    const waiting = this.dirty.first(maxBatchPaths + delivered.length).filter((path) => !underWay.has(path));
+    this.ahead = this.readAhead(waiting.slice(0, maxBatchPaths));
   }
 
   /**
@@ -241,6 +260,7 @@ export class SourceRelay {
       this.gaps.interrupted();
       this.walkNeeded = true;
       this.walking = undefined;
+      this.ahead = undefined;
       this.barrier = undefined;
       if (notification.type === "ended") this.watches = [];
     }
@@ -297,18 +317,11 @@ export class SourceRelay {
   }
 
   /** Reads the znodes of the paths and compares them; takes as many as fit in one commit. */
-  private async collect(paths: readonly string[]): Promise<Batch> {
-    const batch: Batch = {
-      elements: [],
-      updates: [],
-      delivered: [],
-      order: this.dirty.latest,
-      missed: 0,
-      bytes: 0,
-    };
+  private async collect({ order, znodes }: Reads): Promise<Batch> {
+    const batch: Batch = { elements: [], updates: [], delivered: [], order, missed: 0, bytes: 0 };
     const { consumers } = this.options;
     const start = { zxid: this.cursor.startZxid ?? 0n, mode: this.options.source.start };
-    for (const read of await this.reader.readAll(paths)) {
+    for (const read of await znodes) {
       const { path, zxid } = read;
       const heard = { ...this.dirty.heardUpTo(path, zxid), earlierLives: this.gaps.mayHideLives(path) };
       const difference = this.reader.compare(read, this.manifest.known.get(path), heard, start);
@@ -417,7 +430,8 @@ export class SourceRelay {
   private publishable(batch: Batch): number {
     const published = this.cursor.watermarkMs;
     if (this.walkNeeded || this.walking) return published;
-    const done = new Set(batch.delivered.map(({ path }) => path));
+    const zxids = new Map(batch.delivered.map(({ path, zxid }) => [path, zxid]));
+    const done = { zxids, order: batch.order };
     if (this.drainOrder !== undefined && !this.dirty.waitsSince(this.drainOrder, done))
       return Number.POSITIVE_INFINITY;
     if (!this.barrier) return published;

@@ -196,7 +196,9 @@ describe("what cannot be used is answered with the reason", () => {
   test("an event for the relay that names no pipeline of the deployment", async () => {
     const relay = start("relay", { ...here, BEAMKEEPER_BUNDLE_FUNCTION: "bundle" });
     const { error } = await relay.call({ pipeline: "other" });
-    expect(error?.errorMessage).toBe('there is no pipeline "other" in this deployment; it has znode-summary');
+    expect(error?.errorMessage).toMatch(
+      /^there is no pipeline "other" in this deployment; it has .*, znode-summary$/,
+    );
   });
 
   test("an ensemble that does not answer", async () => {

@@ -12,6 +12,12 @@ function hear(path: string, zxid: bigint, type: WatchedEventType = "dataChanged"
   dirty.heard({ type, path, zxid });
 }
 
+/** Read at a zxid after all that was heard, with the latest mark before it. */
+const done = (...paths: string[]) => ({
+  zxids: new Map(paths.map((path) => [path, 1_000n])),
+  order: dirty.latest,
+});
+
 const zxids = (path: string, zxid: bigint): bigint[] =>
   dirty.heardUpTo(path, zxid).events.map((each) => each.zxid);
 
@@ -45,13 +51,13 @@ test("a path waits since the first mark that is not accounted for", () => {
   hear("/b", 2n);
   const barrier = dirty.latest;
   hear("/a", 3n);
-  expect(dirty.waitsSince(barrier, new Set())).toBe(true);
-  expect(dirty.waitsSince(barrier, new Set(["/a", "/b"]))).toBe(false);
+  expect(dirty.waitsSince(barrier, done())).toBe(true);
+  expect(dirty.waitsSince(barrier, done("/a", "/b"))).toBe(false);
   dirty.delivered("/b", 2n, barrier);
   dirty.delivered("/a", 1n, barrier);
   expect(dirty.first(1)).toEqual(["/a"]);
-  expect(dirty.waitsSince(barrier, new Set())).toBe(false);
-  expect(dirty.waitsSince(dirty.latest, new Set())).toBe(true);
+  expect(dirty.waitsSince(barrier, done())).toBe(false);
+  expect(dirty.waitsSince(dirty.latest, done())).toBe(true);
 });
 
 test("an interruption makes counts lower bounds until all is walked again", () => {
@@ -104,4 +110,64 @@ test("a read that was refused makes the next count a lower bound, and one that s
   dirty.delivered("/a", 2n, dirty.latest);
   hear("/a", 3n);
   expect(dirty.heardUpTo("/a", 3n).complete).toBe(true);
+});
+
+test("what was read before some of its events still waits for those", () => {
+  hear("/a", 1n);
+  hear("/b", 2n);
+  const sent = {
+    zxids: new Map([
+      ["/a", 1n],
+      ["/b", 2n],
+    ]),
+    order: dirty.latest,
+  };
+  expect(dirty.waitsSince(dirty.latest, sent)).toBe(false);
+  hear("/c", 3n);
+  const beforeMore = dirty.latest;
+  hear("/a", 4n);
+  const barrier = dirty.latest;
+  const withC = { zxids: new Map([...sent.zxids, ["/c", 3n]]), order: sent.order };
+  expect(dirty.waitsSince(barrier, withC)).toBe(true);
+  expect(dirty.waitsSince(beforeMore, withC)).toBe(false);
+  expect(dirty.waitsSince(barrier, { ...withC, zxids: new Map([...withC.zxids, ["/a", 4n]]) })).toBe(false);
+  dirty.suspected("/b");
+  expect(
+    dirty.waitsSince(dirty.latest, { zxids: new Map([...withC.zxids, ["/a", 4n]]), order: barrier }),
+  ).toBe(true);
+});
+
+test("a path that stays dirty over a gap has not been heard of completely until it is delivered after it", () => {
+  hear("/a", 1n);
+  hear("/a", 5n);
+  dirty.interrupt();
+  dirty.delivered("/a", 1n, dirty.latest);
+  expect(dirty.heardUpTo("/a", 9n)).toMatchObject({ complete: false });
+  dirty.resume();
+  dirty.delivered("/a", 5n, dirty.latest);
+  hear("/a", 7n);
+  expect(dirty.heardUpTo("/a", 9n)).toMatchObject({ complete: true });
+});
+
+test("what stays after a delivery is all that happened since, unless something was suspected meanwhile", () => {
+  hear("/a", 1n);
+  hear("/a", 5n);
+  dirty.delivered("/a", 1n, dirty.latest);
+  expect(dirty.heardUpTo("/a", 9n)).toMatchObject({ complete: true });
+  const sent = dirty.latest;
+  dirty.suspected("/a");
+  dirty.delivered("/a", 5n, sent);
+  expect(dirty.heardUpTo("/a", 9n)).toMatchObject({ complete: false });
+});
+
+test("what another relay has delivered is done with, what came after it is not", () => {
+  hear("/a", 1n);
+  hear("/a", 5n);
+  hear("/b", 2n);
+  dirty.suspected("/c", 3n);
+  dirty.suspected("/d");
+  dirty.suspected("/e", 9n);
+  for (const path of ["/a", "/b", "/c", "/d", "/e", "/none"]) dirty.deliveredElsewhere(path, 4n);
+  expect(dirty.first(10)).toEqual(["/a", "/d", "/e"]);
+  expect(zxids("/a", 9n)).toEqual([5n]);
 });

@@ -11,6 +11,8 @@ import type { FromRelay } from "../support/relay-process";
 import { summaryPipeline } from "../support/sample-pipelines";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
+// Processes that compile TypeScript first take their time on a busy machine.
+jest.setTimeout(240_000);
 // The shortest that the server grants.
 const SESSION_TIMEOUT_MS = 4_000;
 const bytes = (text: string): Buffer => Buffer.from(text);

@@ -3,7 +3,7 @@
  *
  *   npm run soak -- simulation [--from SEED] [--seeds N] [--workers N]   new seeds until ctrl-C, or N of them
  *   npm run soak -- mutants [--seeds N] [--workers N] [NAME...]          breaks the code on purpose, see mutants.ts
- *   npm run soak -- chaos [--minutes 10] [--seed N]                      real servers and processes, killed and stopped
+ *   npm run soak -- kafka                                                what real Kafka brokers keep in ZooKeeper
  *   npm run soak -- client                                               the client's fuzz and re-establishments, long
  *
  * Exit code 1 when something was lost, doubled, out of order or stuck, or when a mutant survived.
@@ -14,6 +14,7 @@ import { parseArgs } from "node:util";
 import { terminal } from "../../lib/cli/terminal";
 import { verify } from "../../lib/cli/verify";
 import { Coverage } from "../../lib/simulation/faults";
+import { kafkaMetadata } from "../integration/kafka-metadata";
 import { hunt, MUTANTS } from "./mutants";
 import { runSeeds } from "./seed-runner";
 
@@ -112,7 +113,13 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-const VERBS: Readonly<Record<string, () => Promise<number>>> = { simulation, mutants, chaos, client };
+const VERBS: Readonly<Record<string, () => Promise<number>>> = {
+  simulation,
+  mutants,
+  chaos,
+  client,
+  kafka: async () => ((await kafkaMetadata(say)) ? 0 : 1),
+};
 
 async function main(): Promise<number> {
   const run = VERBS[verb];
