@@ -75,6 +75,10 @@ async function mutants(): Promise<number> {
   for (const mutant of MUTANTS.filter(({ name }) => isWanted(name, positionals))) {
     const began = performance.now();
     const seed = await hunt(mutant, { seeds: Number(values.seeds), workers: Number(values.workers) });
+    if (stop.signal.aborted) {
+      say(`${mutant.name.padEnd(50)} stopped before a verdict`);
+      return 1;
+    }
     if (seed === undefined) survivors += 1;
     const verdict = seed === undefined ? `SURVIVED ${values.seeds} seeds` : `found at seed ${seed}`;
     const seconds = ((performance.now() - began) / 1000).toFixed(0);
