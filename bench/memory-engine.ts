@@ -19,7 +19,8 @@ export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[
     return result;
   };
   const deliver = ({ outputs }: BundleResult): void => {
-    for (const [stage, inbox] of outputs) {
+    for (const [stage, given] of outputs) {
+      const inbox = [...given];
       for (let start = 0; start < inbox.length; start += BUNDLE_ELEMENTS) {
         const end = Math.min(start + BUNDLE_ELEMENTS, inbox.length);
         const result = run(stage, (bundle) => {

@@ -62,8 +62,20 @@ export interface CompiledPipeline {
   readonly stages: readonly CompiledStage[];
   /** An empty shard of the stage. */
   openShard(stageId: string): StageShard;
-  /** A shard of the stage as the changes of all its committed bundles leave it. */
-  loadShard(stageId: string): ShardLoader;
+  /**
+   * A shard of the stage as the changes of all its committed bundles leave it.
+   *
+   * @param spool default: memory.
+   */
+  loadShard(stageId: string, spool?: Spool): ShardLoader;
+}
+
+/** Where a shard keeps the values of large groups between bundles: on this machine, and for no longer than it lives. */
+export interface Spool {
+  /** @returns a handle for `read` and `free`. */
+  write(bytes: Uint8Array): number;
+  read(handle: number): Uint8Array;
+  free(handle: number): void;
 }
 
 /**
@@ -116,6 +128,8 @@ export interface StageShard {
    * @param setAside default: no pane.
    */
   beginBundle(inputWatermarkMs: number, nowMs?: number, setAside?: SetAside): TentativeBundle;
+  /** To be called once the commit that made this shard has succeeded: writes what it keeps in the spool. Throws its error. */
+  accept(): void;
 }
 
 /** All that a bundle would change, until its commit. */
@@ -135,6 +149,8 @@ export interface TentativeBundle {
   readonly pendingBytes: number;
   /** How many panes it has begun to emit, and the number of the one that failed when it threw. */
   readonly panes: { readonly begun: number; readonly failed: number | undefined };
+  /** Frees what the bundle keeps in the spool, whatever became of it. */
+  dispose(): void;
   /** Ends the bundle (finishBundle of the DoFns included). The bundle is used up. */
   finish(): BundleResult;
 }
@@ -169,8 +185,10 @@ export interface StateChange {
 }
 
 export interface BundleResult {
-  /** By id of the downstream stage, in the order of emission. */
-  readonly outputs: ReadonlyMap<string, readonly BundleOutput[]>;
+  /** By id of the downstream stage, in the order of emission; readable until the bundle is disposed of. */
+  readonly outputs: ReadonlyMap<string, Iterable<BundleOutput>>;
+  /** What outputs and effects take, about. */
+  readonly pendingBytes: number;
   readonly effects: readonly SinkEffect[];
   readonly setAside: readonly SetAsidePane[];
   /** The shard after this bundle: what to go on with once the commit has succeeded. */

@@ -107,7 +107,7 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
     ),
     stages: stages.map((stage) => toStage(stage, stages, graph)),
     openShard: (stageId) => loadStageShard(planOf(stageId)).open(undefined),
-    loadShard: (stageId) => loadStageShard(planOf(stageId)),
+    loadShard: (stageId, spool) => loadStageShard(planOf(stageId), spool),
   };
 }
 

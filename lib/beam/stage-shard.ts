@@ -1,4 +1,4 @@
-import type { BundleResult, SetAside, ShardLoader, StageShard, TentativeBundle } from "./api";
+import type { BundleResult, SetAside, ShardLoader, Spool, StageShard, TentativeBundle } from "./api";
 import { decodeInboxElement } from "./coders/element-coder";
 import { keyId } from "./coders/key";
 import type { Emit } from "./engine/aggregation";
@@ -16,12 +16,28 @@ import { type StageOperators, type StagePlan, wireStage } from "./operators/stag
 import { UserCode } from "./operators/user-code";
 
 /** A shard whose cells come one by one, or an empty one. */
-export function loadStageShard(plan: StagePlan): ShardLoader {
+export function loadStageShard(plan: StagePlan, spool: Spool = memorySpool()): ShardLoader {
   const { stage, panes, sides } = plan;
-  const loader = sides === undefined ? loadGrouping(stage.id, panes) : loadSideInputs(stage.id, sides);
+  const loader =
+    sides === undefined
+      ? loadGrouping({ stage: stage.id, panes, isCollecting: stage.root.work.kind !== "combine", spool })
+      : loadSideInputs(stage.id, sides);
   return {
     add: (id, value) => loader.add(id, value),
-    open: (shared) => new Shard(plan, loader.open(shared)),
+    open: (shared) => new Shard(plan, loader.open(shared), spool),
+  };
+}
+
+function memorySpool(): Spool {
+  const kept = new Map<number, Uint8Array>();
+  let next = 0;
+  return {
+    write: (bytes) => {
+      kept.set(++next, Buffer.from(bytes));
+      return next;
+    },
+    read: (handle) => kept.get(handle)!,
+    free: (handle) => void kept.delete(handle),
   };
 }
 
@@ -31,10 +47,15 @@ class Shard implements StageShard {
   constructor(
     private readonly plan: StagePlan,
     private readonly state: Grouping,
+    private readonly spool: Spool,
   ) {}
 
+  accept(): void {
+    this.state.accept();
+  }
+
   beginBundle(inputWatermarkMs: number, nowMs?: number, setAside: SetAside = NOTHING): TentativeBundle {
-    return new Bundle(this.plan, this.state, inputWatermarkMs, nowMs, setAside);
+    return new Bundle(this.plan, this.state, this.spool, inputWatermarkMs, nowMs, setAside);
   }
 }
 
@@ -47,7 +68,7 @@ const UNWIRED: StageOperators = {
 };
 
 class Bundle implements TentativeBundle {
-  private readonly outputs = new BundleOutputs();
+  private readonly outputs: BundleOutputs;
   private readonly metrics = new BundleMetrics();
   private readonly stage: StageOperators;
   private readonly aggregation: OpenGrouping | undefined;
@@ -59,10 +80,12 @@ class Bundle implements TentativeBundle {
   constructor(
     private readonly plan: StagePlan,
     private readonly before: Grouping,
+    private readonly spool: Spool,
     inputWatermarkMs: number,
     nowMs: number | undefined,
     setAside: SetAside,
   ) {
+    this.outputs = new BundleOutputs(spool);
     const { root, id } = plan.stage;
     if (Number.isNaN(inputWatermarkMs))
       throw new RangeError(`stage "${id}": the input watermark is not a number`);
@@ -132,9 +155,10 @@ class Bundle implements TentativeBundle {
     const state = this.aggregation === undefined ? this.before : this.encode(this.aggregation);
     return {
       outputs: this.outputs.byStage,
+      pendingBytes: this.outputs.pendingBytes,
       effects: this.outputs.effects,
       setAside: this.gate?.setAside ?? [],
-      shard: new Shard(this.plan, state),
+      shard: new Shard(this.plan, state, this.spool),
       stateChanges: this.aggregation === undefined ? [] : state.changes(),
       isStateEmpty: state.isEmpty,
       sharedState: state.shared(),
@@ -148,6 +172,10 @@ class Bundle implements TentativeBundle {
       },
       metrics: this.metrics,
     };
+  }
+
+  dispose(): void {
+    this.outputs.dispose();
   }
 
   private extract(accumulator: unknown): unknown {

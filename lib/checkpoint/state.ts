@@ -34,7 +34,7 @@ export const STATE_LIMITS: StateLimits = {
   minDeltas: 8,
   maxDeltaBytes: 64 * 1024,
   rangeSizeBytes: 64 * 1024,
-  maxRunBytes: 32 * 1024 * 1024,
+  maxRunBytes: 16 * 1024 * 1024,
   inlineBytes: 128 * 1024,
 };
 
@@ -379,12 +379,12 @@ function passedOf({ runs }: Range): number {
 }
 
 /** Later ones win. */
-export function byId(cells: Iterable<StateCell>): Map<string, StateCell> {
+function byId(cells: Iterable<StateCell>): Map<string, StateCell> {
   const map = new Map<string, StateCell>();
   for (const cell of cells) map.set(idOf(cell), cell);
   return map;
 }
 
-function idOf({ id }: StateCell): string {
+export function idOf({ id }: StateCell): string {
   return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString("latin1");
 }

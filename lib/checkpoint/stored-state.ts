@@ -1,10 +1,10 @@
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
-import type { BlobStore } from "./blobs";
+import { type BlobStore, openRecord } from "./blobs";
 import { reading } from "./commit";
 import { EncodingError } from "./encoding";
 import { type ShardLayout, stateName, stateRunPath } from "./layout";
 import { decodeHead, type Head } from "./records";
-import { byId, rangesOf, STATE_LIMITS, type StateLimits, StoredState } from "./state";
+import { idOf, rangesOf, STATE_LIMITS, type StateLimits, StoredState } from "./state";
 import { bytesOf, decodeCells, type StateCell } from "./state-record";
 import { readRecord } from "./stored-record";
 
@@ -28,7 +28,7 @@ export async function readHead(client: ZooKeeperClient, { head: path }: ShardLay
  * where that was found by its blob being gone.
  */
 export function runReader(client: ZooKeeperClient, blobs: BlobStore): (path: string) => Promise<StateCell[]> {
-  return async (path) => (await readCells(client, blobs, path, "stateRun")).cells;
+  return async (path) => decodeCells("stateRun", (await readRecord(client, blobs, path)).frame, path);
 }
 
 /**
@@ -99,47 +99,66 @@ class Loading {
     return state;
   }
 
-  /** Gives the cells range by range, so that no more than one range is in memory twice; resolves to bytes by path. */
+  /**
+   * Gives the cells of runs, the newest first, and passes over those that are changed or removed since: what is in
+   * memory is one run, and the ids of one range. Resolves to the sizes of runs by path.
+   */
   private async loadRuns(state: StoredState, take: (cell: StateCell) => void): Promise<Map<string, number>> {
     const places = state.ranges.flatMap((range) =>
-      range.runs.map(({ number }) => ({
+      range.runs.toReversed().map(({ number }) => ({
         range,
         path: stateRunPath(this.layout, range.from, range.to, number),
       })),
     );
     const sizes = new Map<string, number>();
-    let cells = new Map<string, StateCell>();
+    const known = new Set<string>();
+    const give = (cells: Iterable<StateCell>): void => {
+      for (const cell of cells) {
+        const id = idOf(cell);
+        if (known.has(id)) continue;
+        known.add(id);
+        if (cell.value !== undefined) take(cell);
+      }
+    };
     const paths = places.map(({ path }) => path);
     for await (const [index, run] of this.read(state, paths, "stateRun")) {
+      const { range } = places[index]!;
+      if (places[index - 1]?.range !== range) {
+        known.clear();
+        give(state.pendingIn(range));
+      }
       sizes.set(paths[index]!, bytesOf(run));
-      cells = byId([...cells.values(), ...run]);
-      if (places[index + 1]?.range === places[index]!.range) continue;
-      giveLive(byId([...cells.values(), ...state.pendingIn(places[index]!.range)]), take);
-      cells = new Map();
+      give(run);
     }
-    for (const range of state.ranges)
-      if (range.runs.length === 0) giveLive(byId(state.pendingIn(range)), take);
+    for (const range of state.ranges) {
+      known.clear();
+      if (range.runs.length === 0) give(state.pendingIn(range));
+    }
     return sizes;
   }
 
-  /** Reads in order and ahead. */
+  /** Reads in order: znodes ahead, and blobs when it comes to them, since they may be large. */
   private async *read(
     state: StoredState,
     paths: readonly string[],
     kind: "stateDelta" | "stateRun",
   ): AsyncGenerator<[number, StateCell[]]> {
-    const ahead: Promise<CellRecord>[] = [];
+    const ahead: Promise<Buffer>[] = [];
+    const read = async (path: string): Promise<Buffer> =>
+      (await reading(this.client, () => this.client.getData(path))).data;
     try {
-      for (const [index] of paths.entries()) {
+      for (const [index, path] of paths.entries()) {
         while (ahead.length < READ_AHEAD && index + ahead.length < paths.length) {
-          const cells = readCells(this.client, this.blobs, paths[index + ahead.length]!, kind);
+          const data = read(paths[index + ahead.length]!);
           // It may fail before its turn comes to be waited for; then it would be nobody's, and end the process.
-          cells.catch(() => undefined);
-          ahead.push(cells);
+          data.catch(() => undefined);
+          ahead.push(data);
         }
-        const { cells, blob } = await ahead.shift()!;
-        if (blob !== undefined) state.blobs.set(paths[index]!, blob);
-        yield [index, cells];
+        const data = await ahead.shift()!;
+        const record = await openRecord(this.blobs, data, path);
+        const { frame, blob } = record ?? (await readRecord(this.client, this.blobs, path));
+        if (blob !== undefined) state.blobs.set(path, blob);
+        yield [index, decodeCells(kind, frame, path)];
       }
     } finally {
       await Promise.allSettled(ahead);
@@ -153,23 +172,4 @@ class Loading {
       "Nothing was consumed. Remove what does not belong there.",
     );
   }
-}
-
-interface CellRecord {
-  readonly cells: StateCell[];
-  readonly blob: string | undefined;
-}
-
-async function readCells(
-  client: ZooKeeperClient,
-  blobs: BlobStore,
-  path: string,
-  kind: "stateDelta" | "stateRun",
-): Promise<CellRecord> {
-  const { frame, blob } = await readRecord(client, blobs, path);
-  return { cells: decodeCells(kind, frame, path), blob };
-}
-
-function giveLive(cells: ReadonlyMap<string, StateCell>, take: (cell: StateCell) => void): void {
-  for (const cell of cells.values()) if (cell.value !== undefined) take(cell);
 }

@@ -101,6 +101,34 @@ export async function runBundle(
   const trace = new BundleTrace();
   const nowMs = context.clock.now();
   const bundle = trace.begin(() => loaded.shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes));
+  try {
+    return await fillBundle(
+      context,
+      { bundle, trace, nowMs },
+      current,
+      loaded,
+      input,
+      watermarkMs,
+      limit,
+      aside,
+      writeLetters,
+    );
+  } finally {
+    bundle.dispose();
+  }
+}
+
+async function fillBundle(
+  context: ShardContext,
+  { bundle, trace, nowMs }: { bundle: TentativeBundle; trace: BundleTrace; nowMs: number },
+  current: ReadHead,
+  loaded: LoadedShard,
+  input: ShardInput,
+  watermarkMs: number,
+  limit: number,
+  aside: BundleAside,
+  writeLetters: WriteLetters,
+): Promise<BundleOutcome> {
   const consumed = await consume(context, bundle, trace, current.head, input.segments, limit, aside);
   if (consumed === undefined) return GONE;
   const all = consumed.whole.length === input.segments.length;
@@ -115,7 +143,7 @@ export async function runBundle(
     units: timers > 0 ? limit : consumed.elements,
     isAll: timers > 0 && !isMoreDue,
   };
-  return commitBundle(context, work).catch((error: unknown) => {
+  return await commitBundle(context, work).catch((error: unknown) => {
     throw trace.failedCommit(error);
   });
 }
@@ -140,10 +168,9 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
   const { client, clock, current: generation, files, layout, stage, shard } = context;
   const { current, consumed, result, letters } = work;
   const commitId = clock.uniqueId();
-  const segments = downstreamSegments(context, result);
   const written = new CommitBlobs(context.blobs, layout.head, current.head.number + 1, commitId);
-  const segmentOps = await written.keep(segments.ops, segments.inlineBytes);
-  const state = await planState(context, work, operationsBytes(segmentOps));
+  const segments = await downstreamSegments(context, result, written);
+  const state = await planState(context, work, operationsBytes(segments.ops));
   if (state === undefined) return GONE;
   const stateOps = await written.keep(state.ops, context.limits.segmentSizeBytes);
   const head = nextHead(work, commitId, state);
@@ -152,7 +179,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     { type: "setData", path: layout.head, data: encodeHead(head), version: current.version },
     ...stateOps,
     ...consumed.whole.map(({ name }): Op => ({ type: "delete", path: `${layout.inbox}/${name}` })),
-    ...segmentOps,
+    ...segments.ops,
     ...deadLetterOps(layout, head.number, letters),
   ];
   const texts = result.effects.filter(({ sink }) => sink === "text-files");

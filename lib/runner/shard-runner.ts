@@ -17,6 +17,7 @@ import type { Log } from "../log";
 import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
+import { FolderSpool } from "./spool";
 import { publishLeftOver, removeAbandoned } from "./text-files";
 import { ZnodeWrites } from "./znode-writes";
 
@@ -58,6 +59,8 @@ export interface ShardContext {
 export interface LoadedShard {
   readonly shard: StageShard;
   readonly stored: StoredState;
+  /** Where the engine keeps large groups. */
+  readonly spool: FolderSpool;
 }
 
 // A busy shard that has fed others answers after this long, so that they need not wait until it is idle.
@@ -173,16 +176,17 @@ export class ShardRunner {
       const hasNews = progress.fed.size > 0 && clock.now() >= replyAtMs;
       if (clock.now() >= deadlineMs || hasNews || progress.writes >= maxWrites) return reply("more");
       let outcome: BundleOutcome | TryAgain;
+      let loaded: WarmShard | undefined;
       try {
-        const loaded = await this.load(context, current);
+        loaded = await this.load(context, current);
         if (loaded === undefined) return reply("superseded");
         outcome = await attemptBundle(context, current, { loaded, input, watermarkMs }, limit);
         if (outcome.kind === "too-large" || outcome.kind === "again")
           this.warm.set(context.layout.head, loaded);
       } catch (error) {
+        loaded?.spool.close();
         if (progress.commits === 0) throw error;
         // The shards that this invocation fed have to hear of it; the error comes again when it is called again.
-        this.warm.delete(context.layout.head);
         this.options.log("warn", "a bundle failed after others were committed", { ...names(context), error });
         return reply("interrupted");
       }
@@ -190,13 +194,18 @@ export class ShardRunner {
         limit = outcome.kind === "again" ? outcome.limit : Math.max(1, Math.floor(outcome.units / 2));
         continue;
       }
-      if (!this.settle(context, outcome, progress)) return reply("superseded");
+      if (!this.settle(context, loaded, outcome, progress)) return reply("superseded");
       limit = Math.min(context.limits.maxUnits, limit * 2);
     }
   }
 
   /** Takes note of what became of a bundle; false when this invocation has to end. */
-  private settle(context: ShardContext, outcome: BundleOutcome, progress: Progress): boolean {
+  private settle(
+    context: ShardContext,
+    loaded: LoadedShard,
+    outcome: BundleOutcome,
+    progress: Progress,
+  ): boolean {
     const key = context.layout.head;
     if (outcome.kind !== "committed") {
       this.warm.delete(key);
@@ -204,6 +213,7 @@ export class ShardRunner {
         ...names(context),
         cause: outcome.kind === "rejected" ? outcome.cause.message : "",
       });
+      loaded.spool.close();
       return false;
     }
     progress.commits += 1;
@@ -212,8 +222,11 @@ export class ShardRunner {
       const segments = fed.segments + (progress.fed.get(shardName(fed))?.segments ?? 0);
       progress.fed.set(shardName(fed), { ...fed, segments, zxid: outcome.zxid });
     }
-    if (outcome.overtaken) this.warm.delete(key);
-    else this.warm.set(key, outcome);
+    if (outcome.overtaken) loaded.spool.close();
+    else {
+      outcome.shard.accept();
+      this.warm.set(key, { ...outcome, spool: loaded.spool });
+    }
     return !outcome.overtaken;
   }
 
@@ -302,11 +315,16 @@ export class ShardRunner {
     const warm = this.warm.get(layout.head);
     this.warm.delete(layout.head);
     if (warm && warm.commitId === head.ids[0]) return warm;
-    const loader = pipeline.loadShard(stage.id);
+    warm?.spool.close();
+    const spool = new FolderSpool();
+    const loader = pipeline.loadShard(stage.id, spool);
     const take = ({ id, value }: StateCell): void => loader.add(id, value!);
     const limits = { ...STATE_LIMITS, inlineBytes: context.limits.segmentSizeBytes };
     const stored = await loadState(client, blobs, layout, current, take, limits);
-    if (stored === undefined) return undefined;
+    if (stored === undefined) {
+      spool.close();
+      return undefined;
+    }
     await collectBlobs(
       client,
       blobs,
@@ -317,7 +335,7 @@ export class ShardRunner {
     );
     const { shared } = head.state;
     const shard = loader.open(shared === null ? undefined : Buffer.from(shared, "base64"));
-    return { commitId: head.ids[0], shard, stored };
+    return { commitId: head.ids[0], shard, stored, spool };
   }
 }
 

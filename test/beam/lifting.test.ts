@@ -22,7 +22,7 @@ function shuffled(build: (root: beam.Root) => unknown, sales: readonly (readonly
   const pipeline = compilePipeline({ name: "test", build, shards: 1 });
   const bundle = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
   for (const [timestampMs, sale] of sales) bundle.processSourceElement(sale, timestampMs);
-  const [outputs] = [...bundle.finish().outputs.values()];
+  const [outputs] = [...bundle.finish().outputs.values()].map((each) => [...each]);
   return outputs!.map(({ bytes }) => decodeInboxElement(bytes));
 }
 

@@ -173,8 +173,8 @@ test("a bundle tells when the clock has something to do", () => {
   const pipeline = compilePipeline({ name: "t", build: summed(fixedWindows(10), strategy), shards: 1 });
   const source = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
   source.processSourceElement({ k: "a", n: 1 }, 1000);
-  const [[stage, outputs]] = [...source.finish().outputs] as [[string, BundleOutput[]]];
-  const output = outputs[0]!;
+  const [[stage, outputs]] = [...source.finish().outputs] as [[string, Iterable<BundleOutput>]];
+  const [output] = [...outputs] as [BundleOutput];
   const first = pipeline.openShard(stage).beginBundle(-Infinity, 100);
   first.processElement(output.bytes);
   const result = first.finish();

@@ -4,6 +4,7 @@ import { operationsBytes } from "../../lib/checkpoint/commit";
 import { EncodingError } from "../../lib/checkpoint/encoding";
 import { KEY_GROUPS, PipelineLayout } from "../../lib/checkpoint/layout";
 import { decodeHead, encodeHead, NEW_HEAD } from "../../lib/checkpoint/records";
+import { encodeSegment } from "../../lib/checkpoint/segment";
 import { STATE_LIMITS, type StateLimits, StoredState } from "../../lib/checkpoint/state";
 import type { StateCell } from "../../lib/checkpoint/state-record";
 import { loadState, readHead, runReader } from "../../lib/checkpoint/stored-state";
@@ -154,7 +155,7 @@ test("what is loaded is what was committed, after any commits, merges, lost comm
       const { blobs, client } = shard.znodes;
       expect([...blobs.blobs.keys()].sort()).toEqual([...shard.stored.blobs.values()].sort());
       await new CommitBlobs(blobs, layout.head, shard.number, "lost").keep(
-        [{ type: "create", path: "/x", data: Buffer.alloc(9) }],
+        [{ type: "create", path: "/x", data: encodeSegment([]).data }],
         1,
       );
       await collectBlobs(client, blobs, layout.head, shard.number, shard.stored.blobs.values(), []);

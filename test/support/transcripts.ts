@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
 import { keyId } from "../../lib/beam/coders/key";
 import { paneCodec } from "../../lib/beam/coders/pane-state-coder";
+import type { StoredRow } from "../../lib/beam/coders/state-coder";
 import type { Accumulation } from "../../lib/beam/engine/aggregation";
 import { EMPTY_PANES, TentativePanes, type TriggerTime } from "../../lib/beam/engine/pane-aggregation";
 import type { PaneState } from "../../lib/beam/engine/pane-cell";
@@ -242,8 +243,8 @@ class TranscriptRun {
   private readonly plan: PanePlan;
   private readonly triggerTime: TriggerTime;
   private readonly random: () => number;
-  private state: PaneState<string> = EMPTY_PANES;
-  private bundle: TentativePanes<string> | undefined;
+  private state: PaneState<StoredRow> = EMPTY_PANES;
+  private bundle: TentativePanes<StoredRow> | undefined;
   private output: Record<string, unknown>[] = [];
   private nowMs = 0;
 
@@ -298,7 +299,7 @@ class TranscriptRun {
     }
   }
 
-  private current(): TentativePanes<string> {
+  private current(): TentativePanes<StoredRow> {
     this.bundle ??= new TentativePanes(
       this.plan,
       this.state,

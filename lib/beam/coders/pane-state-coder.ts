@@ -6,8 +6,8 @@ import type { OpenTriggerState, TriggerState } from "../engine/trigger-machine";
 import { ByteReader } from "./byte-reader";
 import type { ByteWriter } from "./byte-writer";
 import { readWindow, writeWindow } from "./element-coder";
-import { readKey, stateOf, writeKey } from "./state-coder";
-import { canonicalBytes, readValue, withWriter, writeValue } from "./value-coder";
+import { PLAIN_ACCUMULATORS, readKey, type StoredRow, stateOf, writeKey } from "./state-coder";
+import { canonicalBytes, withWriter } from "./value-coder";
 
 /**
  * The state of one shard of an aggregate stage whose windows may give several panes.
@@ -78,15 +78,25 @@ export function decodeSharedPanes(
   return { watermarkMs, nowMs: Number.isNaN(nowMs) ? undefined : nowMs };
 }
 
-export function paneCodec(stage: string, triggerSize: number): PaneCodec<string> {
+export function paneCodec(
+  stage: string,
+  triggerSize: number,
+  accumulators = PLAIN_ACCUMULATORS,
+): PaneCodec<StoredRow> {
   return {
     id: (key) => canonicalBytes(key).toString("latin1"),
-    encode: (key, cells) => withWriter((out) => writeRow(out, key, cells)).toString("latin1"),
+    encode(id, key, cells) {
+      const row = withWriter((out) => {
+        writeCells(out, key, cells);
+        for (const { filled, accumulator } of cells) if (filled) accumulators.write(out, accumulator, id);
+      });
+      return row.toString("latin1");
+    },
     decode(id, row) {
-      const reader = new ByteReader(Buffer.from(row, "latin1"), stateOf(stage));
+      const reader = new ByteReader(Buffer.from(row as string, "latin1"), stateOf(stage));
       const key = readKey(reader, new ByteReader(Buffer.from(id, "latin1"), stateOf(stage)));
       const cells = readCells(reader, triggerSize);
-      for (const cell of cells) if (cell.filled) cell.accumulator = readValue(reader);
+      for (const cell of cells) if (cell.filled) cell.accumulator = accumulators.read(reader, id);
       reader.end();
       return { key, cells };
     },
@@ -100,11 +110,10 @@ export function timesOfPaneRow(id: Uint8Array, row: Uint8Array, stage: string, p
   return timesOfCells(readCells(reader, plan.trigger.size), plan);
 }
 
-function writeRow(out: ByteWriter, key: unknown, cells: readonly PaneCell[]): void {
+function writeCells(out: ByteWriter, key: unknown, cells: readonly PaneCell[]): void {
   writeKey(out, key);
   out.varint(cells.length);
   for (const cell of cells) writeCell(out, cell);
-  for (const { filled, accumulator } of cells) if (filled) writeValue(out, accumulator, "accumulator");
 }
 
 function readCells(reader: ByteReader, triggerSize: number): OpenCell[] {

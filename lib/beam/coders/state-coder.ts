@@ -42,22 +42,36 @@ export function decodeShared(bytes: Uint8Array | undefined, stage: string): numb
   return watermarkMs;
 }
 
-export function cellCodec(stage: string): CellCodec<string> {
+/** A row as it is kept: its bytes, one a character; or of a chunk of a large group the place where they are. */
+export type StoredRow = string | number;
+
+/** How the accumulator of a row is written. `row` is the row's id. */
+export interface AccumulatorCoder {
+  write(out: ByteWriter, accumulator: unknown, row: string): void;
+  read(reader: ByteReader, row: string): unknown;
+}
+
+export const PLAIN_ACCUMULATORS: AccumulatorCoder = {
+  write: (out, accumulator) => writeValue(out, accumulator, "accumulator"),
+  read: (reader) => readValue(reader),
+};
+
+export function cellCodec(stage: string, accumulators = PLAIN_ACCUMULATORS): CellCodec<StoredRow> {
   const windowOf = rememberingWindow();
   return {
     id: (key, window) => windowOf(window) + canonicalBytes(key).toString("latin1"),
-    encode: ({ key, accumulator }) => {
+    encode: (id, { key, accumulator }) => {
       const row = withWriter((out) => {
         writeKey(out, key);
-        writeValue(out, accumulator, "accumulator");
+        accumulators.write(out, accumulator, id);
       });
       return row.toString("latin1");
     },
     decode(id, row) {
       const ofId = new ByteReader(Buffer.from(id, "latin1"), stateOf(stage));
       const window = readWindow(ofId);
-      const reader = new ByteReader(Buffer.from(row, "latin1"), stateOf(stage));
-      const cell: Cell = { window, key: readKey(reader, ofId), accumulator: readValue(reader) };
+      const reader = new ByteReader(Buffer.from(row as string, "latin1"), stateOf(stage));
+      const cell: Cell = { window, key: readKey(reader, ofId), accumulator: accumulators.read(reader, id) };
       reader.end();
       return cell;
     },

@@ -23,7 +23,7 @@ export interface Cell {
 /** How cells are kept between bundles: as rows of whatever form, each with an id that equal keys and windows share. */
 export interface CellCodec<V> {
   id(key: unknown, window: Window): string;
-  encode(cell: Cell): V;
+  encode(id: string, cell: Cell): V;
   /** A cell of its own: whoever gets it may change its accumulator. */
   decode(id: string, value: V): Cell;
 }
@@ -127,7 +127,7 @@ export class TentativeAggregation<V> {
 
   private change(cell: OpenCell | undefined): RowChange<V> {
     if (cell === FIRED) return { value: undefined, times: NO_TIMES };
-    return { value: this.codec.encode(cell), times: timesOfWindow(cell.window) };
+    return { value: this.codec.encode(cell.id, cell), times: timesOfWindow(cell.window) };
   }
 
   private cellsOf(window: Window): Map<string, OpenCell> {

@@ -134,9 +134,9 @@ export class TentativePanes<V> {
     return { watermarkMs: this.watermarkMs, nowMs: this.nowMs, rows: this.state.rows.with(changes) };
   }
 
-  private change({ key, cells }: OpenKey): RowChange<V> {
+  private change({ id, key, cells }: OpenKey): RowChange<V> {
     if (cells.length === 0) return { value: undefined, times: NO_TIMES };
-    return { value: this.codec.encode(key, cells), times: timesOfCells(cells, this.plan) };
+    return { value: this.codec.encode(id, key, cells), times: timesOfCells(cells, this.plan) };
   }
 
   private run(

@@ -42,7 +42,7 @@ export interface PaneKey {
 /** How the cells of a key are kept between bundles: as a row of whatever form, with an id that equal keys share. */
 export interface PaneCodec<V> {
   id(key: unknown): string;
-  encode(key: unknown, cells: readonly PaneCell[]): V;
+  encode(id: string, key: unknown, cells: readonly PaneCell[]): V;
   /** Cells of one's own: whoever gets them may change them. */
   decode(id: string, value: V): { readonly key: unknown; readonly cells: PaneCell[] };
 }

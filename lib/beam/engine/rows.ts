@@ -51,8 +51,11 @@ export class Rows<V> {
   }
 
   /** Rows that come one by one; `build` ends it. */
-  static builder<V>(): { add(id: string, value: V, times: RowTimes): void; build(): Rows<V> } {
-    const table = new Table<V>();
+  static builder<V>(keeper?: RowKeeper<V>): {
+    add(id: string, value: V, times: RowTimes): void;
+    build(): Rows<V>;
+  } {
+    const table = new Table<V>(keeper);
     return {
       add: (id, value, times) => table.set(id, { value, times }),
       build: () => new Rows(table, table.version, NO_CHANGES),
@@ -86,6 +89,18 @@ export class Rows<V> {
   with(changes: RowChanges<V>): Rows<V> {
     const table = this.current();
     return new Rows(table, table?.version ?? 0, changes);
+  }
+
+  /** Makes these rows the only ones, as the first use of them does. */
+  accept(): void {
+    this.current();
+  }
+
+  /** The same rows before the bundle, with more changes. */
+  and(changes: RowChanges<V>): Rows<V> {
+    return changes.size === 0
+      ? this
+      : new Rows(this.table, this.version, new Map([...this.pending, ...changes]));
   }
 
   /** The smallest of a time over all rows. Costs in proportion to what the bundle changed. */
@@ -139,6 +154,12 @@ export class Rows<V> {
   }
 }
 
+/** Decides how a row is kept that a commit has made, and is told when it is kept no longer. */
+export interface RowKeeper<V> {
+  keep(id: string, value: V): V;
+  drop(value: V): void;
+}
+
 /** Rows in slots, so that times and heaps are plain arrays of numbers. */
 class Table<V> {
   version = 0;
@@ -153,6 +174,8 @@ class Table<V> {
     clockMs: new TimeIndex(this.orders),
   };
   private came = 0;
+
+  constructor(private readonly keeper?: RowKeeper<V>) {}
 
   get size(): number {
     return this.slots.size;
@@ -182,8 +205,9 @@ class Table<V> {
       if (slot !== undefined) this.remove(id, slot);
       return;
     }
+    if (slot !== undefined) this.keeper?.drop(this.values[slot]!);
     const at = slot ?? this.add(id);
-    this.values[at] = value;
+    this.values[at] = this.keeper ? this.keeper.keep(id, value) : value;
     this.setTimes(at, times);
   }
 
@@ -200,6 +224,7 @@ class Table<V> {
   }
 
   private remove(id: string, slot: number): void {
+    this.keeper?.drop(this.values[slot]!);
     this.setTimes(slot, NO_TIMES);
     this.slots.delete(id);
     this.ids[slot] = undefined;

@@ -1,42 +1,14 @@
 import { decodeValue, encodeValue } from "../coders/value-coder";
 import type { Accumulation } from "../engine/aggregation";
 import type { GraphNode, UserCombineFn } from "../graph/node";
+import { BAGS } from "./bag";
 import type { UserCode } from "./user-code";
 
 /** How an aggregate stage's root brings the values of a key together. */
 export function accumulationOf({ work }: GraphNode, code: UserCode): Accumulation {
-  if (work.kind !== "combine") return COLLECTING;
+  if (work.kind !== "combine") return BAGS;
   return work.isLifted ? merging(work.combineFn, code) : combining(work.combineFn, code);
 }
-
-/**
- * GroupByKey: the values in lists of at most `LIST_LENGTH`, so that a bundle that adds to a large group copies
- * the last list only.
- */
-const LIST_LENGTH = 256;
-
-const COLLECTING: Accumulation = {
-  create: () => [],
-  add(accumulator, value) {
-    const lists = accumulator as unknown[][];
-    const last = lists.at(-1);
-    if (last === undefined || last.length === LIST_LENGTH) lists.push([value]);
-    else last.push(value);
-    return lists;
-  },
-  extract(accumulator) {
-    const lists = accumulator as unknown[][];
-    // A copy, since the group may go on; `concat` takes a fifth of the time of `flat`.
-    return lists.length === 1 ? lists[0]!.slice() : ([] as unknown[]).concat(...lists);
-  },
-  copy(accumulator) {
-    const lists = [...(accumulator as unknown[][])];
-    const last = lists.pop();
-    if (last !== undefined) lists.push([...last]);
-    return lists;
-  },
-  merge: (accumulators) => (accumulators as unknown[][][]).flat(),
-};
 
 function combining(fn: UserCombineFn, code: UserCode): Accumulation {
   return {

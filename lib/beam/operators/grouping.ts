@@ -1,18 +1,25 @@
-import type { StateChange } from "../api";
+import type { Spool, StateChange } from "../api";
 import { murmur3 } from "../coders/key";
 import { decodeSharedPanes, encodeSharedPanes, paneCodec, timesOfPaneRow } from "../coders/pane-state-coder";
-import { cellCodec, decodeShared, encodeShared, keyOffset, timesOfCell } from "../coders/state-coder";
+import {
+  cellCodec,
+  decodeShared,
+  encodeShared,
+  keyOffset,
+  type StoredRow,
+  stateOf,
+  timesOfCell,
+} from "../coders/state-coder";
 import {
   type Accumulation,
   type AggregateState,
-  type CellCodec,
   type Emit,
   holdOf,
   nextTimerOf,
   TentativeAggregation,
 } from "../engine/aggregation";
 import { TentativePanes } from "../engine/pane-aggregation";
-import type { PaneCodec, PaneState } from "../engine/pane-cell";
+import type { PaneState } from "../engine/pane-cell";
 import {
   holdOfPanes,
   nextProcessingTimerOfPanes,
@@ -20,8 +27,10 @@ import {
   type PanePlan,
 } from "../engine/pane-plan";
 import type { Pane } from "../engine/panes";
-import { Rows } from "../engine/rows";
+import { NO_TIMES, type RowKeeper, Rows } from "../engine/rows";
 import type { Window } from "../engine/windows";
+import { CorruptEncodingError } from "../errors";
+import { BundleChunks, CHUNK_MARK, isChunkId, rowOfChunk } from "./bag";
 import type { Views } from "./side-inputs";
 
 /** What one shard has grouped so far. Two engines keep it: see `loadGrouping`. */
@@ -30,6 +39,8 @@ export interface Grouping {
   readonly nextTimerMs: number;
   readonly nextProcessingTimerMs: number;
   readonly isEmpty: boolean;
+  /** Makes the last bundle's changes its own. */
+  accept(): void;
   /** What the last bundle changed. */
   changes(): StateChange[];
   shared(): Buffer | undefined;
@@ -52,31 +63,77 @@ export interface GroupingLoader {
   open(shared: Uint8Array | undefined): Grouping;
 }
 
-/** Where each window gives one pane at its end (no `panes`) the state is values only, one cell for a key and window. */
-export function loadGrouping(stage: string, panes: PanePlan | undefined): GroupingLoader {
-  const rows = Rows.builder<string>();
-  const load = (id: Uint8Array, value: Uint8Array): void => {
-    const times = panes ? timesOfPaneRow(id, value, stage, panes) : timesOfCell(id, stage);
-    rows.add(latin1(id), latin1(value), times);
-  };
+/** What of a stage its grouping depends on. */
+export interface GroupingPlan {
+  readonly stage: string;
+  /** Undefined where each window gives one pane at its end: then there is one cell for a key and window. */
+  readonly panes: PanePlan | undefined;
+  /** The accumulators are `Bag`s. */
+  readonly isCollecting: boolean;
+  readonly spool: Spool;
+}
+
+export function loadGrouping(plan: GroupingPlan): GroupingLoader {
+  const { stage, panes, spool } = plan;
+  const rows = Rows.builder<StoredRow>(spooling(spool));
   return {
-    add: load,
+    add(id, value) {
+      // A chunk goes to the spool as it comes, and never becomes a string.
+      if (isChunkId(id)) rows.add(latin1(id), spool.write(value), NO_TIMES);
+      else {
+        const times = panes ? timesOfPaneRow(id, value, stage, panes) : timesOfCell(id, stage);
+        rows.add(latin1(id), latin1(value), times);
+      }
+    },
     open(shared) {
       if (panes === undefined) {
-        const watermarkMs = decodeShared(shared, stage);
-        return new OnceGrouping(cellCodec(stage), { watermarkMs, rows: rows.build() });
+        return new OnceGrouping(plan, { watermarkMs: decodeShared(shared, stage), rows: rows.build() });
       }
-      const { size } = panes.trigger;
-      const state = { ...decodeSharedPanes(shared, stage, size), rows: rows.build() };
-      return new PaneGrouping(panes, paneCodec(stage, size), state);
+      const times = decodeSharedPanes(shared, stage, panes.trigger.size);
+      return new PaneGrouping(plan, panes, { ...times, rows: rows.build() });
     },
   };
 }
 
+/** Keeps chunks of large groups in the spool, and everything else in memory. */
+function spooling(spool: Spool): RowKeeper<StoredRow> {
+  return {
+    keep: (id, row) =>
+      typeof row === "string" && id.charCodeAt(0) === CHUNK_MARK
+        ? spool.write(Buffer.from(row, "latin1"))
+        : row,
+    drop(row) {
+      if (typeof row === "number") spool.free(row);
+    },
+  };
+}
+
+function chunksOf(
+  { stage, isCollecting, spool }: GroupingPlan,
+  rows: Rows<StoredRow>,
+): BundleChunks | undefined {
+  if (!isCollecting) return undefined;
+  const read = (id: string): Uint8Array => {
+    const row = rows.get(id);
+    if (row === undefined) throw new CorruptEncodingError(`${stateOf(stage)} lacks a part of a large group`);
+    return typeof row === "number" ? spool.read(row) : Buffer.from(row, "latin1");
+  };
+  return new BundleChunks(read, stateOf(stage));
+}
+
+/** The state with the rows of chunks that the bundle has made or needs no longer. */
+function withChunks<S extends { readonly rows: Rows<StoredRow> }>(
+  state: S,
+  chunks: BundleChunks | undefined,
+): S {
+  if (chunks === undefined) return state;
+  return { ...state, rows: state.rows.and(chunks.changes(state.rows.changes)) };
+}
+
 class OnceGrouping implements Grouping {
   constructor(
-    private readonly codec: CellCodec<string>,
-    private readonly state: AggregateState<string>,
+    private readonly plan: GroupingPlan,
+    private readonly state: AggregateState<StoredRow>,
   ) {}
 
   get holdMs(): number {
@@ -90,6 +147,9 @@ class OnceGrouping implements Grouping {
   get isEmpty(): boolean {
     return this.state.rows.isEmpty;
   }
+  accept(): void {
+    this.state.rows.accept();
+  }
   changes(): StateChange[] {
     return changesOf(this.state.rows, keyOffset);
   }
@@ -98,8 +158,9 @@ class OnceGrouping implements Grouping {
   }
 
   begin(accumulation: Accumulation, emit: Emit, watermarkMs: number): OpenGrouping {
-    const { codec } = this;
-    const bundle = new TentativeAggregation(this.state, accumulation, codec, watermarkMs);
+    const { plan, state } = this;
+    const chunks = chunksOf(plan, state.rows);
+    const bundle = new TentativeAggregation(state, accumulation, cellCodec(plan.stage, chunks), watermarkMs);
     return {
       get droppedLate() {
         return bundle.droppedLate;
@@ -107,16 +168,16 @@ class OnceGrouping implements Grouping {
       add: (keyId, key, value, window) => bundle.add(keyId, key, value, window),
       advance: (watermark, limit) => bundle.advance(watermark, limit, emit),
       advanceClock: () => false,
-      result: () => new OnceGrouping(codec, bundle.result()),
+      result: () => new OnceGrouping(plan, withChunks(bundle.result(), chunks)),
     };
   }
 }
 
 class PaneGrouping implements Grouping {
   constructor(
-    private readonly plan: PanePlan,
-    private readonly codec: PaneCodec<string>,
-    private readonly state: PaneState<string>,
+    private readonly plan: GroupingPlan,
+    private readonly panes: PanePlan,
+    private readonly state: PaneState<StoredRow>,
   ) {}
 
   get holdMs(): number {
@@ -132,37 +193,43 @@ class PaneGrouping implements Grouping {
   get isEmpty(): boolean {
     return this.state.rows.isEmpty;
   }
+  accept(): void {
+    this.state.rows.accept();
+  }
   changes(): StateChange[] {
     return changesOf(this.state.rows, () => 0);
   }
   shared(): Buffer | undefined {
-    return encodeSharedPanes(this.state, this.plan.trigger.size);
+    return encodeSharedPanes(this.state, this.panes.trigger.size);
   }
 
   begin(accumulation: Accumulation, emit: Emit, watermarkMs: number, nowMs?: number): OpenGrouping {
-    const { plan, codec } = this;
-    const panes = new TentativePanes(plan, this.state, accumulation, codec, emit, watermarkMs, nowMs);
+    const { plan, panes, state } = this;
+    const chunks = chunksOf(plan, state.rows);
+    const codec = paneCodec(plan.stage, panes.trigger.size, chunks);
+    const bundle = new TentativePanes(panes, state, accumulation, codec, emit, watermarkMs, nowMs);
     return {
       get droppedLate() {
-        return panes.droppedLate;
+        return bundle.droppedLate;
       },
-      add: (keyId, key, value, window, timestampMs) => panes.add(keyId, key, value, window, timestampMs),
-      advance: (watermark, limit) => panes.advance(watermark, limit),
-      advanceClock: (now, limit) => panes.advanceClock(now, limit),
-      result: () => new PaneGrouping(plan, codec, panes.result()),
+      add: (keyId, key, value, window, timestampMs) => bundle.add(keyId, key, value, window, timestampMs),
+      advance: (watermark, limit) => bundle.advance(watermark, limit),
+      advanceClock: (now, limit) => bundle.advanceClock(now, limit),
+      result: () => new PaneGrouping(plan, panes, withChunks(bundle.result(), chunks)),
     };
   }
 }
 
 /** `keyFrom` tells where the key begins in the id of a row. */
-export function changesOf(rows: Rows<string>, keyFrom: (id: Uint8Array) => number): StateChange[] {
+export function changesOf(rows: Rows<StoredRow>, keyFrom: (id: Uint8Array) => number): StateChange[] {
   const changes: StateChange[] = [];
   for (const [text, { value }] of rows.changes) {
     const id = Buffer.from(text, "latin1");
+    const row = isChunkId(id) ? rowOfChunk(id) : id;
     changes.push({
-      keyHash: murmur3(id.subarray(keyFrom(id))),
+      keyHash: murmur3(row.subarray(keyFrom(row))),
       id,
-      value: value === undefined ? undefined : Buffer.from(value, "latin1"),
+      value: value === undefined ? undefined : Buffer.from(value as string, "latin1"),
     });
   }
   return changes;

@@ -1,6 +1,8 @@
-import type { BundleOutput, SinkEffect } from "../api";
+import type { BundleOutput, SinkEffect, Spool } from "../api";
+import { ByteReader } from "../coders/byte-reader";
 import { encodeElement, encodeKeyed, type ShuffledElement } from "../coders/element-coder";
 import { keyHash, murmur3 } from "../coders/key";
+import { withWriter } from "../coders/value-coder";
 import type { SinkPlace, SinkSpec } from "../primitives";
 import type { Operator } from "./elementwise";
 import type { Receiver } from "./receiver";
@@ -9,25 +11,93 @@ import { isThenable, type UserCode } from "./user-code";
 /** A rough size of what an output or effect adds beyond its payload, for cutting bundles. */
 const OVERHEAD_BYTES = 32;
 
+// One element may give any amount of output; above this it waits in the spool.
+const MEMORY_BYTES = 8 * 1024 * 1024;
+
 /** What a bundle gives off: elements for downstream stages and effects for the commit. */
 export class BundleOutputs {
-  readonly byStage = new Map<string, BundleOutput[]>();
+  readonly byStage = new Map<string, OutputList>();
   readonly effects: SinkEffect[] = [];
   pendingBytes = 0;
   elements = 0;
+  private bytesInMemory = 0;
+
+  constructor(private readonly spool: Spool) {}
 
   add(stage: string, output: BundleOutput): void {
-    const outputs = this.byStage.get(stage);
-    if (outputs === undefined) this.byStage.set(stage, [output]);
-    else outputs.push(output);
+    let outputs = this.byStage.get(stage);
+    if (outputs === undefined) {
+      outputs = new OutputList(this.spool);
+      this.byStage.set(stage, outputs);
+    }
+    outputs.push(output);
     this.elements++;
-    this.pendingBytes += output.bytes.length + OVERHEAD_BYTES;
+    const bytes = output.bytes.length + OVERHEAD_BYTES;
+    this.pendingBytes += bytes;
+    this.bytesInMemory += bytes;
+    if (this.bytesInMemory < MEMORY_BYTES) return;
+    for (const list of this.byStage.values()) list.spill();
+    this.bytesInMemory = 0;
   }
 
   addEffect(effect: SinkEffect): void {
     this.effects.push(effect);
     this.elements++;
     this.pendingBytes += sizeOf(effect.payload) + OVERHEAD_BYTES;
+  }
+
+  dispose(): void {
+    for (const list of this.byStage.values()) list.dispose();
+  }
+}
+
+/** Outputs in the order in which they came, the older ones in the spool. */
+class OutputList implements Iterable<BundleOutput> {
+  private readonly spilled: number[] = [];
+  private recent: BundleOutput[] = [];
+
+  constructor(private readonly spool: Spool) {}
+
+  push(output: BundleOutput): void {
+    this.recent.push(output);
+  }
+
+  spill(): void {
+    if (this.recent.length === 0) return;
+    this.spilled.push(this.spool.write(encodeOutputs(this.recent)));
+    this.recent = [];
+  }
+
+  *[Symbol.iterator](): Generator<BundleOutput> {
+    for (const handle of this.spilled) yield* decodeOutputs(this.spool.read(handle));
+    yield* this.recent;
+  }
+
+  dispose(): void {
+    for (const handle of this.spilled.splice(0)) this.spool.free(handle);
+  }
+}
+
+/** For each: time (double, ms), hash of the key (double), 1 for a broadcast (1 byte), length (varint), bytes. */
+function encodeOutputs(outputs: readonly BundleOutput[]): Buffer {
+  return withWriter((out) => {
+    for (const { bytes, timestampMs, keyHash: hash, isBroadcast } of outputs) {
+      out.double(timestampMs);
+      out.double(hash);
+      out.byte(Number(isBroadcast));
+      out.varint(bytes.length);
+      out.bytes(bytes);
+    }
+  });
+}
+
+function* decodeOutputs(spilled: Uint8Array): Generator<BundleOutput> {
+  const reader = new ByteReader(spilled, "outputs in the spool");
+  while (reader.remaining > 0) {
+    const timestampMs = reader.double();
+    const hash = reader.double();
+    const isBroadcast = reader.byte() === 1;
+    yield { timestampMs, keyHash: hash, isBroadcast, bytes: reader.bytes() };
   }
 }
 

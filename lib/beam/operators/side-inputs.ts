@@ -70,6 +70,9 @@ class SideInputGrouping implements Grouping {
   get isEmpty(): boolean {
     return this.state.rows.isEmpty;
   }
+  accept(): void {
+    this.state.rows.accept();
+  }
   changes(): StateChange[] {
     return changesOf(this.state.rows, () => 0);
   }

@@ -159,12 +159,12 @@ describe("damaged bytes give an error of their own", () => {
   const rows: [string, Buffer, (bytes: Uint8Array) => unknown][] = [
     [
       "cell",
-      Buffer.from(cells.encode(cell), "latin1"),
+      Buffer.from(cells.encode(cells.id(cell.key, window), cell) as string, "latin1"),
       (bytes) => cells.decode(cells.id(cell.key, window), text(bytes)),
     ],
     [
       "panes",
-      Buffer.from(panes.encode("k", [pane, { ...pane, pane: last }]), "latin1"),
+      Buffer.from(panes.encode(panes.id("k"), "k", [pane, { ...pane, pane: last }]) as string, "latin1"),
       (bytes) => panes.decode(panes.id("k"), text(bytes)),
     ],
   ];

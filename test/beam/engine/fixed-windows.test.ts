@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { cellCodec } from "../../../lib/beam/coders/state-coder";
+import { cellCodec, type StoredRow } from "../../../lib/beam/coders/state-coder";
 import {
   type Accumulation,
   type AggregateState,
@@ -148,12 +148,12 @@ function reference(input: readonly Step[], size: number): { panes: string[]; dro
 function engine(input: readonly Step[], size: number, cuts: readonly boolean[], limit: number) {
   const panes: string[] = [];
   let dropped = 0;
-  let state: AggregateState<string> = EMPTY_AGGREGATE;
+  let state: AggregateState<StoredRow> = EMPTY_AGGREGATE;
   const emit = (key: unknown, values: unknown, timestamp: number, window: Window) => {
     panes.push(`${key} ${(window as { startMs: number }).startMs} ${values} ${timestamp}`);
     expect(timestamp).toBe(maxTimestamp(window));
   };
-  const run = (bundle: TentativeAggregation<string>, from: number, to: number, out: typeof emit) => {
+  const run = (bundle: TentativeAggregation<StoredRow>, from: number, to: number, out: typeof emit) => {
     for (let i = from; i < to; i++) {
       const step = input[i]!;
       if ("watermark" in step) while (bundle.advance(step.watermark, limit, out));

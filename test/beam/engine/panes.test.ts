@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { keyId } from "../../../lib/beam/coders/key";
 import { paneCodec } from "../../../lib/beam/coders/pane-state-coder";
+import type { StoredRow } from "../../../lib/beam/coders/state-coder";
 import type { Accumulation } from "../../../lib/beam/engine/aggregation";
 import { EMPTY_PANES, TentativePanes } from "../../../lib/beam/engine/pane-aggregation";
 import type { PaneState } from "../../../lib/beam/engine/pane-cell";
@@ -60,7 +61,7 @@ interface Emitted {
 interface Outcome {
   readonly panes: Emitted[];
   readonly dropped: number;
-  readonly state: PaneState<string>;
+  readonly state: PaneState<StoredRow>;
 }
 
 const END: Step = { kind: "watermark", time: Infinity };
@@ -71,7 +72,7 @@ function run(windowing: Windowing, steps: readonly Step[], cuts: readonly boolea
   const codec = paneCodec("test", plan.trigger.size);
   const assign = assigner(windowing.windowFn);
   const panes: Emitted[] = [];
-  let state: PaneState<string> = EMPTY_PANES;
+  let state: PaneState<StoredRow> = EMPTY_PANES;
   let dropped = 0;
   let outputWatermarkMs = -Infinity;
   const play = (from: number, to: number, into: Emitted[]) => {
