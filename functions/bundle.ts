@@ -27,6 +27,7 @@ const requestSchema = z.object({
   pipeline: z.string().min(1),
   stage: z.string().min(1),
   shard: z.number().int().min(0),
+  run: z.string().min(1).optional(),
   zxid: z.string().regex(/^[0-9a-f]{1,16}$/),
   writes: z.number().min(1).optional(),
   chain: z.boolean().optional(),

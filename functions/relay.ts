@@ -6,7 +6,7 @@ import type { Clock } from "../lib/clock";
 import type { Log } from "../lib/log";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import type { Elect } from "../lib/relay/standby";
-import { planPipeline } from "../lib/runner/deployment";
+import { isBounded, planPipeline } from "../lib/runner/deployment";
 import { type Settings, SettingsError } from "../lib/settings";
 import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
 import { campaign } from "../lib/zookeeper/recipes/election";
@@ -41,7 +41,10 @@ export function createRelayHandler<Client extends ZooKeeperClient>(
   return async (event, context): Promise<Record<string, RelayEnd>> => {
     const { pipeline } = eventSchema.parse(event ?? {});
     const { settings, clock } = dependencies;
-    const chosen = choose(dependencies.pipelines, pipeline);
+    // Bounded pipelines are the batch function's.
+    const chosen = choose(dependencies.pipelines, pipeline).filter(
+      (definition) => !isBounded(compilePipeline(definition)),
+    );
     const client = await dependencies.connect();
     const stop = new AbortController();
     dependencies.signal?.addEventListener("abort", () => stop.abort(), { once: true, signal: stop.signal });

@@ -56,6 +56,7 @@ export type { ChangeKind, ZnodeChange } from "./checkpoint/znode-change";
 export type { ZnodeSource } from "./checkpoint/znode-source";
 export { bytes, type DecodedZnodeChange, type Decoder, json, text, ZnodeDecodeError } from "./io/decode";
 export * as decoders from "./io/decoders";
+export { type RunInfo, readRun } from "./io/read-run";
 export {
   type DecodingOptions,
   type ReadZnodeChangesOptions,
@@ -71,3 +72,4 @@ export {
   type ZnodeWriteMode,
   type ZnodeWritePayload,
 } from "./io/write-to-znodes";
+export type { Overlap, Schedule, ScheduleOptions } from "./schedule/schedule";

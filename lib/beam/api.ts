@@ -23,7 +23,7 @@ export interface Pane {
 export interface CompiledSource {
   /** From the transform's name; stable over builds of the same code. */
   readonly id: string;
-  readonly kind: "znode-changes" | "impulse";
+  readonly kind: "znode-changes" | "impulse" | "run";
   readonly config: unknown;
   /** The stages that read it. */
   readonly consumers: readonly string[];

@@ -1,5 +1,6 @@
 import "./sdk/patches";
 import { Root } from "apache-beam";
+import { readSchedule, type Schedule, type ScheduleOptions } from "../schedule/schedule";
 import type { CompiledPipeline, CompiledSource, CompiledStage } from "./api";
 import { BuildError, PipelineDefinitionError, UnsupportedPipelineError } from "./errors";
 import { type FailureOptions, type FailurePolicy, failurePolicy } from "./failure-policy";
@@ -25,6 +26,8 @@ export interface PipelineOptions {
   readonly failures?: FailureOptions;
   /** Writes to ZooKeeper a second that the pipeline may make, at least 4. Default: the setting. */
   readonly writesPerSecond?: number;
+  /** When a bounded pipeline runs. Default: when `beamkeeper runs start` says so. May be changed. */
+  readonly schedule?: ScheduleOptions;
 }
 
 export interface PipelineDefinition {
@@ -33,6 +36,7 @@ export interface PipelineDefinition {
   readonly shards: number | Readonly<Record<string, number>>;
   readonly failures?: FailurePolicy;
   readonly writesPerSecond?: number;
+  readonly schedule?: Schedule;
 }
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
@@ -48,7 +52,7 @@ const MAX_SHARDS = 1024;
  *
  * @throws PipelineDefinitionError if an option is missing or has the wrong form.
  */
-export function definePipeline(options: PipelineOptions): PipelineDefinition {
+export function definePipeline(options: PipelineOptions | PipelineDefinition): PipelineDefinition {
   if (typeof options !== "object" || options === null) {
     throw new PipelineDefinitionError("definePipeline needs an object: { name, build: (root) => { ... } }");
   }
@@ -70,7 +74,19 @@ export function definePipeline(options: PipelineOptions): PipelineDefinition {
       `pipeline "${name}": writesPerSecond must be a number from ${MIN_WRITES_PER_SECOND} on; it is ${elementText(writesPerSecond)}`,
     );
   const budget = writesPerSecond === undefined ? {} : { writesPerSecond };
-  return Object.freeze({ name, build, shards, failures: failurePolicy(name, options.failures), ...budget });
+  const failures = failurePolicy(name, options.failures);
+  return Object.freeze({ name, build, shards, failures, ...budget, ...scheduleOf(name, options.schedule) });
+}
+
+/** Of what was defined before, too: a file's pipeline goes through `definePipeline` once more when it is loaded. */
+function scheduleOf(name: string, options: ScheduleOptions | Schedule | undefined): { schedule?: Schedule } {
+  if (options === undefined) return {};
+  if (typeof options === "object" && "expression" in options) return { schedule: options };
+  try {
+    return { schedule: readSchedule(options) };
+  } catch (error) {
+    throw new PipelineDefinitionError(`pipeline "${name}": ${(error as Error).message}`);
+  }
 }
 
 /**

@@ -14,7 +14,7 @@ export const WRITE_URN = "beamkeeper:transform:write:v1";
 
 /** What a source is made with. `config` is plain data: it is part of the graph's fingerprint. */
 export interface SourceSpec {
-  readonly kind: "znode-changes";
+  readonly kind: "znode-changes" | "run";
   readonly config: unknown;
   readonly bounded: boolean;
 }

@@ -7,7 +7,7 @@ import {
 import { reading } from "./commit";
 import type { PipelineLayout } from "./layout";
 import { encodeGeneration, type Generation, type GenerationState } from "./records";
-import { type CurrentGeneration, readGeneration } from "./scope";
+import { type CurrentGeneration, RUNS_FINGERPRINT, readGeneration } from "./scope";
 import { isDrained, readStatus } from "./status";
 
 /** The pipeline is not in a state from which that can be done. Terminal. */
@@ -64,7 +64,12 @@ export function resumePipeline(client: ZooKeeperClient, layout: PipelineLayout):
  * infinity, every window fires, results are written, files get their names; then {@link completeDrain} writes
  * `drained`. A paused pipeline goes on for that. Draining again changes nothing. Throws {@link ControlError}.
  */
-export function drainPipeline(client: ZooKeeperClient, layout: PipelineLayout): Promise<Generation> {
+export async function drainPipeline(client: ZooKeeperClient, layout: PipelineLayout): Promise<Generation> {
+  const { generation } = await requireGeneration(client, layout);
+  if (generation.fingerprint === RUNS_FINGERPRINT)
+    throw new ControlError(
+      `${layout.path} is bounded: each of its runs ends by itself. Pause it so that none starts, or cancel a run with "beamkeeper runs cancel"`,
+    );
   return changeState(client, layout, "draining");
 }
 

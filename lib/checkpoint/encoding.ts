@@ -23,6 +23,8 @@ export const RECORD_KINDS = {
   blob: { tag: 12, version: 1 },
   "dead-letter": { tag: 16, version: 1 },
   relay: { tag: 20, version: 1 },
+  run: { tag: 24, version: 1 },
+  schedule: { tag: 25, version: 1 },
 } as const;
 
 export type RecordKind = keyof typeof RECORD_KINDS;

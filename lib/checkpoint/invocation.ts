@@ -5,6 +5,8 @@ export interface ShardRequest {
   readonly pipeline: string;
   readonly stage: string;
   readonly shard: number;
+  /** Of a bounded pipeline: which run. */
+  readonly run?: string | undefined;
   /** Hexadecimal; the function reads no server that is behind it. */
   readonly zxid: string;
   /** Begin no bundle after this many writes to ZooKeeper (default: no bound). */

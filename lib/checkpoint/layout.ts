@@ -41,9 +41,22 @@ export class PipelineLayout {
   epoch(epoch: number): ScopeLayout {
     return new ScopeLayout(`${this.epochs}/${epoch}`);
   }
+  get runs(): string {
+    return `${this.path}/runs`;
+  }
+  run(run: string): RunLayout {
+    return new RunLayout(`${this.runs}/${encodeName(run)}`);
+  }
+  get schedules(): string {
+    return `${this.path}/schedules`;
+  }
+  /** A pipeline has one schedule; runs that people start are in its lists as well. */
+  get schedule(): string {
+    return `${this.schedules}/default`;
+  }
 }
 
-/** The paths of one scope: an epoch of an unbounded pipeline. */
+/** The paths of one scope: an epoch of an unbounded pipeline, or a run of a bounded one. */
 export class ScopeLayout {
   constructor(readonly path: string) {}
   get outputs(): string {
@@ -67,6 +80,18 @@ export class ScopeLayout {
   }
   shard(stage: string, shard: number): ShardLayout {
     return new ShardLayout(`${this.stage(stage)}/${shard}`);
+  }
+}
+
+/** The paths of a run of a bounded pipeline: a scope whose own znode is the run's record. */
+export class RunLayout extends ScopeLayout {
+  /** Its version stops every commit of the run. */
+  get control(): string {
+    return `${this.path}/control`;
+  }
+  /** The ephemeral znode of who drives the run. */
+  get driver(): string {
+    return `${this.path}/driver`;
   }
 }
 

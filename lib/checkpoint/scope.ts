@@ -26,9 +26,14 @@ export interface ScopePlan {
   readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
   /** Stages that start from one element at the smallest time, instead of a source. */
   readonly impulses: readonly string[];
+  /** Stages that start from one element that tells of the run, instead of a source. */
+  readonly runStarts?: readonly string[];
   /** The smallest time of the Beam model, in ms: that of the impulse. */
   readonly minTimestampMs: number;
 }
+
+/** In the generation of a bounded pipeline, whose runs have the fingerprints of their own code. */
+export const RUNS_FINGERPRINT = "runs";
 
 /** The pipeline's generation with the version that commits check. */
 export interface CurrentGeneration {
@@ -36,6 +41,14 @@ export interface CurrentGeneration {
   readonly version: number;
   readonly layout: PipelineLayout;
   readonly scope: ScopeLayout;
+  /** Of a run: what its commits check beside the generation. */
+  readonly control?: { readonly path: string; readonly version: number };
+}
+
+/** What every multi of the scope begins with: nothing is committed once the pipeline, or the run, is stopped. */
+export function scopeChecks({ layout, version, control }: CurrentGeneration): Op[] {
+  const generation: Op = { type: "check", path: layout.generation, version };
+  return control ? [generation, { type: "check", ...control }] : [generation];
 }
 
 /** The pipeline does not exist below this root, or what exists was made by other code. Terminal. */
@@ -118,8 +131,6 @@ function requireSame(current: CurrentGeneration, plan: ScopePlan): CurrentGenera
 
 function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
   const epoch = 1;
-  const scope = layout.epoch(epoch);
-  const create = (path: string, data: Uint8Array = Buffer.alloc(0)): Op => ({ type: "create", path, data });
   const generation: Generation = {
     state: "running",
     epoch,
@@ -128,7 +139,31 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
     upstream: plan.upstream,
   };
   return [
-    create(scope.path),
+    ...scopeCreation(layout.epoch(epoch), plan),
+    create(layout.generation, encodeGeneration(generation)),
+  ];
+}
+
+function create(path: string, data: Uint8Array = Buffer.alloc(0)): Op {
+  return { type: "create", path, data };
+}
+
+/** What a run starts from, where its pipeline asks for it. */
+export interface RunStart {
+  readonly bytes: Uint8Array;
+  readonly timestampMs: number;
+}
+
+/** The operations that create a scope: its znode with the data, heads, inboxes, and the elements that it starts from. */
+export function scopeCreation(
+  scope: ScopeLayout,
+  plan: ScopePlan,
+  data: Uint8Array = Buffer.alloc(0),
+  runStart?: RunStart,
+): Op[] {
+  const atTheBeginning = { bytes: Buffer.alloc(0), timestampMs: plan.minTimestampMs };
+  return [
+    create(scope.path, data),
     create(scope.outputs),
     create(scope.replays),
     create(scope.sources),
@@ -149,14 +184,14 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
         create(shard.deadLetters),
       ]),
     ]),
-    ...plan.impulses.map((stage) => impulse(scope, stage, plan.minTimestampMs)),
-    create(layout.generation, encodeGeneration(generation)),
+    ...plan.impulses.map((stage) => firstSegment(scope, stage, atTheBeginning)),
+    ...(plan.runStarts ?? []).map((stage) => firstSegment(scope, stage, runStart ?? atTheBeginning)),
   ];
 }
 
-function impulse(scope: ScopeLayout, stage: string, minTimestampMs: number): Op {
-  const path = segmentPrefix(scope.shard(stage, 0).inbox, minTimestampMs);
-  const segment = encodeSegment([{ bytes: Buffer.alloc(0), timestampMs: minTimestampMs }]);
+function firstSegment(scope: ScopeLayout, stage: string, element: RunStart): Op {
+  const path = segmentPrefix(scope.shard(stage, 0).inbox, element.timestampMs);
+  const segment = encodeSegment([element]);
   return { type: "create", path, data: segment.data, mode: "persistent-sequential" };
 }
 

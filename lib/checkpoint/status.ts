@@ -53,6 +53,14 @@ export async function readStatus(
 ): Promise<PipelineStatus | undefined> {
   const current = await readGeneration(client, layout);
   if (!current) return undefined;
+  return readScopeStatus(client, current);
+}
+
+/** Reads where a scope stands: the pipeline's epoch, or a run. */
+export function readScopeStatus(
+  client: ZooKeeperClient,
+  current: CurrentGeneration,
+): Promise<PipelineStatus> {
   return reading(client, () => readParts(client, current));
 }
 

@@ -2,6 +2,7 @@ import { DEAD_LETTER_USAGE, deadLetter } from "./dead-letter";
 import { DEV_USAGE, dev } from "./dev";
 import { INIT_USAGE, init } from "./init";
 import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
+import { RUNS_USAGE, runs } from "./runs";
 import { describe, type Terminal } from "./terminal";
 import { auditLogs, VERIFY_USAGE, verify } from "./verify";
 
@@ -12,6 +13,8 @@ ${DEV_USAGE}
 ${OPERATIONS_USAGE}
 
 ${DEAD_LETTER_USAGE}
+
+${RUNS_USAGE}
 
 ${VERIFY_USAGE}
 
@@ -30,6 +33,7 @@ export async function runCommand(
     if (verb === "verify") return await verify(args, terminal, signal);
     if (verb === "audit") return auditLogs(args, environment, terminal);
     if (verb === "init") return init(args, process.cwd(), terminal);
+    if (verb === "runs" || verb === "backfill") return await runs(verb, args, environment, terminal);
     if (verb === "dev") return await dev(args, environment, signal);
     terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
     return 2;

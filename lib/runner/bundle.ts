@@ -10,6 +10,7 @@ import {
 import { type DeadLetter, deadLetterOps } from "../checkpoint/dead-letter";
 import { keyGroupOf } from "../checkpoint/layout";
 import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/records";
+import { scopeChecks } from "../checkpoint/scope";
 import type { StatePlan, StoredState } from "../checkpoint/state";
 import { type ReadHead, runReader } from "../checkpoint/stored-state";
 import type { ShardInput } from "../checkpoint/watermark";
@@ -26,7 +27,7 @@ import {
 import { type Consumption, consume } from "./consumption";
 import { downstreamSegments } from "./downstream";
 import { stillFailing } from "./failures";
-import { generationCheck, type LoadedShard, type ShardContext } from "./shard-runner";
+import type { LoadedShard, ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
 import { ForbiddenWriteError, isStalePlan, ZnodeConflictError } from "./znode-writes";
 
@@ -175,7 +176,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
   const stateOps = await written.keep(state.ops, context.limits.segmentSizeBytes);
   const head = nextHead(work, commitId, state);
   const own: Op[] = [
-    generationCheck(generation),
+    ...scopeChecks(generation),
     { type: "setData", path: layout.head, data: encodeHead(head), version: current.version },
     ...stateOps,
     ...consumed.whole.map(({ name }): Op => ({ type: "delete", path: `${layout.inbox}/${name}` })),
@@ -199,7 +200,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
   if (outcome.kind !== "committed") return outcome;
   state.accept(written.byPath);
   await removeGarbage(context, head);
-  await publishFiles(client, files, generation.scope, generationCheck(generation), pending.entries);
+  await publishFiles(client, files, generation.scope, scopeChecks(generation), pending.entries);
   return {
     kind: "committed",
     commitId,

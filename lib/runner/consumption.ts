@@ -4,12 +4,13 @@ import { openRecord } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
 import type { SegmentName } from "../checkpoint/layout";
 import type { Head } from "../checkpoint/records";
+import { decodeRunStart } from "../checkpoint/run";
 import { decodeSegment } from "../checkpoint/segment";
 import { readRecord } from "../checkpoint/stored-record";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { NoNodeError } from "../zookeeper";
 import type { AsideElement, BundleAside, BundleTrace } from "./bundle-failure";
-import { isImpulse } from "./failures";
+import { isImpulse, sourceKind } from "./failures";
 import type { ShardContext } from "./shard-runner";
 
 const SEGMENTS_READ_AHEAD = 16;
@@ -114,6 +115,11 @@ function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, ele
   }
   if (isImpulse(pipeline, from.id)) {
     bundle.processSourceElement(new Uint8Array(0), MIN_TIMESTAMP_MS);
+    return;
+  }
+  if (sourceKind(pipeline, from.id) === "run") {
+    const run = decodeRunStart(element);
+    bundle.processSourceElement(run, run.timeMs);
     return;
   }
   const { change, timestampMs } = decodeZnodeChange(element);

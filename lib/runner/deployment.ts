@@ -15,12 +15,16 @@ export interface PipelinePlan {
   }[];
 }
 
+/** Whether it comes to an end by itself: it is run by the batch function, and no relay watches for it. */
+export function isBounded({ sources }: CompiledPipeline): boolean {
+  return sources.every(({ kind }) => kind !== "znode-changes");
+}
+
 /** Takes from a compiled pipeline what its znodes are made from. */
 export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
   const watched = pipeline.sources.filter(({ kind }) => kind === "znode-changes");
-  const impulses = pipeline.sources
-    .filter(({ kind }) => kind === "impulse")
-    .flatMap(({ consumers }) => consumers);
+  const startedBy = (wanted: string): string[] =>
+    pipeline.sources.filter(({ kind }) => kind === wanted).flatMap(({ consumers }) => consumers);
   return {
     name: pipeline.name,
     stages: pipeline.stages,
@@ -30,7 +34,8 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
       sources: watched.map(({ id }) => id),
       shards: Object.fromEntries(pipeline.shards),
       upstream: Object.fromEntries(pipeline.stages.map(({ id, upstream }) => [id, upstream])),
-      impulses,
+      impulses: startedBy("impulse"),
+      runStarts: startedBy("run"),
       minTimestampMs: MIN_TIMESTAMP_MS,
     },
   };

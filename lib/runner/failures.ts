@@ -4,13 +4,14 @@ import { describeInboxElement } from "../beam/operators/set-aside";
 import { reading } from "../checkpoint/commit";
 import type { DeadLetter, KeptError } from "../checkpoint/dead-letter";
 import { encodeHead, type FailingBundle, type Head } from "../checkpoint/records";
+import { scopeChecks } from "../checkpoint/scope";
 import type { ReadHead } from "../checkpoint/stored-state";
 import type { ShardInput } from "../checkpoint/watermark";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError } from "../zookeeper";
 import { type BundleOutcome, runBundle } from "./bundle";
 import { type AsideElement, type BundleAside, BundleFailedError } from "./bundle-failure";
-import { generationCheck, type LoadedShard, type ShardContext } from "./shard-runner";
+import type { LoadedShard, ShardContext } from "./shard-runner";
 import { ZnodeConflictError } from "./znode-writes";
 
 /** What fails cannot be put aside, so the shard stands still before it until someone acts. Terminal. */
@@ -95,7 +96,7 @@ async function noteFailure(
   const counters = { ...head.counters, failures: head.counters.failures + 1 };
   const data = encodeHead({ ...head, failing, counters });
   try {
-    await client.multi([generationCheck(current), { type: "setData", path: layout.head, data, version }]);
+    await client.multi([...scopeChecks(current), { type: "setData", path: layout.head, data, version }]);
   } catch (error) {
     if (error instanceof MultiError) return { kind: "rejected", cause: error };
   }
@@ -213,6 +214,7 @@ function describeElement(
   const from = stage.upstream[0];
   if (from?.type !== "source") return describeInboxElement(bytes);
   if (isImpulse(pipeline, from.id)) return { kind: "element", text: "the impulse" };
+  if (sourceKind(pipeline, from.id) === "run") return { kind: "element", text: "the start of the run" };
   try {
     const { path, kind, version, mzxid } = decodeZnodeChange(bytes).change;
     return { kind: "element", text: `${path} ${kind}, version ${version}, mzxid 0x${mzxid.toString(16)}` };
@@ -225,7 +227,11 @@ function describeElement(
 }
 
 export function isImpulse(pipeline: CompiledPipeline, source: string): boolean {
-  return pipeline.sources.find(({ id }) => id === source)?.kind === "impulse";
+  return sourceKind(pipeline, source) === "impulse";
+}
+
+export function sourceKind(pipeline: CompiledPipeline, source: string): string | undefined {
+  return pipeline.sources.find(({ id }) => id === source)?.kind;
 }
 
 const MESSAGE_LENGTH = 2_000;

@@ -6,7 +6,13 @@ import type { FileStore } from "../checkpoint/files";
 import type { ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { PipelineLayout, type ShardLayout } from "../checkpoint/layout";
 import { admitsCommits, type Head } from "../checkpoint/records";
-import { type CurrentGeneration, PipelineMismatchError, readGeneration } from "../checkpoint/scope";
+import { readRunScope } from "../checkpoint/run";
+import {
+  type CurrentGeneration,
+  PipelineMismatchError,
+  readGeneration,
+  scopeChecks,
+} from "../checkpoint/scope";
 import { STATE_LIMITS, type StoredState } from "../checkpoint/state";
 import type { StateCell } from "../checkpoint/state-record";
 import { loadState, type ReadHead, readHead as readHeadOf } from "../checkpoint/stored-state";
@@ -14,7 +20,7 @@ import { readShardInput, type ShardInput, type WatermarkGraph } from "../checkpo
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
-import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
+import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
 import { FolderSpool } from "./spool";
@@ -141,7 +147,11 @@ export class ShardRunner {
     if (!admitsCommits(context.current.generation)) return stoppedAnswer(client);
     await this.tidyOutputs(context);
     try {
-      return await this.runBundles(context, deadlineMs, request.writes ?? Number.POSITIVE_INFINITY);
+      const maxWrites = request.writes ?? Number.POSITIVE_INFINITY;
+      const answer = await this.runBundles(context, deadlineMs, maxWrites);
+      // A run comes once: what it leaves is kept by nobody.
+      if (request.run !== undefined && answer.outcome === "idle") this.warm.delete(context.layout.head);
+      return answer;
     } catch (error) {
       // A commit may have taken effect without our hearing of it, or without its files being published.
       this.warm.delete(context.layout.head);
@@ -236,15 +246,18 @@ export class ShardRunner {
     if (client.lastZxid < zxid) await reading(client, () => client.sync(root));
   }
 
-  private async open({ pipeline: name, stage: stageId, shard }: ShardRequest): Promise<ShardContext> {
+  private async open({ pipeline: name, stage: stageId, shard, run }: ShardRequest): Promise<ShardContext> {
     const { client, root, files, blobs, clock, log, limits, pipelines } = this.options;
     const pipeline = pipelines.get(name);
     if (!pipeline)
       throw new UnknownShardError(
         `there is no pipeline "${name}" here; this function has ${[...pipelines.keys()].join(", ")}`,
       );
-    const current = await readGeneration(client, new PipelineLayout(root, name));
-    if (!current) throw new UnknownShardError(`${root} holds no pipeline "${name}"; start its relay first`);
+    const pipelineNow = await readGeneration(client, new PipelineLayout(root, name));
+    if (!pipelineNow)
+      throw new UnknownShardError(`${root} holds no pipeline "${name}"; start its relay first`);
+    const current = run === undefined ? pipelineNow : await readRunScope(client, pipelineNow, run);
+    if (!current) throw new UnknownShardError(`pipeline "${name}" has no run "${run}" any more`);
     if (current.generation.fingerprint !== pipeline.fingerprint) {
       throw new PipelineMismatchError(
         `${current.layout.path} belongs to code with another graph than this function's; deploy both from one build`,
@@ -295,7 +308,7 @@ export class ShardRunner {
     const { head } = await readHead(context);
     const warm = this.warm.get(context.layout.head);
     if (warm && warm.commitId === head.ids[0]) return;
-    await publishLeftOver(client, files, current.scope, generationCheck(current), owner);
+    await publishLeftOver(client, files, current.scope, scopeChecks(current), owner);
     await removeAbandoned(files, current.scope, owner, head.number);
     await removeGarbage(context, head);
   }
@@ -349,10 +362,6 @@ function inboxesBehind({ stage, current }: ShardContext): string[] {
   );
 }
 
-export function generationCheck(current: CurrentGeneration): Op {
-  return { type: "check", path: current.layout.generation, version: current.version };
-}
-
 async function readHead({ client, layout, stage, shard }: ShardContext): Promise<ReadHead> {
   try {
     return await readHeadOf(client, layout);
@@ -364,7 +373,9 @@ async function readHead({ client, layout, stage, shard }: ShardContext): Promise
 }
 
 function watermarkGraph({ pipeline, current }: ShardContext): WatermarkGraph {
-  const cursors = new Set(pipeline.sources.filter(({ kind }) => kind !== "impulse").map(({ id }) => id));
+  const cursors = new Set(
+    pipeline.sources.filter(({ kind }) => kind === "znode-changes").map(({ id }) => id),
+  );
   return { stages: pipeline.stages, cursors, shards: current.generation.shards };
 }
 

@@ -109,7 +109,7 @@ export async function publishFiles(
   client: ZooKeeperClient,
   files: FileStore,
   scope: ScopeLayout,
-  generationCheck: Op,
+  checks: readonly Op[],
   entries: PendingFiles["entries"],
 ): Promise<void> {
   for (const { name, entry } of entries) {
@@ -122,30 +122,30 @@ export async function publishFiles(
     }
   }
   const paths = entries.map(({ name }) => `${scope.outputs}/${name}`);
-  if (!(await removeEntries(client, generationCheck, paths))) return;
+  if (!(await removeEntries(client, checks, paths))) return;
   for (const { entry } of entries) await files.removeTemporary(entry.temporary);
 }
 
 /**
- * One multi: check(generation), delete of the entries. A reply that is lost is asked for again; an entry that is gone
+ * One multi: the scope's checks, delete of the entries. A reply that is lost is asked for again; an entry that is gone
  * was removed by our own lost multi or by another invocation. A generation that moved on leaves the entries to the
  * next invocation, and the answer is false.
  */
 async function removeEntries(
   client: ZooKeeperClient,
-  generationCheck: Op,
+  checks: readonly Op[],
   paths: readonly string[],
 ): Promise<boolean> {
   for (let left = paths; left.length > 0; ) {
     const deletes = left.map((path): Op => ({ type: "delete", path }));
     try {
-      await reading(client, () => client.multi([generationCheck, ...deletes]));
+      await reading(client, () => client.multi([...checks, ...deletes]));
       return true;
     } catch (error) {
       if (!(error instanceof MultiError)) throw error;
-      if (error.index === 0) return false;
+      if (error.index < checks.length) return false;
       if (!(error.cause instanceof NoNodeError)) throw error;
-      left = left.filter((_, index) => index !== error.index - 1);
+      left = left.filter((_, index) => index !== error.index - checks.length);
     }
   }
   return true;
@@ -156,7 +156,7 @@ export async function publishLeftOver(
   client: ZooKeeperClient,
   files: FileStore,
   scope: ScopeLayout,
-  generationCheck: Op,
+  checks: readonly Op[],
   owner: ShardName,
 ): Promise<void> {
   const prefix = shardPrefix(scope, owner);
@@ -171,7 +171,7 @@ export async function publishLeftOver(
       if (!(error instanceof NoNodeError)) throw error;
     }
   }
-  await publishFiles(client, files, scope, generationCheck, entries);
+  await publishFiles(client, files, scope, checks, entries);
 }
 
 /**

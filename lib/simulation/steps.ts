@@ -41,7 +41,7 @@ export function movesData(ops: readonly Op[], part: Part): boolean {
 }
 
 const FENCES: Record<Part, RegExp> = {
-  bundle: /\/epochs\/\d+\/stages\/[^/]+\/\d+$/,
+  bundle: /\/(?:epochs|runs)\/[^/]+\/stages\/[^/]+\/\d+$/,
   relay: /\/epochs\/\d+\/sources\/[^/]+$/,
 };
 

@@ -75,11 +75,13 @@ function effect(part: Partial<TextFilePayload> = {}): SinkEffect {
   };
 }
 
-const check = (of: CurrentGeneration = current): Op => ({
-  type: "check",
-  path: of.layout.generation,
-  version: of.version,
-});
+const check = (of: CurrentGeneration = current): readonly Op[] => [
+  {
+    type: "check",
+    path: of.layout.generation,
+    version: of.version,
+  },
+];
 
 async function written(
   number: number,
@@ -101,7 +103,7 @@ async function committed(
   part: Partial<TextFilePayload> = {},
 ): Promise<PendingFiles> {
   const pending = await written(number, of, owner, part);
-  await client.multi([check(of), ...pending.ops]);
+  await client.multi([...check(of), ...pending.ops]);
   return pending;
 }
 
@@ -145,7 +147,7 @@ describe("final names", () => {
 test("nothing is visible before the commit; then the files are, and their entries are gone", async () => {
   const pending = await written(1);
   expect(visible()).toEqual([]);
-  await client.multi([check(), ...pending.ops]);
+  await client.multi([...check(), ...pending.ops]);
   expect(visible()).toEqual([]);
   await publishFiles(client, files, current.scope, check(), pending.entries);
   expect(visible()).toEqual(["out/other-00000-of-00001.txt", "out/part-00000-of-00001.txt"]);
@@ -232,7 +234,7 @@ test("the entries go even if the reply is lost", async () => {
 
 test("a generation that moved on keeps the entries for the next invocation", async () => {
   const pending = await committed(1);
-  const stale: Op = { type: "check", path: current.layout.generation, version: current.version + 1 };
+  const stale: Op[] = [{ type: "check", path: current.layout.generation, version: current.version + 1 }];
   await publishFiles(client, files, current.scope, stale, pending.entries);
   expect(visible()).toHaveLength(2);
   expect(await entries()).toBe(2);
@@ -310,7 +312,7 @@ describe("a store that keeps temporary files until they are removed, as S3 does"
   async function committed(copying: CopyingFiles) {
     const commit = { ...OWNER, number: 1, id: "c1" };
     const pending = await writeFiles(copying, current.scope, commit, [effect()]);
-    await client.multi([check(), ...pending.ops]);
+    await client.multi([...check(), ...pending.ops]);
     return pending;
   }
 
