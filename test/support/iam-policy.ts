@@ -5,7 +5,7 @@ export interface Statement {
   readonly Effect: "Allow" | "Deny";
   readonly Action: string | readonly string[];
   readonly Resource: unknown;
-  readonly Condition?: { readonly StringLike?: { readonly "s3:prefix"?: string } };
+  readonly Condition?: { readonly StringLike?: { readonly "s3:prefix"?: string | readonly string[] } };
 }
 
 /** What a template's functions stand for: a parameter or a resource by its logical id, an attribute as "id.name". */
@@ -29,7 +29,7 @@ export function resolve(value: unknown, names: Names): string {
 export function allows(statement: Statement, call: RecordedCall, names: Names): boolean {
   if (statement.Effect !== "Allow" || ![statement.Action].flat().includes(call.action)) return false;
   const prefix = statement.Condition?.StringLike?.["s3:prefix"];
-  if (prefix !== undefined && !isLike(call.prefix ?? "", prefix)) return false;
+  if (prefix !== undefined && ![prefix].flat().some((each) => isLike(call.prefix ?? "", each))) return false;
   return [statement.Resource]
     .flat()
     .some((resource) => isLike(call.resource, partOf(resolve(resource, names))));
