@@ -44,6 +44,8 @@ export interface CompiledStage {
   readonly upstream: readonly { readonly type: "source" | "stage"; readonly id: string }[];
   /** Ids of the stages whose inboxes it feeds. */
   readonly downstream: readonly string[];
+  /** Each of its shards is sent every side input. */
+  readonly hasSideInputs?: boolean;
   /** Full names of the transforms in it, for messages. */
   readonly transforms: readonly string[];
 }

@@ -8,7 +8,7 @@ import { readGraph } from "./graph/check";
 import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
 import { liftCombines } from "./graph/lifting";
-import { type Graph, type GraphNode, isShuffle } from "./graph/node";
+import { type Graph, type GraphNode, hasSides, isShuffle } from "./graph/node";
 import { planStage, type StagePlan } from "./operators/stage-operators";
 import { elementText, isThenable } from "./operators/user-code";
 import { withRegistry } from "./sdk/function-registry";
@@ -158,6 +158,7 @@ function toStage(stage: FusedStage, all: readonly FusedStage[], graph: Graph): C
       ? feeding.map(({ id }) => ({ type: "stage" as const, id }))
       : [{ type: "source" as const, id: stage.id }],
     downstream: all.filter((other) => stage.shuffles.includes(other.root)).map(({ id }) => id),
+    hasSideInputs: aggregate && hasSides(stage.root),
     transforms: graph.nodes.filter((node) => members.has(node)).map((node) => node.name),
   };
 }

@@ -120,7 +120,9 @@ async function write(
   { generation, version, layout }: CurrentGeneration,
   state: GenerationState,
 ): Promise<Generation | undefined> {
-  const next: Generation = { ...generation, state };
+  // Whoever is paused for a rescale, and decides otherwise, gives the rescale up.
+  const { isRescaling: _, ...rest } = generation;
+  const next: Generation = { ...rest, state };
   try {
     await client.setData(layout.generation, encodeGeneration(next), version);
     return next;

@@ -177,6 +177,11 @@ export function segmentPrefix(inbox: string, minTimestampMs: number): string {
   return `${inbox}/${(BigInt(Math.floor(minTimestampMs)) + TIME_BIAS).toString().padStart(TIME_DIGITS, "0")}-`;
 }
 
+/** A segment by its whole name: for inboxes that are built before anyone appends to them, numbered from 0. */
+export function numberedSegment({ inbox }: ShardLayout, minTimestampMs: number, sequence: number): string {
+  return `${segmentPrefix(inbox, minTimestampMs)}${digits(sequence, 10)}`;
+}
+
 /** A segment as its name tells it. */
 export interface SegmentName {
   readonly name: string;

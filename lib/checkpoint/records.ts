@@ -46,6 +46,10 @@ export interface Generation {
   readonly shards: Readonly<Record<string, number>>;
   /** What each stage reads, the stages in the order in which data flows. */
   readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
+  /** Stages whose shards each hold all side inputs. */
+  readonly sideInputStages: readonly string[];
+  /** It is paused for a rescale, and runs again after that. */
+  readonly isRescaling?: boolean;
 }
 
 /** What a stage reads: a source, or the output of another stage. */

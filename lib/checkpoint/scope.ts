@@ -24,6 +24,8 @@ export interface ScopePlan {
   readonly shards: Readonly<Record<string, number>>;
   /** What each stage reads, the stages in the order in which data flows. */
   readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
+  /** Stages whose shards each hold all side inputs (default: none). */
+  readonly sideInputStages?: readonly string[];
   /** Stages that start from one element at the smallest time, instead of a source. */
   readonly impulses: readonly string[];
   /** Stages that start from one element that tells of the run, instead of a source. */
@@ -74,7 +76,7 @@ export async function readGeneration(
 /**
  * The pipeline's generation, created with its first epoch where it does not exist. Creation is one multi, so
  * that two starters make one pipeline. Throws {@link PipelineMismatchError} where it exists and was made by
- * other code or with other numbers of shards.
+ * other code. Its numbers of shards stay what they are: `rescalePipeline` changes them.
  */
 export async function openPipeline(
   client: ZooKeeperClient,
@@ -108,22 +110,13 @@ function partlyThere(layout: PipelineLayout): PipelineMismatchError {
 }
 
 function requireSame(current: CurrentGeneration, plan: ScopePlan): CurrentGeneration {
-  const { fingerprint, shards } = current.generation;
+  const { fingerprint } = current.generation;
   const start =
     "start the changed pipeline under another name, or delete the old one's znodes to begin again";
   if (fingerprint !== plan.fingerprint) {
     throw new PipelineMismatchError(
       `${current.layout.path} was started by a pipeline with another graph (fingerprint ${fingerprint.slice(0, 12)}, ` +
         `this code has ${plan.fingerprint.slice(0, 12)}). Nothing was changed. Run the code that started it, or ${start}.`,
-    );
-  }
-  const different = Object.keys(plan.shards).filter((stage) => shards[stage] !== plan.shards[stage]);
-  if (different.length > 0) {
-    const had = different
-      .map((stage) => `${stage} has ${shards[stage]}, not ${plan.shards[stage]}`)
-      .join("; ");
-    throw new PipelineMismatchError(
-      `${current.layout.path} was started with other numbers of shards: ${had}. Nothing was changed. Set them back, or ${start}.`,
     );
   }
   return current;
@@ -137,6 +130,7 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
     fingerprint: plan.fingerprint,
     shards: plan.shards,
     upstream: plan.upstream,
+    sideInputStages: plan.sideInputStages ?? [],
   };
   return [
     ...scopeCreation(layout.epoch(epoch), plan),

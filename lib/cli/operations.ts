@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import { ensembleConnector } from "../aws/ensemble";
+import { openBlobs } from "../aws/output";
 import {
   cancelPipeline,
   listPipelines,
@@ -11,7 +12,8 @@ import { PipelineLayout } from "../checkpoint/layout";
 import { readGeneration } from "../checkpoint/scope";
 import { readStatus } from "../checkpoint/status";
 import { systemClock } from "../clock";
-import { readSettings } from "../settings";
+import { rescale } from "../runner/rescale";
+import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
 import { drain } from "./drain";
 import { inspect, inspectionText } from "./inspect";
@@ -27,6 +29,8 @@ beamkeeper inspect PIPELINE [STAGE [SHARD]]
                                       heads, inboxes, timers and the size of the state; of a shard, each segment
 beamkeeper pause PIPELINE             stops every commit, those in flight too; the functions may stay
 beamkeeper resume PIPELINE            goes on from where it stood
+beamkeeper rescale PIPELINE STAGE=N...
+                                      gives stages other numbers of shards: pauses, moves keys, and goes on
 beamkeeper drain PIPELINE             reads no more, finishes what was read, closes all windows, and ends
     [--wait] [--timeout S]            waits for the end, at most S seconds (default: as long as it takes)
 beamkeeper cancel PIPELINE            stops for good, at once; what is unfinished stays as it is
@@ -36,6 +40,7 @@ ZOOKEEPER_CONNECT names the ensemble, BEAMKEEPER_ROOT the root (default /beamkee
 
 interface Operating {
   readonly client: ZooKeeperClient;
+  readonly settings: Settings;
   readonly layout: PipelineLayout;
   readonly options: Options;
   readonly terminal: Terminal;
@@ -50,6 +55,8 @@ interface Options {
   readonly once: boolean;
   readonly stage: string | undefined;
   readonly shard: number | undefined;
+  /** Stages and their new numbers of shards. */
+  readonly shards: Readonly<Record<string, number>>;
 }
 
 interface Verb {
@@ -61,7 +68,7 @@ interface Verb {
   readonly run: (operating: Operating) => Promise<number>;
 }
 
-export type Operation = "status" | "top" | "inspect" | "pause" | "resume" | "drain" | "cancel";
+export type Operation = "status" | "top" | "inspect" | "pause" | "resume" | "rescale" | "drain" | "cancel";
 
 const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   status: { options: [], run: showStatus },
@@ -69,6 +76,7 @@ const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   inspect: { options: [], names: 3, run: showInspection },
   pause: { options: [], run: changed(pausePipeline) },
   resume: { options: [], run: changed(resumePipeline) },
+  rescale: { options: [], names: Number.POSITIVE_INFINITY, run: rescaleAndShow },
   drain: { options: ["wait", "timeout"], run: drainAndShow },
   cancel: { options: [], run: changed(cancelPipeline) },
 };
@@ -90,7 +98,7 @@ export async function operate(
   const layout = new PipelineLayout(settings.root, pipeline);
   const client = await ensembleConnector(settings)();
   try {
-    return await OPERATIONS[verb].run({ client, layout, options, terminal, signal });
+    return await OPERATIONS[verb].run({ client, settings, layout, options, terminal, signal });
   } finally {
     await client.close();
   }
@@ -127,6 +135,15 @@ async function noPipeline(client: ZooKeeperClient, layout: PipelineLayout): Prom
   return new NoPipelineError(layout, await listPipelines(client, layout.root));
 }
 
+async function rescaleAndShow(operating: Operating): Promise<number> {
+  const { client, settings, layout, options } = operating;
+  if (Object.keys(options.shards).length === 0)
+    throw unusable("rescale: name stages and numbers, as groupBy=4");
+  const blobs = openBlobs(settings.blobStore, { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined });
+  await rescale(client, blobs, layout, options.shards);
+  return showStatus(operating);
+}
+
 async function drainAndShow(operating: Operating): Promise<number> {
   const { client, layout, options, terminal, signal } = operating;
   const { wait, timeoutMs, json } = options;
@@ -159,7 +176,8 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     (name) => !allowed.includes(name) && values[name as "wait"] !== false,
   );
   if (foreign !== undefined) throw unusable(`${verb} has no option --${foreign}`);
-  const [pipeline, stage, shard] = positionals;
+  const [pipeline, ...others] = positionals;
+  const [stage, shard] = verb === "inspect" ? others : [];
   const { names: most = 1 } = OPERATIONS[verb];
   if (pipeline === undefined || positionals.length > most)
     throw unusable(
@@ -174,9 +192,16 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     intervalMs: values.interval === undefined ? 1_000 : seconds("interval", values.interval),
     once: values.once,
     stage,
+    shards: verb === "rescale" ? Object.fromEntries(others.map(shardsText)) : {},
     shard: shard === undefined ? undefined : Number(shard),
   };
   return { pipeline, options };
+}
+
+function shardsText(text: string): [string, number] {
+  const [, stage, count] = /^(.+)=(\d{1,4})$/.exec(text) ?? [];
+  if (stage === undefined) throw unusable(`rescale: "${text}" is not of the form STAGE=N`);
+  return [stage, Number(count)];
 }
 
 function seconds(name: string, text: string): number {

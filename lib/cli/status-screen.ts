@@ -29,8 +29,9 @@ export function statusText(
       `source ${id}: watermark ${watermarkText(watermarkMs)}, ${grouped(commits)} commits`,
   );
   const files = waitingFiles > 0 ? [`${grouped(waitingFiles)} files wait for their final names`] : [];
+  const rescaling = generation.isRescaling ? " for a rescale; repeat that, or resume" : "";
   return [
-    `${pipeline} is ${generation.state} (epoch ${generation.epoch})`,
+    `${pipeline} is ${generation.state} (epoch ${generation.epoch})${rescaling}`,
     ...from,
     ...files,
     ...failing,

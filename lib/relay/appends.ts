@@ -1,8 +1,8 @@
+import { keyHashOf } from "../checkpoint/key-hash";
 import { segmentPrefix, shardOf } from "../checkpoint/layout";
 import type { CurrentGeneration } from "../checkpoint/scope";
 import { cutSegments, type SegmentElement } from "../checkpoint/segment";
 import type { Op } from "../zookeeper";
-import { keyHashOf } from "./key-hash";
 
 /** An element of a source, and the path that it belongs to. */
 export interface KeyedElement {

@@ -88,6 +88,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   const abort = (): void => stop.abort();
   signal.addEventListener("abort", abort, { once: true });
   if (signal.aborted) stop.abort();
+  warnOfShards(options, current);
   const dispatcher = newDispatcher(options, current);
   const budget = new TokenBucket(clock, (options.writesPerSecond ?? Number.POSITIVE_INFINITY) * RELAY_SHARE);
   const sources = pipeline.sources.map((source) => newSource(options, current, dispatcher, budget, source));
@@ -159,6 +160,24 @@ async function changedMeanwhile(
     return { reason: endFor(state), message: `the pipeline is ${state}`, failing: [] };
   if (now.generation.epoch === epoch) return undefined;
   return { reason: "superseded", message: `the pipeline is in epoch ${now.generation.epoch}`, failing: [] };
+}
+
+/** The number of shards is the pipeline's, not the code's, once it has been started. */
+function warnOfShards({ pipeline, log }: RelayOptions, { generation }: CurrentGeneration): void {
+  const { shards } = generation;
+  const wanted = Object.entries(pipeline.plan.shards).filter(([stage, count]) => shards[stage] !== count);
+  if (wanted.length === 0) return;
+  const remedy = `beamkeeper rescale ${pipeline.name} ${wanted.map(([stage, count]) => `${stage}=${count}`).join(" ")}`;
+  const has = Object.fromEntries(wanted.map(([stage]) => [stage, shards[stage]]));
+  log(
+    "warn",
+    "the definition has other numbers of shards than the pipeline; those of the pipeline are used",
+    {
+      pipeline: pipeline.name,
+      has: JSON.stringify(has),
+      remedy,
+    },
+  );
 }
 
 function endFor(state: GenerationState | undefined): RelayEnd["reason"] {

@@ -451,6 +451,12 @@ export class SourceRelay {
         `the pipeline is ${generation.generation.state}`,
         generation.generation.state,
       );
+    const { epoch } = generation.generation;
+    if (epoch !== this.current.generation.epoch)
+      throw new RelayStoppedError(
+        `the pipeline goes on in epoch ${epoch}; this relay starts again`,
+        "paused",
+      );
     const { stat } = await reading(client, () => client.getData(this.layout.cursor));
     if (stat.version !== this.cursorVersion) throw takenOver(sourceId);
     if (generation.version === this.current.version)

@@ -33,6 +33,7 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
       fingerprint: pipeline.fingerprint,
       sources: watched.map(({ id }) => id),
       shards: Object.fromEntries(pipeline.shards),
+      sideInputStages: pipeline.stages.filter(({ hasSideInputs }) => hasSideInputs).map(({ id }) => id),
       upstream: Object.fromEntries(pipeline.stages.map(({ id, upstream }) => [id, upstream])),
       impulses: startedBy("impulse"),
       runStarts: startedBy("run"),

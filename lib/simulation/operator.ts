@@ -1,5 +1,13 @@
-import { cancelPipeline, drainPipeline, pausePipeline, resumePipeline } from "../checkpoint/control";
+import {
+  ControlError,
+  cancelPipeline,
+  drainPipeline,
+  pausePipeline,
+  resumePipeline,
+} from "../checkpoint/control";
 import { isSettled, readStatus } from "../checkpoint/status";
+import { rescale } from "../runner/rescale";
+import { MultiError } from "../zookeeper";
 import { type Acknowledged, readSummaries } from "./oracle";
 import type { World } from "./world";
 import type { Writer } from "./writer";
@@ -92,6 +100,32 @@ export async function pauseSometimes(world: World): Promise<void> {
       world.problems.push("something was committed while the pipeline was paused");
     await unlessEnding(world, () => resumePipeline(client, layout));
   }
+}
+
+/**
+ * Rescales stages now and then, until the run comes to its end; whoever does it is killed at times, and the next one
+ * begins again.
+ */
+export async function rescaleSometimes(world: World): Promise<void> {
+  const { time, layout, ensemble, blobs } = world;
+  const isOver = (): boolean => world.isQuiet || world.isEnding;
+  while (!isOver()) {
+    await time.sleep(time.between(50, 2_000));
+    const client = ensemble.connect();
+    if (isOver() || !(await client.exists(layout.generation)) || isOver()) continue;
+    const shards = Object.fromEntries(world.pipeline.stages.map(({ id }) => [id, time.between(1, 4)]));
+    world.hadGap = true;
+    world.tally.rescales += 1;
+    const done = rescale(client, blobs, layout, shards).catch((error: unknown) => {
+      if (!(error instanceof ControlError || error instanceof MultiError) || !isOver()) throw error;
+    });
+    const death = time.chance(0.4) ? time.sleep(time.between(1, 500)) : new Promise<never>(() => undefined);
+    await Promise.race([done, death.then(() => client.die())]);
+  }
+  // The last one may have been killed while the pipeline was paused.
+  await resumePipeline(ensemble.connect(), layout).catch((error: unknown) => {
+    if (!(error instanceof ControlError)) throw error;
+  });
 }
 
 /** A pipeline that is drained or cancelled meanwhile refuses to be paused and resumed, and rightly so. */

@@ -4,7 +4,7 @@ import { countFates, type FateCounts } from "../verify/commit-fates";
 import { Coverage } from "./faults";
 import { Functions } from "./functions";
 import type { ModelClient } from "./model-client";
-import { type Ending, end, pauseSometimes } from "./operator";
+import { type Ending, end, pauseSometimes, rescaleSometimes } from "./operator";
 import { judge } from "./oracle";
 import { Relays } from "./relays";
 import { RESULTS, SOURCE } from "./summary-pipeline";
@@ -83,6 +83,7 @@ async function play(world: World): Promise<void> {
   const fromTheStart = time.chance(0.7);
   if (fromTheStart) await sourceStarted(world, observer);
   if (time.chance(0.3)) void pauseSometimes(world);
+  else if (time.chance(0.35)) void rescaleSometimes(world);
   const writer = new Writer(world, observer);
   await writer.run();
   if (tally.elements < LEAST_ELEMENTS || tally.faults < LEAST_FAULTS)

@@ -59,6 +59,7 @@ export interface Tally {
   missed: number;
   faults: number;
   pauses: number;
+  rescales: number;
 }
 
 /** What all parts of a simulated system share: time, the ensemble, the pipeline, the faults, and what was found wrong. */
@@ -73,7 +74,7 @@ export class World {
   readonly problems: string[] = [];
   /** What the senders of commits heard. */
   readonly fates: CommitFate[] = [];
-  readonly tally: Tally = { writes: 0, elements: 0, missed: 0, faults: 0, pauses: 0 };
+  readonly tally: Tally = { writes: 0, elements: 0, missed: 0, faults: 0, pauses: 0, rescales: 0 };
   /** What is told when the run ends. */
   readonly ending = new Set<AbortController>();
   hasEnded = false;

@@ -30,7 +30,7 @@ interface Shard {
   readonly inbox: Map<string, Segment>;
 }
 
-type Kind = "bundle" | "relay" | "control" | "letters" | "files" | "creation" | "none";
+type Kind = "bundle" | "relay" | "control" | "letters" | "files" | "creation" | "build" | "removal" | "none";
 
 const HEAD = /^(.*\/epochs\/\d+\/stages\/[^/]+\/\d+)$/;
 const CURSOR = /^.*\/epochs\/\d+\/sources\/[^/]+$/;
@@ -48,6 +48,8 @@ const MOST_PROBLEMS = 100;
  * 3. Segments, state, dead letters and entries for files are made only in such a multi, in the relay's (which writes a
  *    cursor by the same rules), or in an operator's (which changes or checks the generation).
  * 4. A generation that is not running or draining admits no commits.
+ * 5. An epoch is built only while the pipeline is paused, in multis that check that; when the generation goes over to
+ *    it, as many elements wait for each stage as in the epoch before. From then on nothing is made in the old one.
  *
  * The log has to begin before the pipeline did: at the first transaction of the ensemble, or a server that was not
  * purged since.
@@ -65,6 +67,7 @@ class Auditor {
   private readonly cursors = new Map<string, { number: number; ids: readonly string[] }>();
   private readonly commitIds = new Set<string>();
   private state = "";
+  private epoch = 0;
   private readonly counts = {
     transactions: 0,
     bundleCommits: 0,
@@ -85,6 +88,7 @@ class Auditor {
     if (!transaction.isMulti) this.requireHarmless(ours, problem);
     if (kind === "bundle" || kind === "relay" || kind === "letters" || kind === "files")
       this.requireGeneration(ours, kind, problem);
+    if (kind === "build") this.requireFrozen(ours, problem);
     if (kind === "bundle") this.takeBundle(ours, problem);
     if (kind === "relay") this.takeRelay(ours, problem);
     this.requireKind(ours, kind, problem);
@@ -110,6 +114,9 @@ class Auditor {
     const changesGeneration = ops.some((op) => op.type !== "check" && isAt(op, this.layout.generation));
     if (changesGeneration) return ops.some((op) => op.type === "create") ? "creation" : "control";
     if (!isMulti) return "none";
+    const epochs = ops.flatMap((op) => (op.type === "check" || op.type === "other" ? [] : epochOf(op.path)));
+    if (epochs.length > 0 && !epochs.includes(this.epoch))
+      return ops.every(({ type }) => type === "delete") ? "removal" : "build";
     if (sets(HEAD)) return "bundle";
     if (sets(CURSOR)) return "relay";
     const deletes = ops.filter((op) => op.type === "delete");
@@ -140,6 +147,42 @@ class Auditor {
       problem(`a ${kind} commit checked version ${check.version} of the generation, which is ${current}`);
     if (this.state !== "running" && this.state !== "draining")
       problem(`a ${kind} commit while the pipeline was ${this.state}`);
+  }
+
+  private requireFrozen(ops: readonly LoggedOp[], problem: (text: string) => void): void {
+    const check = ops.find((op) => op.type === "check" && op.path === this.layout.generation);
+    if (check?.type !== "check" || check.version !== this.versions.get(this.layout.generation))
+      problem("an epoch was built without a check of the generation");
+    if (this.state !== "paused") problem(`an epoch was built while the pipeline was ${this.state}`);
+    for (const op of ops)
+      if (op.type !== "check" && op.type !== "other" && epochOf(op.path).some((epoch) => epoch < this.epoch))
+        problem(`${op.path} was changed after its epoch`);
+  }
+
+  /** The generation goes over to an epoch: what waited in the one before waits there. */
+  private takeEpoch(epoch: number, problem: (text: string) => void): void {
+    if (epoch === this.epoch) return;
+    const before = this.waitingIn(this.epoch);
+    const now = this.waitingIn(epoch);
+    for (const stage of this.epoch === 0 ? [] : new Set([...before.keys(), ...now.keys()]))
+      if (before.get(stage) !== now.get(stage))
+        problem(
+          `${before.get(stage) ?? 0} elements waited for ${stage}, in epoch ${epoch} ${now.get(stage) ?? 0}`,
+        );
+    for (const path of this.shards.keys()) if (epochOf(path)[0]! < epoch) this.shards.delete(path);
+    this.epoch = epoch;
+  }
+
+  /** Elements that wait, by stage. */
+  private waitingIn(epoch: number): Map<string, number> {
+    const waiting = new Map<string, number>();
+    for (const [path, { inbox }] of this.shards) {
+      if (epochOf(path)[0] !== epoch) continue;
+      const stage = path.split("/").at(-2)!;
+      const here = [...inbox.values()].reduce((sum, { elements, consumed }) => sum + elements - consumed, 0);
+      waiting.set(stage, (waiting.get(stage) ?? 0) + here);
+    }
+    return waiting;
   }
 
   private takeBundle(ops: readonly LoggedOp[], problem: (text: string) => void): void {
@@ -240,7 +283,7 @@ class Auditor {
 
   /** What a multi of this kind does to segments, state and files must be its to do. */
   private requireKind(ops: readonly LoggedOp[], kind: Kind, problem: (text: string) => void): void {
-    if (kind === "creation" || kind === "control") return;
+    if (kind === "creation" || kind === "control" || kind === "build" || kind === "removal") return;
     const own = ops.find((op) => op.type === "setData" && HEAD.test(op.path));
     for (const op of ops) {
       if (op.type === "check" || op.type === "other") continue;
@@ -261,11 +304,18 @@ class Auditor {
     if (op.type === "setData") this.versions.set(op.path, op.version);
     if (op.type === "create") this.versions.set(op.path, 0);
     if (op.type === "delete") this.versions.delete(op.path);
-    if (op.type !== "delete" && op.path === this.layout.generation)
-      this.state = decodeGeneration(op.data, op.path).state;
+    if (op.type !== "delete" && op.path === this.layout.generation) {
+      const { state, epoch } = decodeGeneration(op.data, op.path);
+      this.state = state;
+      this.takeEpoch(epoch, problem);
+    }
     if (op.type === "create" && HEAD.test(op.path))
       this.shards.set(op.path, { head: decodeHead(op.data, op.path), inbox: new Map() });
-    const segment = SEGMENT.exec(op.path);
+    if (op.type === "create" && CURSOR.test(op.path))
+      this.cursors.set(op.path, decodeCursor(op.data, op.path));
+    if (kind === "build" && op.type === "setData" && HEAD.test(op.path))
+      this.shardAt(op.path).head = decodeHead(op.data, op.path);
+    const segment = kind === "removal" ? null : SEGMENT.exec(op.path);
     if (!segment) return;
     const { inbox } = this.shardAt(segment[1]!);
     if (op.type === "delete") {
@@ -276,6 +326,8 @@ class Auditor {
     } else if (op.type === "create") {
       const elements = segmentLength(op.data, op.path);
       inbox.set(segment[2]!, { elements, consumed: 0 });
+      // What is moved to another epoch was appended before.
+      if (kind === "build") return;
       this.counts.segments += 1;
       this.counts.elementsAppended += elements;
     } else problem(`${op.path} was changed`);
@@ -289,6 +341,12 @@ class Auditor {
     }
     return shard;
   }
+}
+
+/** The epoch that a path lies in; nothing for what is in none. */
+function epochOf(path: string): number[] {
+  const epoch = /\/epochs\/(\d+)(\/|$)/.exec(path)?.[1];
+  return epoch === undefined ? [] : [Number(epoch)];
 }
 
 const EFFECTS = ["/inbox/", "/state", "/outputs/", "/dead-letter/", "/manifest"];

@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { keyHashOf } from "../../lib/checkpoint/key-hash";
 import {
   encodeName,
   KEY_GROUPS,
@@ -7,7 +8,6 @@ import {
   segmentPrefix,
   shardOf,
 } from "../../lib/checkpoint/layout";
-import { keyHashOf } from "../../lib/relay/key-hash";
 import { checkPath } from "../../lib/zookeeper";
 
 const SEED = 20260724;

@@ -65,7 +65,14 @@ test("cursors survive their encoding, with zxids beyond what a double holds", ()
 test("generations and outputs survive their encoding", () => {
   const shards = { a: 1, "b/c": 4 };
   const upstream = { a: [{ type: "source", id: "s" }], "b/c": [{ type: "stage", id: "a" }] } as const;
-  const generation = { state: "running", epoch: 2, fingerprint: "f", shards, upstream } as const;
+  const generation = {
+    state: "running",
+    epoch: 2,
+    fingerprint: "f",
+    shards,
+    upstream,
+    sideInputStages: [],
+  } as const;
   expect(decodeGeneration(encodeGeneration(generation), "/g")).toEqual(generation);
   const output = { temporary: "t", final: "out/ü" };
   expect(decodeOutput(encodeOutput(output), "/o")).toEqual(output);

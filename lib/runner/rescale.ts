@@ -1,0 +1,26 @@
+import { inboxKeyHash, mergeShared } from "../beam/rescaling";
+import type { BlobStore } from "../checkpoint/blobs";
+import { requireGeneration } from "../checkpoint/control";
+import { keyHashOf } from "../checkpoint/key-hash";
+import type { PipelineLayout } from "../checkpoint/layout";
+import type { Generation } from "../checkpoint/records";
+import { rescalePipeline } from "../checkpoint/rescale";
+import { decodeZnodeChange } from "../checkpoint/znode-change";
+import type { ZooKeeperClient } from "../zookeeper";
+
+/** Rescales a pipeline without its code: what it needs to know of elements, their encodings tell. */
+export async function rescale(
+  client: ZooKeeperClient,
+  blobs: BlobStore,
+  layout: PipelineLayout,
+  shards: Readonly<Record<string, number>>,
+): Promise<Generation> {
+  const { upstream } = (await requireGeneration(client, layout)).generation;
+  const readsSource = (stage: string): boolean => upstream[stage]?.[0]?.type === "source";
+  const keyHash = (stage: string, element: Uint8Array): number => {
+    if (!readsSource(stage)) return inboxKeyHash(element);
+    // The impulse has no bytes, and goes to the first shard.
+    return element.length === 0 ? 0 : keyHashOf(decodeZnodeChange(Buffer.from(element)).change.path);
+  };
+  return rescalePipeline({ client, blobs, layout, shards, keys: { keyHashOf: keyHash, mergeShared } });
+}
