@@ -1,4 +1,4 @@
-import type { ZooKeeperClient } from "../zookeeper";
+import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { reading } from "./commit";
 import { type PipelineLayout, segmentNames } from "./layout";
 import { decodeCursor, decodeHead, type FailingBundle, type Generation } from "./records";
@@ -51,9 +51,17 @@ export async function readStatus(
   client: ZooKeeperClient,
   layout: PipelineLayout,
 ): Promise<PipelineStatus | undefined> {
-  const current = await readGeneration(client, layout);
-  if (!current) return undefined;
-  return readScopeStatus(client, current);
+  for (;;) {
+    const current = await readGeneration(client, layout);
+    if (!current) return undefined;
+    try {
+      return await readScopeStatus(client, current);
+    } catch (error) {
+      // The epoch may have been replaced by the next one and removed, while it was read.
+      const next = error instanceof NoNodeError ? await readGeneration(client, layout) : undefined;
+      if (!next || next.generation.epoch === current.generation.epoch) throw error;
+    }
+  }
 }
 
 /** Reads where a scope stands: the pipeline's epoch, or a run. */

@@ -41,6 +41,7 @@ ZOOKEEPER_CONNECT names the ensemble, BEAMKEEPER_ROOT the root (default /beamkee
 interface Operating {
   readonly client: ZooKeeperClient;
   readonly settings: Settings;
+  readonly environment: NodeJS.ProcessEnv;
   readonly layout: PipelineLayout;
   readonly options: Options;
   readonly terminal: Terminal;
@@ -98,7 +99,7 @@ export async function operate(
   const layout = new PipelineLayout(settings.root, pipeline);
   const client = await ensembleConnector(settings)();
   try {
-    return await OPERATIONS[verb].run({ client, settings, layout, options, terminal, signal });
+    return await OPERATIONS[verb].run({ client, settings, environment, layout, options, terminal, signal });
   } finally {
     await client.close();
   }
@@ -136,10 +137,10 @@ async function noPipeline(client: ZooKeeperClient, layout: PipelineLayout): Prom
 }
 
 async function rescaleAndShow(operating: Operating): Promise<number> {
-  const { client, settings, layout, options } = operating;
+  const { client, settings, environment, layout, options } = operating;
   if (Object.keys(options.shards).length === 0)
     throw unusable("rescale: name stages and numbers, as groupBy=4");
-  const blobs = openBlobs(settings.blobStore, { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined });
+  const blobs = openBlobs(settings.blobStore, { pathStyle: environment.AWS_ENDPOINT_URL !== undefined });
   await rescale(client, blobs, layout, options.shards);
   return showStatus(operating);
 }

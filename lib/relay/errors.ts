@@ -42,6 +42,14 @@ export class ShardFailedError extends Error {
   }
 }
 
+/** The pipeline was rescaled. The relay is to be started again, as after a pause. */
+export function nextEpoch(epoch: number): RelayStoppedError {
+  return new RelayStoppedError(
+    `the pipeline goes on in epoch ${epoch}, and so does the next relay`,
+    "paused",
+  );
+}
+
 /** Another relay has committed on the cursor. */
 export function takenOver(sourceId: string): RelayStoppedError {
   return new RelayStoppedError(

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { completeDrain } from "../checkpoint/control";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
@@ -7,9 +8,9 @@ import { type CurrentGeneration, openPipeline, readGeneration, type ScopePlan } 
 import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
-import type { ZooKeeperClient } from "../zookeeper";
+import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
-import { RelayStoppedError } from "./errors";
+import { nextEpoch, RelayStoppedError } from "./errors";
 import { keepPresence } from "./presence";
 import { hearReplays } from "./replays";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
@@ -85,6 +86,8 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   if (!admitsCommits(current.generation))
     return { reason: endFor(state), message: `the pipeline is ${state}`, failing: [] };
   const stop = new AbortController();
+  // Everything of the relay listens to it, each source several times.
+  setMaxListeners(0, stop.signal);
   const abort = (): void => stop.abort();
   signal.addEventListener("abort", abort, { once: true });
   if (signal.aborted) stop.abort();
@@ -119,11 +122,11 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     work.push(finished);
     await Promise.race([finished, dispatcher.failure, company.failure, lossOf(turn)]);
   } catch (error) {
-    if (!(error instanceof RelayStoppedError)) throw error;
-    stopped = error;
-    log(error.state === "drained" ? "info" : "warn", "the relay stops", {
+    stopped = error instanceof RelayStoppedError ? error : await movedOn(error, options, current);
+    if (!stopped) throw error;
+    log(stopped.state === "drained" ? "info" : "warn", "the relay stops", {
       pipeline: pipeline.name,
-      reason: error.message,
+      reason: stopped.message,
     });
   } finally {
     stop.abort();
@@ -146,6 +149,17 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
 async function waitFor(work: Promise<void>, clock: Clock): Promise<void> {
   const done = new AbortController();
   await Promise.race([work.finally(() => done.abort()), clock.sleep(SHUTDOWN_MS, done.signal)]);
+}
+
+/** A znode is gone because the pipeline was rescaled: its epoch was replaced and removed under this relay. */
+async function movedOn(
+  error: unknown,
+  { client }: RelayOptions,
+  { layout, generation: { epoch } }: CurrentGeneration,
+): Promise<RelayStoppedError | undefined> {
+  const now = error instanceof NoNodeError ? await readGeneration(client, layout) : undefined;
+  if (!now || now.generation.epoch === epoch) return undefined;
+  return nextEpoch(now.generation.epoch);
 }
 
 /** What ends a relay whose turn came when the pipeline was no longer what it had opened. */

@@ -11,7 +11,7 @@ import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper
 import { appends, type FedInbox, type KeyedElement } from "./appends";
 import { ChangeReader, type ReadZnode } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
-import { cursorAhead, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
+import { cursorAhead, nextEpoch, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
 import { Gaps } from "./gaps";
 import type { RelayLimits } from "./limits";
 import type { ManifestUpdate } from "./manifest";
@@ -452,11 +452,7 @@ export class SourceRelay {
         generation.generation.state,
       );
     const { epoch } = generation.generation;
-    if (epoch !== this.current.generation.epoch)
-      throw new RelayStoppedError(
-        `the pipeline goes on in epoch ${epoch}; this relay starts again`,
-        "paused",
-      );
+    if (epoch !== this.current.generation.epoch) throw nextEpoch(epoch);
     const { stat } = await reading(client, () => client.getData(this.layout.cursor));
     if (stat.version !== this.cursorVersion) throw takenOver(sourceId);
     if (generation.version === this.current.version)

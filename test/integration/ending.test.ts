@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { join } from "node:path";
 import * as beam from "apache-beam";
 import {
@@ -206,4 +207,55 @@ test("waiting for a drain ends in time where nobody relays, and says what is lef
   expect(code).toBe(1);
   const cancelled = await command("cancel", "alone", "--json");
   expect(JSON.parse(cancelled.output).generation.state).toBe("cancelled");
+});
+
+test("a pipeline is rescaled while it runs, by a command that is killed on the way, and counts on", async () => {
+  await client.create("/grow");
+  const paths = Array.from({ length: 24 }, (_, n) => `/grow/${n}`);
+  for (const path of paths) await client.create(path, Buffer.from("first"));
+  const first = deploy(slowPipeline("grow"));
+  await delivered(first, 24);
+  const names = Object.keys((await json("status", "grow")).generation.shards);
+  const numbers = names.map((name, index) => `${name}=${[3, 5, 1][index] ?? 2}`);
+  const killed = spawn(
+    process.execPath,
+    ["--import", "tsx", "lib/cli/main.ts", "rescale", "grow", ...numbers],
+    {
+      cwd: join(__dirname, "../.."),
+      env: { ...process.env, ZOOKEEPER_CONNECT: ensemble.connectString },
+      stdio: "ignore",
+    },
+  );
+  const ended = new Promise((resolve) => killed.once("close", resolve));
+  while (killed.exitCode === null && (await json("status", "grow")).generation.state === "running");
+  killed.kill("SIGKILL");
+  await ended;
+  const { code, output } = await command("rescale", "grow", ...numbers);
+  expect(output).toMatch(/grow is running \(epoch [2-9]\)/);
+  expect(code).toBe(0);
+  const after = await json("status", "grow");
+  expect(names.map((name) => `${name}=${after.generation.shards[name]}`)).toEqual(numbers);
+  expect((await client.getChildren(`${ROOT}/grow/epochs`)).children).toHaveLength(1);
+  await expect(first.relay).resolves.toMatchObject({ grow: { reason: "paused" } });
+  await first.end();
+
+  for (const path of paths) await client.setData(path, Buffer.from("second"));
+  const second = deploy(slowPipeline("grow"));
+  await delivered(second, 48);
+  const drained = await command("drain", "grow", "--wait", "--timeout", "40");
+  expect(drained.code).toBe(0);
+  await second.end();
+  const counts = [...(await readTree(client, "/counts-grow"))].filter(([, data]) => data !== "");
+  expect(counts).toHaveLength(48);
+  expect(counts.filter(([, data]) => data !== "2")).toEqual([]);
+}, 90_000);
+
+test.each([
+  ["no numbers", [], /name stages and numbers, as groupBy=4/, 2],
+  ["what is no number", ["groupBy=many"], /"groupBy=many" is not of the form STAGE=N/, 2],
+  ["a pipeline that has ended", ["groupBy=3"], /is drained; only a running or paused pipeline/, 1],
+] as const)("rescaling refuses %s", async (_name, args, message, expected) => {
+  const { code, errors } = await command("rescale", "grow", ...args);
+  expect(errors).toMatch(message);
+  expect(code).toBe(expected);
 });
