@@ -139,8 +139,9 @@ export function startOps(
     ...{ id, cause, timeMs, state: "running", attempt: 1, startedMs },
     ...{ endedMs: null, counters: null, error: null },
   };
-  const { fingerprint, shards, upstream } = plan;
-  const control = encodeGeneration({ state: "running", epoch: 0, fingerprint, shards, upstream });
+  const { fingerprint, shards, upstream, sideInputStages = [] } = plan;
+  const graph = { fingerprint, shards, upstream, sideInputStages };
+  const control = encodeGeneration({ state: "running", epoch: 0, ...graph });
   const start = { bytes: encodeRunStart({ run: id, cause, timeMs }), timestampMs: timeMs };
   return [
     ...scopeCreation(scope, plan, encodeRun(record), start),

@@ -55,6 +55,10 @@ export async function rescalePipeline(options: RescaleOptions): Promise<Generati
 
 function checkShards({ generation, layout }: CurrentGeneration, shards: RescaleOptions["shards"]): void {
   const stages = Object.keys(generation.shards);
+  if (stages.length === 0)
+    throw new ControlError(
+      `${layout.path} is bounded: each of its runs has the definition's numbers of shards`,
+    );
   for (const [stage, count] of Object.entries(shards)) {
     if (!stages.includes(stage))
       throw new ControlError(`${layout.path} has no stage "${stage}"; its stages are ${stages.join(", ")}`);
