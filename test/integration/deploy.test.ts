@@ -184,8 +184,8 @@ withEmulator("a deployment", () => {
     });
     const { error, payload } = await invokeRelay("RequestResponse", { pipeline: "other" });
     expect(error).toBe("Unhandled");
-    expect(payload.errorMessage).toBe(
-      'there is no pipeline "other" in this deployment; it has znode-summary',
+    expect(payload.errorMessage).toMatch(
+      /^there is no pipeline "other" in this deployment; it has .*\bznode-summary\b/,
     );
   }, 60_000);
 
