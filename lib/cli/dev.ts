@@ -11,9 +11,11 @@ import { createPath } from "../checkpoint/scope";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
 import { definitionOf, PipelineFileError } from "../runner/definitions";
+import { isBounded } from "../runner/deployment";
 import { loadModule, loadPipelines } from "../runner/pipeline-folder";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
+import { runBounded } from "./bounded";
 import { judge, settle, write } from "./demonstration";
 import { deployLocally, type LocalDeployment } from "./local-deployment";
 import { removeTree } from "./remove-tree";
@@ -26,7 +28,7 @@ export const DEV_USAGE = `npm start [-- [FILE | NAME] [options]]
 
 Runs a pipeline on a real ZooKeeper on this machine. Without FILE it runs the classic example with a writer and
 an oracle, for some seconds. With FILE (a module whose default export is a definePipeline), or the NAME of a
-pipeline in pipelines/, it runs until ctrl-C.
+pipeline in pipelines/, it runs until ctrl-C. A bounded pipeline runs once, or by its schedule until ctrl-C.
 
   --keep           go on until ctrl-C, so that you can write znodes yourself
   --shards N       shards of every stage (default: what the pipeline says, else 1)
@@ -80,7 +82,8 @@ export async function dev(
     terminal.say(`Pipeline ${definition.name}: ${stages}`);
     const client = await ensembleConnector(settings)();
     cleanUp.push(() => client.close());
-    return await runPipeline({ options, settings, definition, client, cleanUp, signal });
+    const run = { options, settings, definition, client, cleanUp, signal };
+    return await (isBounded(compiled) ? runOnce(run) : runPipeline(run));
   } finally {
     for (const step of cleanUp.reverse()) await step();
   }
@@ -130,6 +133,18 @@ async function runPipeline(run: Run): Promise<number> {
 }
 
 const INTERRUPTED = 130;
+
+/** A bounded pipeline, once or by its schedule. */
+async function runOnce({ options, settings, definition, client, signal }: Run): Promise<number> {
+  const enough = options.seconds === undefined ? [] : [AbortSignal.timeout(options.seconds * 1000)];
+  const succeeded = await runBounded({
+    ...{ settings, definition, client, terminal, maxFailures: MAX_FAILURES },
+    log: humanLog(terminal, options.verbose),
+    signal: AbortSignal.any([signal, ...enough]),
+  });
+  if (signal.aborted) return INTERRUPTED;
+  return succeeded ? 0 : 1;
+}
 
 /** 1 if shards were failing when the pipeline ended: what they could not process waits in their inboxes. */
 function complainOf(failing: readonly string[]): number {

@@ -1,3 +1,4 @@
+import { type BatchDependencies, createBatchHandler } from "../../functions/batch";
 import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
 import { ensembleConnector } from "../aws/ensemble";
@@ -50,23 +51,7 @@ export function deployLocally({
   onCommit,
 }: LocalDeploymentOptions): LocalDeployment {
   const stop = new AbortController();
-  const clients: ZooKeeperClient[] = [];
-  const lambda = new LocalLambda(systemClock.now);
-  const shared = { settings, pipelines: [definition], clock: systemClock, log };
-  const connectBundles = async (): Promise<ZooKeeperClient> => {
-    const client = await ensembleConnector(settings)();
-    clients.push(client);
-    return client;
-  };
-  const options = { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined };
-  const files = openOutput(settings.output, options);
-  const blobs = openBlobs(settings.blobStore, options);
-  checkOutputs(compilePipeline(definition), files);
-  lambda.deploy(
-    "bundle",
-    createBundleHandler({ ...shared, connect: connectBundles, files, blobs }),
-    LAMBDA_TIMEOUT_MS,
-  );
+  const { lambda, shared, close } = deployBundle({ settings, definition, log });
   const relay = createRelayHandler({
     ...shared,
     connect: () => ensembleConnector(settings)(),
@@ -83,9 +68,66 @@ export function deployLocally({
     async stop() {
       stop.abort();
       await Promise.allSettled([running]);
-      await Promise.all(clients.map((client) => client.close()));
+      await close();
     },
   };
+}
+
+export interface LocalBatchOptions extends Omit<LocalDeploymentOptions, "onCommit"> {
+  readonly onProgress: NonNullable<BatchDependencies["onProgress"]>;
+  readonly onEnd: NonNullable<BatchDependencies["onEnd"]>;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A bounded pipeline deployed to this process. Drives the runs that are waiting and, where it has a schedule, those
+ * that become due, until the signal. Rejects when the batch function fails in a way that a new invocation does not mend.
+ */
+export async function runBatchLocally(options: LocalBatchOptions): Promise<void> {
+  const { definition, log, maxFailures, onProgress, onEnd, signal } = options;
+  const { lambda, shared, close } = deployBundle(options);
+  const stays = definition.schedule !== undefined;
+  const batch = createBatchHandler({
+    ...{ ...shared, stays, maxFailures, onProgress, onEnd, signal },
+    connect: () => ensembleConnector(options.settings)(),
+    invoke: shardInvoker(lambda, "bundle"),
+  });
+  try {
+    do {
+      await batch({}, { getRemainingTimeInMillis: () => LAMBDA_TIMEOUT_MS }).catch(async (error: unknown) => {
+        if (!(error instanceof Error) || !OUTAGES.has(error.name)) throw error;
+        log("warn", "no server answers; the batch function starts again", { reason: error.message });
+        await systemClock.sleep(OUTAGE_PAUSE_MS, signal);
+      });
+    } while (stays && !signal.aborted);
+  } finally {
+    await close();
+  }
+}
+
+/** The bundle function, and what the functions beside it share. */
+function deployBundle({
+  settings,
+  definition,
+  log,
+}: Pick<LocalDeploymentOptions, "settings" | "definition" | "log">) {
+  const clients: ZooKeeperClient[] = [];
+  const lambda = new LocalLambda(systemClock.now);
+  const shared = { settings, pipelines: [definition], clock: systemClock, log };
+  const connect = async (): Promise<ZooKeeperClient> => {
+    const client = await ensembleConnector(settings)();
+    clients.push(client);
+    return client;
+  };
+  const options = { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined };
+  const files = openOutput(settings.output, options);
+  const blobs = openBlobs(settings.blobStore, options);
+  checkOutputs(compilePipeline(definition), files);
+  lambda.deploy("bundle", createBundleHandler({ ...shared, connect, files, blobs }), LAMBDA_TIMEOUT_MS);
+  const close = async (): Promise<void> => {
+    await Promise.all(clients.map((client) => client.close()));
+  };
+  return { lambda, shared, close };
 }
 
 /** Invokes the relay again when its time is over, as the schedule does on Lambda. */

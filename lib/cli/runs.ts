@@ -136,7 +136,8 @@ async function show({ client, layout, record, request, terminal }: Work): Promis
   return 0;
 }
 
-function runText(run: RunRecord): string {
+/** A run for a person, in several lines. */
+export function runText(run: RunRecord): string {
   const { counters, error } = run;
   const lines = [
     `${run.id} ${run.state} (${run.cause}, attempt ${run.attempt})`,
