@@ -94,7 +94,10 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   warnOfShards(options, current);
   const dispatcher = newDispatcher(options, current);
   const budget = new TokenBucket(clock, (options.writesPerSecond ?? Number.POSITIVE_INFINITY) * RELAY_SHARE);
-  const sources = pipeline.sources.map((source) => newSource(options, current, dispatcher, budget, source));
+  const heardCommits = new Map<string, number>();
+  const sources = pipeline.sources.map((source) =>
+    newSource(options, current, dispatcher, budget, heardCommits, source),
+  );
   const turn = await awaitTurn(options, current.layout.election, sources, stop.signal);
   if (!turn) return { reason: "signal", message: "", failing: [] };
   const changed = options.elect && (await changedMeanwhile(options, current));
@@ -110,7 +113,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
           if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
         })
       : [untilQuiet(dispatcher, clock, stop.signal)];
-  const company = accompany(options, current, dispatcher, stop.signal);
+  const company = accompany(options, current, dispatcher, heardCommits, stop.signal);
   log("info", "the relay is active", {
     pipeline: pipeline.name,
     epoch: current.generation.epoch,
@@ -229,6 +232,7 @@ function accompany(
   options: RelayOptions,
   current: CurrentGeneration,
   dispatcher: Dispatcher,
+  heardCommits: ReadonlyMap<string, number>,
   signal: AbortSignal,
 ): { readonly presence: Promise<void>; readonly failure: Promise<void> } {
   const { client, clock, log } = options;
@@ -244,7 +248,10 @@ function accompany(
     lostWork += 1;
   };
   const intervalMs = options.sweepIntervalMs ?? SWEEP_INTERVAL_MS;
-  const swept = sweepRegularly({ client, current, dispatcher, clock, log, intervalMs, onLost }, signal);
+  const swept = sweepRegularly(
+    { client, current, dispatcher, heardCommits, clock, log, intervalMs, onLost },
+    signal,
+  );
   const wake = (zxid: bigint): void => dispatcher.wakeAll(zxid);
   const replays = hearReplays(client, current.scope.replays, wake, signal);
   const failure = Promise.all([swept, replays]).then(() => undefined);
@@ -275,6 +282,7 @@ function newSource(
   current: CurrentGeneration,
   dispatcher: Dispatcher,
   budget: TokenBucket,
+  heardCommits: Map<string, number>,
   { id, source, consumers }: RelayedPipeline["sources"][number],
 ): { id: string; source: SourceRelay } {
   const { client, root, clock, log, limits, onCommit } = options;
@@ -296,6 +304,7 @@ function newSource(
       // From its first commit on this relay is the only one: what an earlier one appended up to now is looked after.
       if (isFirst) dispatcher.wakeAll(commit.zxid);
       isFirst = false;
+      heardCommits.set(id, commit.number);
       for (const { stage, shard, segments } of commit.fed)
         dispatcher.wake(stage, shard, commit.zxid, segments);
       dispatcher.published(id, commit.watermarkMs, commit.zxid);

@@ -45,6 +45,8 @@ export interface SourceRelayOptions {
 /** What a commit of the relay did. */
 export interface RelayCommit {
   readonly sourceId: string;
+  /** Of the cursor. */
+  readonly number: number;
   readonly zxid: bigint;
   readonly watermarkMs: number;
   /** Shards that got segments. */
@@ -367,7 +369,7 @@ export class SourceRelay {
    * RelayStoppedError and has appended nothing.
    */
   private async commit(batch: Batch, manifest: ManifestChange): Promise<void> {
-    const { client, clock, sourceId } = this.options;
+    const { client, clock, sourceId, consumers, limits } = this.options;
     const watermarkMs = this.publishable(batch);
     const commitId = clock.uniqueId();
     const cursor: Cursor = {
@@ -376,12 +378,7 @@ export class SourceRelay {
       watermarkMs,
       startZxid: this.cursor.startZxid,
     };
-    const segments = appends(
-      this.current,
-      this.options.consumers,
-      batch.elements,
-      this.options.limits.segmentSizeBytes,
-    );
+    const segments = appends(this.current, consumers, batch.elements, limits.segmentSizeBytes);
     const own: Op[] = [
       { type: "check", path: this.current.layout.generation, version: this.current.version },
       { type: "setData", path: this.layout.cursor, data: encodeCursor(cursor), version: this.cursorVersion },
@@ -415,6 +412,7 @@ export class SourceRelay {
     const { elements, missed } = batch;
     this.options.onCommit({
       sourceId,
+      number: cursor.number,
       zxid: outcome.zxid,
       watermarkMs,
       fed: segments.fed,

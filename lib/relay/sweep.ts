@@ -1,6 +1,6 @@
 import type { CurrentGeneration } from "../checkpoint/scope";
 import { type StageStatus, stageStatuses } from "../checkpoint/stage-status";
-import { readStatus, type ShardStatus } from "../checkpoint/status";
+import { type PipelineStatus, readStatus, type ShardStatus } from "../checkpoint/status";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import type { ZooKeeperClient } from "../zookeeper";
@@ -10,6 +10,8 @@ export interface SweepOptions {
   readonly client: ZooKeeperClient;
   readonly current: CurrentGeneration;
   readonly dispatcher: Dispatcher;
+  /** The number of the last commit of each source that this relay heard the reply of. */
+  readonly heardCommits: ReadonlyMap<string, number>;
   readonly clock: Clock;
   readonly log: Log;
   /** How often to look, in ms. */
@@ -57,9 +59,13 @@ function isSameAs(a: Suspect): (b: Suspect) => boolean {
   return (b) => a.stage === b.stage && a.shard === b.shard && a.looks === b.looks && a.work === b.work;
 }
 
-async function suspects({ client, current, dispatcher }: SweepOptions): Promise<Suspect[]> {
+async function suspects({ client, current, dispatcher, heardCommits }: SweepOptions): Promise<Suspect[]> {
   const status = await readStatus(client, current.layout);
   if (!status || status.generation.epoch !== current.generation.epoch) return [];
+  // The reply of a commit may be on its way, and will tell what it appended; a source that has ended commits no more.
+  const isHeard = ({ id, commits, watermarkMs }: PipelineStatus["sources"][number]): boolean =>
+    heardCommits.get(id) === commits || watermarkMs === Number.POSITIVE_INFINITY;
+  if (!status.sources.every(isHeard)) return [];
   const stages = new Map(stageStatuses(status).map((stage) => [stage.stage, stage]));
   return status.shards.flatMap((shard) => {
     const looks = dispatcher.looksOfAbandoned(shard.stage, shard.shard);
