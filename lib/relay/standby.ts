@@ -27,7 +27,10 @@ export interface StandbyOptions {
 }
 
 /** The turn of a relay that stands for no election: it relays at once, and the cursors fence it. */
-const AT_ONCE: Turn = { lost: new AbortController().signal, leave: () => Promise.resolve() };
+function atOnce(): Turn {
+  // A signal of its own, since who waits for it is remembered by it.
+  return { lost: new AbortController().signal, leave: () => Promise.resolve() };
+}
 
 /**
  * Waits for this relay's turn, with the sources standing by; undefined where the signal aborted before.
@@ -39,7 +42,7 @@ export async function awaitTurn(
   sources: readonly Standby[],
   signal: AbortSignal,
 ): Promise<Turn | undefined> {
-  if (!elect) return AT_ONCE;
+  if (!elect) return atOnce();
   const waiting = new AbortController();
   const beganMs = clock.now();
   const standing = sources.map(({ id, source }) =>
