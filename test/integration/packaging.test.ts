@@ -107,8 +107,8 @@ test("no role may do what its function does not; each statement names its resour
   ]);
   expect(granted("BundleRole")).toEqual([
     ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["BundleLogGroup", "Arn"] }],
-    ["s3:PutObject", below("/output/*")],
-    ["s3:GetObject s3:DeleteObject", below("/output/.temporary/*")],
+    ["s3:PutObject", [below("/output/*"), below("/blobs/*")]],
+    ["s3:GetObject s3:DeleteObject", [below("/output/.temporary/*"), below("/blobs/*")]],
     ["s3:ListBucket", { "Fn::GetAtt": ["OutputBucket", "Arn"] }],
     // The pipeline that writes elsewhere, as far as it does.
     [
@@ -177,10 +177,10 @@ test.each([
   await expect(describePipelines(project.folder)).rejects.toThrow(message);
 });
 
-test("the relay is always on: started each minute, one at most, never retried", () => {
+test("the relay is always on: started each minute, one at work and one standing by, never retried", () => {
   const { Properties } = template.Resources.RelayLambdaEvConf!;
   expect(Properties).toMatchObject({ MaximumEventAgeInSeconds: 60, MaximumRetryAttempts: 0 });
-  expect(functionProperties("Relay")).toMatchObject({ Timeout: 900, ReservedConcurrentExecutions: 1 });
+  expect(functionProperties("Relay")).toMatchObject({ Timeout: 900, ReservedConcurrentExecutions: 2 });
   expect(template.Resources.RelayEventsRuleSchedule1!.Properties.ScheduleExpression).toBe("rate(1 minute)");
 });
 
