@@ -6,7 +6,8 @@ import { engine } from "./beam";
 import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
 import { pipeline } from "./pipeline";
 import { relay } from "./relay";
-import { contest, runContest } from "./zookeeper";
+import { contest, type RowResult, runContest } from "./zookeeper";
+import type { Verdict } from "./zookeeper-verdicts";
 
 const BENCHMARKS: readonly Benchmark[] = [pipeline, engine, relay];
 const BASELINES = join(__dirname, "baselines.json");
@@ -17,6 +18,14 @@ function say(line: string): void {
 
 function readBaselines(): Record<string, Baseline> {
   return existsSync(BASELINES) ? JSON.parse(readFileSync(BASELINES, "utf8")) : {};
+}
+
+/** The baseline of the contest of ZooKeeper clients, which has a form of its own. */
+function readContestBaseline():
+  | { readonly recordedAt: string; readonly note: string; readonly figures: RowResult[] }
+  | undefined {
+  if (!existsSync(BASELINES)) return undefined;
+  return JSON.parse(readFileSync(BASELINES, "utf8"))[contest.name];
 }
 
 function list(): void {
@@ -50,17 +59,22 @@ async function runClients(values: Record<string, unknown>): Promise<void> {
       .filter(Boolean);
   const servers = list(values.servers).map((text) => (text === "3" ? 3 : 1));
   say(
-    `${contest.name}: ${contest.description}\n${machine()}; medians of interleaved rounds, with their range`,
+    `${contest.name}: ${contest.description}\n${machine()}; medians of ${values.rounds} interleaved rounds, ` +
+      "with the interval of 95% certainty; ratios are of the same round",
   );
+  const baseline = readContestBaseline();
+  if (baseline) say(`Baseline: ${baseline.recordedAt}${baseline.note && `; ${baseline.note}`}`);
   const options = {
     rows: list(values.rows),
     peers: list(values.peers),
     rounds: Number(values.rounds),
     servers,
   };
-  const figures = await runContest(options, say);
-  const isHeld = figures.filter(({ missed }) => missed.length === 0).length;
-  say(`\n${isHeld} of ${figures.length} rows hold what is to be reached`);
+  const figures = await runContest(options, baseline?.figures ?? [], say);
+  const findings = figures.flatMap((row) => row.findings);
+  const count = (wanted: Verdict) => findings.filter(({ verdict }) => verdict === wanted).length;
+  const verdicts = (["pass", "tie", "ceiling", "MISS"] as const).map((name) => `${count(name)} ${name}`);
+  say(`\n${findings.length} targets in ${figures.length} rows: ${verdicts.join(", ")}`);
   if (values.record) keep(contest.name, String(values.note), figures);
 }
 
@@ -82,7 +96,7 @@ async function main(): Promise<number> {
     note: { type: "string", default: "" },
     rows: { type: "string" },
     peers: { type: "string" },
-    rounds: { type: "string", default: "5" },
+    rounds: { type: "string", default: "9" },
     servers: { type: "string", default: "1,3" },
   } as const;
   const { values, positionals } = parseArgs({ options, allowPositionals: true });

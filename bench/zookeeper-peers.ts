@@ -12,9 +12,10 @@ const PEERS = join(STATE, "peers");
 const SOURCES = join(__dirname, "peers");
 const NATIVE_VERSION = "7.3.0";
 const INSTALL_TIMEOUT_MS = 300_000;
-const ANSWER_TIMEOUT_MS = 120_000;
+/** A walk of the slowest on a busy machine. */
+const ANSWER_TIMEOUT_MS = 300_000;
 
-export const NAMES = ["ours", "bare", "node-zookeeper-client", "native", "kazoo", "java", "c"] as const;
+const NAMES = ["ours", "bare", "node-zookeeper-client", "native", "kazoo", "java", "c"] as const;
 export type Name = (typeof NAMES)[number];
 
 /** Why a peer can't take part. */
@@ -92,8 +93,33 @@ function kazooCommand(): string[] {
   return [python, join(SOURCES, "kazoo_peer.py")];
 }
 
-function commandOf(name: Name): { readonly command: string[]; readonly extra: string[] } {
+/** A contestant that is installed, and how its program is started. */
+export interface Prepared {
+  readonly name: Name;
+  readonly command: readonly string[];
+  /** Arguments behind the connect string. */
+  readonly extra: readonly string[];
+}
+
+/** Installs and builds those that are wanted, or all; and the reasons why others can't take part. */
+export function prepare(wanted: readonly string[]): {
+  readonly prepared: readonly Prepared[];
+  readonly missing: ReadonlyMap<Name, string>;
+} {
   mkdirSync(PEERS, { recursive: true });
+  const prepared: Prepared[] = [];
+  const missing = new Map<Name, string>();
+  for (const name of NAMES.filter((each) => wanted.length === 0 || wanted.includes(each))) {
+    try {
+      prepared.push({ name, ...commandOf(name) });
+    } catch (error) {
+      missing.set(name, (error as Error).message);
+    }
+  }
+  return { prepared, missing };
+}
+
+function commandOf(name: Name): Omit<Prepared, "name"> {
   switch (name) {
     case "native":
       return { command: nodeCommand(name), extra: [nativeDirectory()] };
@@ -128,20 +154,21 @@ export class Peer {
     this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
   }
 
-  /** Installs and starts it; the reason where that can't be done. */
-  static async start(name: Name, connectString: string): Promise<Peer | string> {
-    try {
-      const { command, extra } = commandOf(name);
-      const [program, ...args] = command;
-      const child = spawn(program!, [...args, connectString, ...extra], {
-        stdio: ["pipe", "pipe", "inherit"],
-      });
-      const peer = new Peer(name, child);
-      await peer.#line("ready");
-      return peer;
-    } catch (error) {
-      return (error as Error).message;
-    }
+  /** Starts and connects it; the reason where that can't be done. */
+  static async start({ name, command, extra }: Prepared, connectString: string): Promise<Peer | string> {
+    const [program, ...args] = command;
+    const child = spawn(program!, [...args, connectString, ...extra], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    // What is written to a program that has ended; its output tells of it, too.
+    child.stdin!.on("error", () => undefined);
+    const failed = new Promise<string>((done) => child.once("error", ({ message }) => done(message)));
+    const peer = new Peer(name, child);
+    const ready = peer.#line("ready").then(
+      () => peer,
+      (error: Error) => error.message,
+    );
+    return Promise.race([ready, failed]);
   }
 
   /** Undefined where the client can't do it. */

@@ -5,34 +5,31 @@
  */
 import { type LocalZooKeeper, startZooKeeper } from "../infra/zookeeper/server";
 import { connect, type ZooKeeper } from "../lib/zookeeper";
-import { type Spread, spread } from "./frame";
 import { measureLoading } from "./zookeeper-load";
-import { NAMES, type Name, Peer } from "./zookeeper-peers";
+import { type Name, Peer, type Prepared, prepare } from "./zookeeper-peers";
+import {
+  type Estimate,
+  estimate,
+  type Finding,
+  judge,
+  type RowTarget,
+  type Sample,
+} from "./zookeeper-verdicts";
 
 const ROUND_MS = 250;
-const WARM_UP_MS = 250;
 const ZNODES = 100;
 const VALUE = Buffer.alloc(100, "x");
 const WALK_PARENTS = 100;
 const WALK_CHILDREN = 1_000;
 const WALK_IN_FLIGHT = 1_000;
+/** A walk takes seconds, so it has fewer rounds. */
+const WALK_ROUNDS = 1 / 3;
 const SINGLES = ["getData", "exists", "setData", "create"];
 const IN_FLIGHT = [1, 100, 1_000];
 const DELETES_AT_ONCE = 500;
-/** What others have to be beaten by, and how far below the ceiling is near enough. */
-const RIVALS: readonly Name[] = ["node-zookeeper-client", "native", "kazoo"];
-const FAST_RIVALS: readonly Name[] = ["java", "c"];
-const NEAR = 0.9;
-const MAX_CPU_US = 30;
-const MAX_MULTI_CPU_US = 40;
-const MAX_LOAD_MS = 5;
 
-interface Row {
+interface Row extends RowTarget {
   readonly name: string;
-  readonly kind: string;
-  readonly inFlight: number;
-  /** The median latency counts, not the rate. */
-  readonly isLatency?: boolean;
 }
 
 const ROWS: readonly Row[] = [
@@ -55,16 +52,16 @@ export interface ContestOptions {
 /** What one contestant showed in one row. */
 export interface Result {
   /** Operations a second, or µs for a latency. */
-  readonly figure: Spread;
-  readonly cpuUs: Spread;
+  readonly figure: Estimate;
+  readonly cpuUs: Estimate;
 }
 
 export interface RowResult {
+  /** Of the ensemble; 0 where a row needs none. */
   readonly servers: number;
   readonly row: string;
   readonly results: Readonly<Partial<Record<Name, Result>>>;
-  /** What is missed of what is to be reached; nothing where all is held. */
-  readonly missed: readonly string[];
+  readonly findings: readonly Finding[];
 }
 
 type Say = (line: string) => void;
@@ -75,14 +72,39 @@ export const contest = {
     "our ZooKeeper client, four other clients of three languages and a bare socket loop, on the same servers",
 };
 
-export async function runContest(options: ContestOptions, say: Say): Promise<RowResult[]> {
+/** `recorded`: the rows of the baseline, to be shown beside those of today. */
+export async function runContest(
+  options: ContestOptions,
+  recorded: readonly RowResult[],
+  say: Say,
+): Promise<RowResult[]> {
   const all: RowResult[] = [];
-  if (options.rows.length === 0 || options.rows.includes("load")) say(describeLoading());
+  const report = (result: RowResult) => {
+    all.push(result);
+    const same = ({ row, servers }: RowResult) => row === result.row && servers === result.servers;
+    say(describe(result, recorded.find(same)));
+  };
+  const isWanted = (kind: string) => options.rows.length === 0 || options.rows.includes(kind);
+  if (isWanted("load")) {
+    const { findings, beside } = measureLoading();
+    report({ servers: 0, row: "the client alone", results: {}, findings });
+    for (const [name, ms] of Object.entries(beside)) say(`    ${name.padEnd(22)} ${withInterval(ms)} ms`);
+  }
+  const rows = ROWS.filter(({ kind }) => isWanted(kind));
+  if (rows.length === 0) return all;
+  // Before any of them connects: what is built meanwhile would take longer than a session lasts.
+  const { prepared, missing } = prepare(options.peers);
+  for (const [name, reason] of missing) say(`MISSING ${name}: ${reason}`);
   for (const servers of options.servers) {
     say(`\n${servers === 1 ? "One server" : "Three servers"} on loopback that do not wait for their disk`);
     const ensemble = await startZooKeeper({ servers, properties: { "zookeeper.forceSync": "no" } });
     try {
-      all.push(...(await onServers(ensemble, servers, options, say)));
+      const field = await Field.open(ensemble, servers, rows, prepared, say);
+      try {
+        for (const row of rows) report(await field.run(row, options.rounds));
+      } finally {
+        await field.close();
+      }
     } finally {
       await ensemble.stop();
     }
@@ -90,45 +112,92 @@ export async function runContest(options: ContestOptions, say: Say): Promise<Row
   return all;
 }
 
-function describeLoading(): string {
-  const { ours, peer } = measureLoading();
-  const show = ({ median, min, max }: Spread) =>
-    `${median.toFixed(1)} ms (${min.toFixed(1)}-${max.toFixed(1)})`;
-  const verdict = ours.median <= MAX_LOAD_MS ? "held" : `more than ${MAX_LOAD_MS} ms`;
-  return `loading the bundled client: ${verdict}; ours ${show(ours)}, node-zookeeper-client ${show(peer)}`;
-}
+/** One ensemble with its znodes, and the contestants that are connected to it. */
+class Field {
+  #peers: readonly Peer[];
 
-async function onServers(
-  { servers: [first] }: LocalZooKeeper,
-  servers: 1 | 3,
-  options: ContestOptions,
-  say: Say,
-): Promise<RowResult[]> {
-  // All on the same server, else it would be a contest of places.
-  const connectString = first!.address;
-  const client = await connect({ connectString });
-  const peers: Peer[] = [];
-  try {
-    const rows = ROWS.filter(({ kind }) => options.rows.length === 0 || options.rows.includes(kind));
+  private constructor(
+    private readonly servers: number,
+    private readonly client: ZooKeeper,
+    peers: readonly Peer[],
+    private readonly say: Say,
+  ) {
+    this.#peers = peers;
+  }
+
+  static async open(
+    { servers: [first] }: LocalZooKeeper,
+    servers: number,
+    rows: readonly Row[],
+    prepared: readonly Prepared[],
+    say: Say,
+  ): Promise<Field> {
+    // All on the same server, else it would be a contest of places.
+    const connectString = first!.address;
+    const client = await connect({ connectString });
     await populate(
       client,
       rows.some(({ kind }) => kind === "walk"),
     );
-    for (const name of NAMES) {
-      if (options.peers.length > 0 && !options.peers.includes(name)) continue;
-      const peer = await Peer.start(name, connectString);
+    const peers: Peer[] = [];
+    for (const each of prepared) {
+      const peer = await Peer.start(each, connectString);
       if (peer instanceof Peer) peers.push(peer);
-      else say(`MISSING ${name}: ${peer}`);
+      else say(`MISSING ${each.name}: ${peer}`);
     }
-    const results: RowResult[] = [];
-    for (const row of rows) {
-      results.push(await runRow(row, peers, options.rounds, servers, client));
-      say(describe(results.at(-1)!));
+    return new Field(servers, client, peers, say);
+  }
+
+  async close(): Promise<void> {
+    for (const peer of this.#peers) peer.stop();
+    await this.client.close();
+  }
+
+  async run(row: Row, rounds: number): Promise<RowResult> {
+    const samples: Partial<Record<Name, Sample[]>> = {};
+    const isWalk = row.kind === "walk";
+    const last = isWalk ? Math.ceil(rounds * WALK_ROUNDS) : rounds;
+    // The round before the first warms up.
+    for (let round = isWalk ? 0 : -1; round < last; round += 1) {
+      // Who comes first changes from round to round.
+      const all = this.#peers;
+      const order = all.map((_, index) => all[(index + Math.max(round, 0)) % all.length]!);
+      for (const peer of order) {
+        const sample = await this.#sample(row, peer, `${row.inFlight}-${round}-${peer.name}`);
+        if (sample === undefined || round < 0) continue;
+        samples[peer.name] = [...(samples[peer.name] ?? []), sample];
+      }
     }
-    return results;
-  } finally {
-    for (const peer of peers) peer.stop();
-    await client.close();
+    const results = Object.fromEntries(
+      Object.entries(samples).map(([name, rounds]) => [
+        name,
+        {
+          figure: estimate(rounds.map(({ figure }) => figure)),
+          cpuUs: estimate(rounds.map(({ cpuUs }) => cpuUs)),
+        },
+      ]),
+    );
+    return { servers: this.servers, row: row.name, results, findings: judge(row, samples) };
+  }
+
+  /** Creates go below a znode of the round's, which is removed after it, so that the server does not fill up. */
+  async #sample(row: Row, peer: Peer, tag: string): Promise<Sample | undefined> {
+    const isCreating = row.kind.startsWith("create");
+    if (isCreating) await this.client.create(`/created/${tag}`);
+    try {
+      const answer = await peer.ask(row.kind, row.inFlight, ROUND_MS, tag);
+      if (answer === undefined) return undefined;
+      const { operations, elapsedUs, p50Us, cpuUs } = answer;
+      const figure = row.isLatency ? p50Us : (operations / elapsedUs) * 1e6;
+      return { figure, cpuUs: cpuUs / operations };
+    } catch (error) {
+      this.say(`DROPPED ${peer.name} in ${row.name}: ${(error as Error).message}`);
+      peer.stop();
+      this.#peers = this.#peers.filter((each) => each !== peer);
+      return undefined;
+    } finally {
+      if (isCreating) await removeBelow(this.client, `/created/${tag}`);
+    }
   }
 }
 
@@ -145,84 +214,34 @@ async function populate(client: ZooKeeper, forWalk: boolean): Promise<void> {
   }
 }
 
-async function runRow(
-  row: Row,
-  peers: readonly Peer[],
-  rounds: number,
-  servers: number,
-  client: ZooKeeper,
-): Promise<RowResult> {
-  const figures = new Map<Name, { figures: number[]; cpuUs: number[] }>();
-  for (let round = -1; round < rounds; round += 1) {
-    // Who comes first changes from round to round.
-    const order = peers.map((_, index) => peers[(index + Math.max(round, 0)) % peers.length]!);
-    for (const peer of order) {
-      const tag = `${row.inFlight}-${round}-${peer.name}`;
-      const answer = await measured(row, peer, round < 0 ? WARM_UP_MS : ROUND_MS, tag, client);
-      if (answer === undefined || round < 0) continue;
-      const known = figures.get(peer.name) ?? { figures: [], cpuUs: [] };
-      figures.set(peer.name, known);
-      known.figures.push(row.isLatency ? answer.p50Us : (answer.operations / answer.elapsedUs) * 1e6);
-      known.cpuUs.push(answer.cpuUs / answer.operations);
-    }
+async function removeBelow(client: ZooKeeper, path: string): Promise<void> {
+  const { children } = await client.getChildren(path);
+  for (let at = 0; at < children.length; at += DELETES_AT_ONCE) {
+    const names = children.slice(at, at + DELETES_AT_ONCE);
+    await client.multi(names.map((name) => ({ type: "delete", path: `${path}/${name}` }) as const));
   }
-  const results = Object.fromEntries(
-    [...figures].map(([name, known]) => [
-      name,
-      { figure: spread(known.figures), cpuUs: spread(known.cpuUs) },
-    ]),
+  await client.delete(path);
+}
+
+function show(value: number): string {
+  const maximumFractionDigits = Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0;
+  return value.toLocaleString("en-US", { maximumFractionDigits });
+}
+
+function withInterval({ median, low, high }: Estimate): string {
+  return `${show(median)} (${show(low)} to ${show(high)})`;
+}
+
+function describe({ row, results, findings }: RowResult, recorded: RowResult | undefined): string {
+  const isHeld = findings.every(({ verdict }) => verdict !== "MISS");
+  const contestants = Object.entries(results).map(
+    ([name, { figure, cpuUs }]) =>
+      `    ${name.padEnd(22)} ${withInterval(figure).padEnd(30)} ${withInterval(cpuUs)} µs CPU`,
   );
-  return { servers, row: row.name, results, missed: missed(row, results) };
-}
-
-/** Creates go below a znode of the round's, which is removed after it, so that the server does not fill up. */
-async function measured(row: Row, peer: Peer, ms: number, tag: string, client: ZooKeeper) {
-  const isCreating = row.kind.startsWith("create");
-  if (isCreating) await client.create(`/created/${tag}`);
-  const answer = await peer.ask(row.kind, row.inFlight, ms, tag);
-  if (isCreating) {
-    const { children } = await client.getChildren(`/created/${tag}`);
-    for (let at = 0; at < children.length; at += DELETES_AT_ONCE) {
-      const names = children.slice(at, at + DELETES_AT_ONCE);
-      await client.multi(names.map((name) => ({ type: "delete", path: `/created/${tag}/${name}` }) as const));
-    }
-    await client.delete(`/created/${tag}`);
-  }
-  return answer;
-}
-
-/** Not clearly worse: better in the median, or the intervals meet. */
-function holds(row: Row, ours: Spread, other: Spread): boolean {
-  return row.isLatency ? ours.min <= other.max : ours.max >= other.min;
-}
-
-function missed(row: Row, results: RowResult["results"]): string[] {
-  const { ours, bare } = results;
-  if (!ours) return [];
-  const nearness =
-    bare &&
-    (row.isLatency ? bare.figure.median / ours.figure.median : ours.figure.median / bare.figure.median);
-  const isAtCeiling = nearness !== undefined && nearness >= NEAR;
-  const found: string[] = [];
-  const rivals = row.inFlight >= 100 ? [...RIVALS, ...FAST_RIVALS] : RIVALS;
-  for (const name of rivals) {
-    const other = results[name];
-    if (!other || holds(row, ours.figure, other.figure)) continue;
-    found.push(`behind ${name}${isAtCeiling ? ", where Node can do no more" : ""}`);
-  }
-  if (bare && !isAtCeiling && !holds(row, ours.figure, bare.figure))
-    found.push(`${Math.round((1 - nearness!) * 100)}% below the bare loop`);
-  const limit =
-    row.kind === "multi" ? MAX_MULTI_CPU_US : row.inFlight === 1_000 ? MAX_CPU_US : Number.POSITIVE_INFINITY;
-  if (ours.cpuUs.median > limit) found.push(`${ours.cpuUs.median.toFixed(0)} µs of CPU, at most ${limit}`);
-  return found;
-}
-
-function describe({ row, results, missed }: RowResult): string {
-  const show = (value: number) => value.toLocaleString("en-US", { maximumFractionDigits: 0 });
-  const lines = Object.entries(results).map(([name, { figure, cpuUs }]) => {
-    const range = `(${show(figure.min)}-${show(figure.max)})`;
-    return `    ${name.padEnd(22)} ${show(figure.median).padStart(9)} ${range.padEnd(20)} ${cpuUs.median.toFixed(1).padStart(7)} µs CPU`;
+  const targets = findings.map(({ target, measured, verdict }) => {
+    const known = recorded?.findings.find((each) => each.target === target);
+    const before = known ? `; recorded ${withInterval(known.measured)} ${known.verdict}` : "";
+    return `  ${verdict.padEnd(7)} ${target}: ${withInterval(measured)}${before}`;
   });
-  return [`${row}: ${missed.length === 0 ? "held" : missed.join("; ")}`, ...lines].join("\n");
+  return [`\n${row}: ${isHeld ? "held" : "MISSED"}`, ...contestants, ...targets].join("\n");
 }

@@ -7,6 +7,9 @@ import { type Contestant, type Done, serve } from "./driver";
 
 const [EXISTS, GET_DATA, SET_DATA, GET_CHILDREN, MULTI, CREATE2] = [3, 4, 5, 12, 14, 15];
 const HEADER_BYTES = 16;
+const [PING, PING_XID] = [11, -2];
+/** The session lasts 30 s; slower contestants may take longer over a row. */
+const PING_INTERVAL_MS = 5_000;
 const ACL = Buffer.from("000000010000001f00000005776f726c6400000006616e796f6e65", "hex");
 const END_OF_MULTI = Buffer.from("ffffffff01ffffffff", "hex");
 
@@ -28,6 +31,8 @@ class Bare {
     });
     this.#socket.once("data", () => {
       this.#socket.on("data", (chunk) => this.#read(chunk));
+      this.#socket.on("close", () => process.exit(1));
+      setInterval(() => this.#ping(), PING_INTERVAL_MS);
       ready();
     });
   }
@@ -44,8 +49,16 @@ class Bare {
     this.#rest = bytes.subarray(at);
   }
 
+  #ping(): void {
+    const frame = Buffer.alloc(12);
+    for (const [index, value] of [8, PING_XID!, PING!].entries()) frame.writeInt32BE(value, index * 4);
+    this.#socket.write(frame);
+  }
+
   #reply(bytes: Buffer, at: number, end: number): void {
-    if (bytes.readInt32BE(at) === -1) {
+    const xid = bytes.readInt32BE(at);
+    if (xid === PING_XID) return;
+    if (xid === -1) {
       this.onEvent();
       return;
     }

@@ -1,5 +1,5 @@
 /** The only file with sockets: one connection to one server, from frames to bytes and back. */
-import { connect, type LookupFunction, type Socket } from "node:net";
+import type { connect, LookupFunction, Socket } from "node:net";
 import type * as tlsModule from "node:tls";
 import { Deframer, type FrameListener } from "./codec/framing";
 import type { ServerAddress } from "./connect-string";
@@ -21,7 +21,11 @@ export type TlsOptions = Pick<
 /** TLS with its keys and certificates read once, for all connections. */
 export type Tls = Omit<TlsOptions, "cert" | "key"> & { readonly secureContext: tlsModule.SecureContext };
 
-/** Loaded where TLS is used: it takes longer than all of this client. */
+/** Loaded with the first connection, and TLS where it is used: each takes longer to load than all of this client. */
+function nodeNet(): { readonly connect: typeof connect } {
+  return process.getBuiltinModule("node:net");
+}
+
 function nodeTls(): typeof tlsModule {
   return process.getBuiltinModule("node:tls");
 }
@@ -72,7 +76,7 @@ function open(server: ServerAddress, { tls, lookup, addressTimeoutMs }: Transpor
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: addressTimeoutMs,
   };
-  if (!tls) return connect({ ...target, noDelay: true, onread });
+  if (!tls) return nodeNet().connect({ ...target, noDelay: true, onread });
   const socket = nodeTls().connect({ ...target, ...tls, onread } as tlsModule.ConnectionOptions);
   return socket.setNoDelay(true);
 }

@@ -1,6 +1,7 @@
 import type {
   Acl,
   CallOptions,
+  CreateMode,
   CreateOptions,
   EnsembleConfig,
   MultiReadResult,
@@ -20,6 +21,7 @@ import { checkPath } from "./paths";
 import { protectedCreate } from "./protected-create";
 import {
   CREATE_FLAGS,
+  checkPlain,
   checkTtl,
   createOpcode,
   isSequential,
@@ -54,6 +56,13 @@ export interface ProtectedCreateOptions extends CreateOptions {
    * (default: false).
    */
   readonly withProtection?: boolean;
+}
+
+export interface PlainCreateOptions extends CallOptions {
+  /** Default: persistent. */
+  readonly mode?: Exclude<CreateMode, "container" | "persistent-ttl" | "persistent-sequential-ttl">;
+  /** Default: everyone may do everything. */
+  readonly acl?: readonly Acl[];
 }
 
 /** Each operation of the servers as a method. Those that ZooKeeperClient has are described there. */
@@ -92,6 +101,17 @@ export abstract class Operations {
     });
   }
 
+  /** create (opcode 1): without the stat, so its reply is shorter. Not for containers and TTL modes. */
+  createPath(path: string, data: Uint8Array = NO_DATA, options: PlainCreateOptions = {}): Promise<string> {
+    const { mode = "persistent", acl = OPEN_ACL } = options;
+    return refusable(() => {
+      checkPath(path, isSequential(mode));
+      checkPlain(mode);
+      const args = { data, number: CREATE_FLAGS[mode], acl };
+      return this.call({ opcode: OpCode.create, path, args, options });
+    });
+  }
+
   delete(path: string, version: number = ANY_VERSION, options?: CallOptions): Promise<void> {
     return this.#at(OpCode.delete, path, { number: version }, options);
   }
@@ -106,6 +126,11 @@ export abstract class Operations {
 
   getChildren(path: string, options?: ReadOptions): Promise<{ children: string[]; stat: Stat }> {
     return this.#read(OpCode.getChildren2, path, options, () => "child");
+  }
+
+  /** getChildren (opcode 8): names without the parent's stat. */
+  getChildNames(path: string, options?: ReadOptions): Promise<string[]> {
+    return this.#read(OpCode.getChildren, path, options, () => "child");
   }
 
   setData(
@@ -144,7 +169,10 @@ export abstract class Operations {
     });
   }
 
-  /** check (opcode 13), as a multi of one: resolves if the znode has this version. */
+  /**
+   * check (opcode 13): resolves if the znode has this version. It is sent as a multi of one, because alone it is unknown
+   * to 3.9 (Unimplemented), never answered by a lone 3.8, and makes the followers of a 3.8 leave their leader.
+   */
   async check(path: string, version: number, options?: CallOptions): Promise<void> {
     await this.multi([{ type: "check", path, version }], options);
   }

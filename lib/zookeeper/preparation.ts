@@ -58,7 +58,10 @@ export class Preparation {
     }
     for (const request of watches.rearming(relativeZxid, maxRequestBytes)) {
       unconfirmed += 1;
-      this.#send(OpCode.setWatches2, { watches: request }, confirm, Xid.setWatches);
+      const isPersistent = request.persistent.length + request.persistentRecursive.length > 0;
+      // Servers before 3.6 know the first one only.
+      const opcode = isPersistent ? OpCode.setWatches2 : OpCode.setWatches;
+      this.#send(opcode, { watches: request }, confirm, Xid.setWatches);
     }
     confirm();
   }

@@ -31,6 +31,7 @@ export const OpCode = {
   createTtl: 21,
   multiRead: 22,
   auth: 100,
+  setWatches: 101,
   sasl: 102,
   getEphemerals: 103,
   getAllChildrenNumber: 104,
@@ -72,6 +73,12 @@ export function checkTtl(mode: CreateMode | undefined, ttlMs: number | undefined
     ? `needs a ttlMs from 1 to ${MAX_TTL_MS}, and it is ${ttlMs}`
     : "has no time to live: choose persistent-ttl, or leave ttlMs away";
   throw new InvalidArgumentError(`The mode ${mode ?? "persistent"} ${reason}.`, "terminal");
+}
+
+/** Rejects a mode that the first create of the protocol has no form for. */
+export function checkPlain(mode: CreateMode): void {
+  if (createOpcode(mode) === OpCode.create2) return;
+  throw new InvalidArgumentError(`The mode ${mode} needs create, which gives the stat as well.`, "terminal");
 }
 
 export function isSequential(mode: CreateMode | undefined): boolean {
@@ -174,27 +181,15 @@ export function readConnectResponse(reader: JuteReader): ConnectResponse {
   return { sessionTimeoutMs, sessionId, password, isReadOnly: reader.remaining > 0 && reader.boolean() };
 }
 
-const AUTH_TYPE = 0;
-
-/** AuthPacket = int type, ustring scheme, buffer auth */
-export function writeAuthPacket(writer: JuteWriter, scheme: string, auth: Uint8Array): void {
-  writer.int(AUTH_TYPE);
-  writer.ustring(scheme);
-  writer.buffer(auth);
-}
-
-/** RequestHeader = int xid, int type */
-export function writeRequestHeader(writer: JuteWriter, xid: number, opcode: number): void {
-  writer.int(xid);
-  writer.int(opcode);
-}
-
-export interface SetWatches2 {
+export interface SetWatches {
   /** One-shot watches of what has changed since then fire at once. */
   readonly relativeZxid: bigint;
   readonly data: readonly string[];
   readonly exist: readonly string[];
   readonly child: readonly string[];
+}
+
+export interface SetWatches2 extends SetWatches {
   readonly persistent: readonly string[];
   readonly persistentRecursive: readonly string[];
 }
@@ -205,17 +200,55 @@ function writePaths(writer: JuteWriter, paths: readonly string[]): void {
 }
 
 /**
- *   SetWatches2 = long relativeZxid, vector<ustring> dataWatches, vector<ustring> existWatches,
- *                 vector<ustring> childWatches, vector<ustring> persistentWatches,
- *                 vector<ustring> persistentRecursiveWatches
+ *   SetWatches = long relativeZxid, vector<ustring> dataWatches, vector<ustring> existWatches,
+ *                vector<ustring> childWatches
  */
-export function writeSetWatches2(writer: JuteWriter, watches: SetWatches2): void {
+export function writeSetWatches(writer: JuteWriter, watches: SetWatches): void {
   writer.long(watches.relativeZxid);
   writePaths(writer, watches.data);
   writePaths(writer, watches.exist);
   writePaths(writer, watches.child);
+}
+
+/** SetWatches2 = SetWatches, vector<ustring> persistentWatches, vector<ustring> persistentRecursiveWatches */
+export function writeSetWatches2(writer: JuteWriter, watches: SetWatches2): void {
+  writeSetWatches(writer, watches);
   writePaths(writer, watches.persistent);
   writePaths(writer, watches.persistentRecursive);
+}
+
+/** RequestHeader = int xid, int type */
+export function writeRequestHeader(writer: JuteWriter, xid: number, opcode: number): void {
+  writer.int(xid);
+  writer.int(opcode);
+}
+
+export interface MultiHeader {
+  readonly type: number;
+  readonly done: boolean;
+  readonly error: number;
+}
+
+const NO_ERROR_IN_HEADER = -1;
+
+/** MultiHeader = int type, boolean done, int err */
+export function writeMultiHeader(writer: JuteWriter, type: number, done: boolean): void {
+  writer.int(type);
+  writer.boolean(done);
+  writer.int(NO_ERROR_IN_HEADER);
+}
+
+export function readMultiHeader(reader: JuteReader): MultiHeader {
+  return { type: reader.int(), done: reader.boolean(), error: reader.int() };
+}
+
+const AUTH_TYPE = 0;
+
+/** AuthPacket = int type, ustring scheme, buffer auth */
+export function writeAuthPacket(writer: JuteWriter, scheme: string, auth: Uint8Array): void {
+  writer.int(AUTH_TYPE);
+  writer.ustring(scheme);
+  writer.buffer(auth);
 }
 
 /** GetDataRequest, GetChildrenRequest, GetChildren2Request, ExistsRequest = ustring path, boolean watch */
@@ -297,6 +330,27 @@ export function writeWatchRequest(writer: JuteWriter, path: string, mode: number
   writer.int(mode);
 }
 
+/** Watcher.Event.EventType; the types of removed watches (5, 6) do not come unasked. */
+const EVENT_TYPES: Readonly<Record<number, WatchedEventType>> = {
+  1: "created",
+  2: "deleted",
+  3: "dataChanged",
+  4: "childrenChanged",
+};
+
+/** WatcherEvent = int type, int state, ustring path. Undefined: an event about the connection, not a znode. */
+export function readWatcherEvent(reader: JuteReader): { type: WatchedEventType; path: string } | undefined {
+  const type = EVENT_TYPES[reader.int()];
+  reader.int();
+  const path = reader.ustring();
+  return type && { type, path };
+}
+
+/** CreateResponse = ustring path; Create2Response = ustring path, Stat stat */
+export function readCreate2Response(reader: JuteReader): { path: string; stat: Stat } {
+  return { path: reader.ustring(), stat: readStat(reader) };
+}
+
 /** GetDataResponse = buffer data, Stat stat. The zxid is the reply header's. */
 export function readGetDataResponse(
   reader: JuteReader,
@@ -336,46 +390,6 @@ export function readWhoAmIResponse(reader: JuteReader): { scheme: string; user: 
     identities.push({ scheme: reader.ustring(), user: reader.ustring() });
   }
   return identities;
-}
-
-/** Create2Response = ustring path, Stat stat */
-export function readCreate2Response(reader: JuteReader): { path: string; stat: Stat } {
-  return { path: reader.ustring(), stat: readStat(reader) };
-}
-
-/** Watcher.Event.EventType; the types of removed watches (5, 6) do not come unasked. */
-const EVENT_TYPES: Readonly<Record<number, WatchedEventType>> = {
-  1: "created",
-  2: "deleted",
-  3: "dataChanged",
-  4: "childrenChanged",
-};
-
-/** WatcherEvent = int type, int state, ustring path. Undefined: an event about the connection, not a znode. */
-export function readWatcherEvent(reader: JuteReader): { type: WatchedEventType; path: string } | undefined {
-  const type = EVENT_TYPES[reader.int()];
-  reader.int();
-  const path = reader.ustring();
-  return type && { type, path };
-}
-
-export interface MultiHeader {
-  readonly type: number;
-  readonly done: boolean;
-  readonly error: number;
-}
-
-const NO_ERROR_IN_HEADER = -1;
-
-/** MultiHeader = int type, boolean done, int err */
-export function writeMultiHeader(writer: JuteWriter, type: number, done: boolean): void {
-  writer.int(type);
-  writer.boolean(done);
-  writer.int(NO_ERROR_IN_HEADER);
-}
-
-export function readMultiHeader(reader: JuteReader): MultiHeader {
-  return { type: reader.int(), done: reader.boolean(), error: reader.int() };
 }
 
 /** A reply of another shape than the request asks for. */

@@ -22,6 +22,7 @@ import {
   writeReconfigRequest,
   writeSetAclRequest,
   writeSetDataRequest,
+  writeSetWatches,
   writeSetWatches2,
   writeTtl,
   writeVersionedPathRequest,
@@ -29,6 +30,7 @@ import {
 } from "./records";
 
 const OPERATION_NAMES: Readonly<Record<number, string>> = {
+  [OpCode.create]: "create",
   [OpCode.create2]: "create",
   [OpCode.createContainer]: "create",
   [OpCode.createTtl]: "create",
@@ -36,6 +38,7 @@ const OPERATION_NAMES: Readonly<Record<number, string>> = {
   [OpCode.exists]: "exists",
   [OpCode.getData]: "getData",
   [OpCode.setData]: "setData",
+  [OpCode.getChildren]: "getChildren",
   [OpCode.getChildren2]: "getChildren",
   [OpCode.sync]: "sync",
   [OpCode.multi]: "multi",
@@ -51,11 +54,13 @@ const OPERATION_NAMES: Readonly<Record<number, string>> = {
   [OpCode.addWatch]: "addWatch",
   [OpCode.auth]: "authentication",
   [OpCode.sasl]: "SASL DIGEST-MD5 (which servers in FIPS mode, their default from 3.9, never accept)",
+  [OpCode.setWatches]: "setWatches",
   [OpCode.setWatches2]: "setWatches",
   [OpCode.closeSession]: "close",
 };
 
 const WRITES: ReadonlySet<number> = new Set([
+  OpCode.create,
   OpCode.create2,
   OpCode.createContainer,
   OpCode.createTtl,
@@ -184,12 +189,14 @@ export class Request {
     switch (this.opcode) {
       case OpCode.exists:
       case OpCode.getData:
+      case OpCode.getChildren:
       case OpCode.getChildren2:
         writePathRequest(writer, path, watch);
         break;
       case OpCode.setData:
         writeSetDataRequest(writer, path, data, number);
         break;
+      case OpCode.create:
       case OpCode.create2:
       case OpCode.createContainer:
         writeCreateRequest(writer, path, data, acl, number);
@@ -234,6 +241,9 @@ export class Request {
       case OpCode.sasl:
         writer.buffer(this.args.data!);
         break;
+      case OpCode.setWatches:
+        writeSetWatches(writer, this.args.watches!);
+        break;
       case OpCode.setWatches2:
         writeSetWatches2(writer, this.args.watches!);
         break;
@@ -253,8 +263,12 @@ export class Request {
       case OpCode.getData:
       case OpCode.reconfig:
         return readGetDataResponse(reader, zxid);
+      case OpCode.getChildren:
+        return readStrings(reader);
       case OpCode.getChildren2:
         return readGetChildren2Response(reader);
+      case OpCode.create:
+        return withoutChroot(this.chroot, reader.ustring());
       case OpCode.create2:
       case OpCode.createContainer:
       case OpCode.createTtl: {

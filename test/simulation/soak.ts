@@ -5,6 +5,7 @@
  *   npm run soak -- mutants [--seeds N] [--workers N] [NAME...]          breaks the code on purpose, see mutants.ts
  *   npm run soak -- kafka                                                what real Kafka brokers keep in ZooKeeper
  *   npm run soak -- client                                               the client's fuzz and re-establishments, long
+ *   npm run soak -- matrix                                               the client on every kind of server
  *
  * Exit code 1 when something was lost, doubled, out of order or stuck, or when a mutant survived.
  */
@@ -99,12 +100,12 @@ function chaos(): Promise<number> {
   return verify(["--seeds", "0", "--seed", seed, "--minutes", values.minutes], terminal, stop.signal);
 }
 
-/** The client's own long runs: they are tests that take their number from the environment. */
-function client(): Promise<number> {
+/** The client's own long runs are tests that take their size from the environment. */
+function tests(files: readonly string[], env: Readonly<Record<string, string>>): Promise<number> {
   const jest = join(__dirname, "../../node_modules/jest/bin/jest.js");
-  const child = spawn(process.execPath, [jest, "test/zookeeper/fuzz", "test/zookeeper/defects"], {
+  const child = spawn(process.execPath, [jest, "--runInBand", "--verbose", ...files], {
     stdio: "inherit",
-    env: { FUZZ_FRAMES: "1000000", SOAK_ROUNDS: "10000", ...process.env },
+    env: { ...env, ...process.env },
   });
   stop.signal.addEventListener("abort", () => child.kill("SIGTERM"));
   return new Promise((done, fail) => {
@@ -112,6 +113,8 @@ function client(): Promise<number> {
     child.once("exit", (code) => done(code ?? 1));
   });
 }
+
+const CLIENT = { FUZZ_FRAMES: "1000000", SOAK_ROUNDS: "10000" };
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -121,7 +124,8 @@ const VERBS: Readonly<Record<string, () => Promise<number>>> = {
   simulation,
   mutants,
   chaos,
-  client,
+  client: () => tests(["test/zookeeper/fuzz", "test/zookeeper/defects"], CLIENT),
+  matrix: () => tests(["test/zookeeper/matrix"], { MATRIX: "all" }),
   kafka: async () => ((await kafkaMetadata(say)) ? 0 : 1),
 };
 

@@ -197,6 +197,11 @@ describe("a session that expires", () => {
   test("is said to everyone, and followed by a new one", async () => {
     const recorder = new WatchRecorder();
     await client.addWatch(root, "persistentRecursive", recorder.listener);
+    const iterated = (async () => {
+      const seen = [];
+      for await (const notification of await client.watch(root, "persistent")) seen.push(notification);
+      return seen;
+    })();
     await client.create(`${root}/e`, bytes(""), { mode: "ephemeral" });
     const suspended = untilState("suspended");
     proxy.refuse(true);
@@ -211,6 +216,7 @@ describe("a session that expires", () => {
     expect(error).toBeInstanceOf(SessionExpiredError);
     expect(error).toMatchObject({ outcome: "retryable", code: -112, path: `${root}/queued` });
     expect(recorder.summary).toEqual([`created ${root}/e`, "ended expired"]);
+    expect((await iterated).at(-1)).toEqual({ type: "ended", reason: "expired" });
     await client.connected();
     expect(states).toEqual(["suspended", "lost", "connected"]);
     const { stat } = await client.create(`${root}/again`, bytes(""), { mode: "ephemeral" });

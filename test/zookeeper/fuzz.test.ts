@@ -90,6 +90,8 @@ const SAMPLES: readonly Sample[] = [
     strings(writer, "a", "child-two", "日本");
     stat(writer);
   }),
+  reply(OpCode.getChildren, {}, (writer) => strings(writer, "a", "child-two")),
+  reply(OpCode.create, {}, (writer) => writer.ustring("/app/a")),
   reply(OpCode.create2, {}, (writer) => {
     writer.ustring("/app/a");
     stat(writer);
@@ -194,6 +196,43 @@ test("the samples themselves are understood", () => {
     expect(reader.remaining).toBe(0);
   }
 });
+
+/** The read-only flag at the end of a handshake is one that old servers leave away. */
+const MAY_END_EARLY = "handshake";
+
+test.each(SAMPLES.map((sample) => [sample.name, sample] as const))(
+  "%s that ends early is refused, wherever",
+  (name, { body, read }) => {
+    for (let end = 0; end < body.length; end += 1) {
+      const isWhole = name === MAY_END_EARLY && end === body.length - 1;
+      const attempt = () => read(new JuteReader().reset(body, 0, end));
+      if (isWhole) attempt();
+      else expect(attempt).toThrow(MalformedFrameError);
+    }
+  },
+);
+
+test.each(SAMPLES.map((sample) => [sample.name, sample] as const))(
+  "%s that comes in two pieces is read, wherever it is cut",
+  (_name, { body, read }) => {
+    const frame = written((writer) => writer.buffer(body));
+    for (let cut = 1; cut < frame.length; cut += 1) {
+      const reader = new JuteReader();
+      let reads = 0;
+      const deframer = new Deframer((buffer, offset, end) => {
+        read(reader.reset(buffer, offset, end));
+        reads += reader.remaining === 0 ? 1 : 0;
+      });
+      for (const piece of [frame.subarray(0, cut), frame.subarray(cut)]) {
+        // As a socket's read buffer, which is overwritten.
+        const chunk = Buffer.from(piece);
+        deframer.push(chunk);
+        chunk.fill(0xee);
+      }
+      expect(reads).toBe(1);
+    }
+  },
+);
 
 test(
   `${FRAMES} mutated frames are understood or refused`,

@@ -86,10 +86,11 @@ async function changesAndWatches(client: ZooKeeper, root: string): Promise<void>
 
 /** The server in use is killed: the session goes on with its ephemeral, its watches and its rights. */
 async function serverDies(ensemble: LocalZooKeeper, client: ZooKeeper, root: string): Promise<void> {
-  const recorder = new WatchRecorder();
+  const [recorder, once] = [new WatchRecorder(), new WatchRecorder()];
   const { stat } = await client.create(`${root}/e`, bytes("x"), { mode: "ephemeral" });
   await client.addWatch(root, "persistentRecursive", recorder.listener);
   await client.create(`${root}/mine`, bytes("x"), { acl: [{ perms: 31, scheme: "ip", id: "127.0.0.1" }] });
+  await client.exists(`${root}/mine`, { watch: once.listener });
   const victim = ensemble.servers.find(({ address }) => address === client.server)!;
   await victim.kill("SIGKILL");
   if (ensemble.servers.length === 1) await victim.restart();
@@ -97,6 +98,7 @@ async function serverDies(ensemble: LocalZooKeeper, client: ZooKeeper, root: str
   expect(await client.exists(`${root}/e`)).toEqual(stat);
   await client.setData(`${root}/mine`, bytes("y"));
   expect(recorder.summary.at(-1)).toBe(`dataChanged ${root}/mine`);
+  expect(once.summary).toEqual([`dataChanged ${root}/mine`]);
   expect(client.state).toBe("connected");
   if (ensemble.servers.length > 1) await victim.restart();
 }

@@ -1,5 +1,3 @@
-import { promisify } from "node:util";
-import { createClient, type PeerStat } from "node-zookeeper-client";
 import {
   BadVersionError,
   connect,
@@ -252,30 +250,4 @@ describe("options", () => {
       });
     },
   );
-});
-
-describe("interoperability with node-zookeeper-client", () => {
-  test("each reads what the other writes, stats included", async () => {
-    const peer = createClient(server.connectString);
-    const connected = new Promise<void>((done) => peer.once("connected", done));
-    peer.connect();
-    await connected;
-    try {
-      await promisify(peer.create.bind(peer))(`${root}/theirs`, bytes("ä1"));
-      expect((await client.getData(`${root}/theirs`)).data.toString()).toBe("ä1");
-      await client.create(`${root}/ours`, bytes("ö2"));
-      const written = await client.setData(`${root}/ours`, bytes("ü3"));
-      const [data, stat] = await new Promise<[Buffer, PeerStat]>((done, fail) =>
-        peer.getData(`${root}/ours`, (error, ...read) => (error ? fail(error) : done(read))),
-      );
-      expect(data.toString()).toBe("ü3");
-      expect(stat).toMatchObject({ version: 1, dataLength: 3 });
-      expect(stat.mzxid.readBigInt64BE()).toBe(written.mzxid);
-      expect(Number(stat.mtime.readBigInt64BE())).toBe(written.mtime);
-    } finally {
-      const disconnected = new Promise<void>((done) => peer.once("disconnected", done));
-      peer.close();
-      await disconnected;
-    }
-  });
 });

@@ -23,7 +23,7 @@ function untilState(client: ZooKeeper, wanted: ConnectionState): Promise<void> {
 /** Runs a TypeScript program of test/support; resolves with its exit code and what it printed. */
 function program(name: string, ...args: string[]) {
   const child = spawn(process.execPath, ["--import", "tsx", join(SUPPORT, name), ...args], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["pipe", "pipe", "inherit"],
   });
   let output = "";
   child.stdout.on("data", (chunk) => {
@@ -146,6 +146,22 @@ describe("processes", () => {
   test("a process whose client is closed ends by itself", async () => {
     const { ended } = program("program-using-client.ts", server.connectString);
     expect(await ended).toEqual({ code: 0, output: "created\n" });
+  });
+
+  test("a session goes over to another process with its ephemerals, and ends with that one", async () => {
+    const { connectString } = server;
+    const client = await connect({ connectString });
+    const observer = await connect({ connectString });
+    await client.create("/e", bytes("x"), { mode: "ephemeral" });
+    const { child, ended } = program("program-taking-session.ts", connectString);
+    child.stdin.end((await client.handOver()).toBytes());
+    const { code, output } = await ended;
+    expect(code).toBe(0);
+    expect(JSON.parse(output)).toEqual({ isResumed: true, ephemerals: ["/e"] });
+    await observer.sync("/");
+    expect(await observer.exists("/from-the-heir")).not.toBeNull();
+    expect(await observer.exists("/e")).toBeNull();
+    await observer.close();
   });
 
   test("a server does not outlive a parent that is killed, nor does its folder", async () => {

@@ -1,6 +1,7 @@
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { Xid } from "../../lib/zookeeper/records";
 import { TcpProxy } from "../support/tcp-proxy";
+import { WatchRecorder } from "../support/watch-recorder";
 import { bytes, rejection, useZooKeeper } from "../support/zookeeper-fixture";
 import type { LocalZooKeeper } from "../support/zookeeper-server";
 
@@ -77,6 +78,37 @@ test("an ACL is read and set, with a version of its own", async () => {
   expect(await client.setAcl(root, acl, 0)).toMatchObject({ aversion: 1, version: 0 });
   expect((await client.getAcl(root)).acl).toEqual(acl);
   await expect(client.setAcl(root, acl, 0)).rejects.toMatchObject({ name: "BadVersionError" });
+});
+
+describe("without a stat", () => {
+  test("a znode is created, and the names of children are read", async () => {
+    const recorder = new WatchRecorder();
+    expect(await client.getChildNames(root, { watch: recorder.listener })).toEqual([]);
+    expect(await client.createPath(`${root}/a`, bytes("x"))).toBe(`${root}/a`);
+    const mode = "ephemeral-sequential";
+    const acl = [{ perms: 31, scheme: "ip", id: "127.0.0.1" }];
+    expect(await client.createPath(`${root}/q-`, undefined, { mode, acl })).toBe(`${root}/q-0000000001`);
+    expect((await client.getChildNames(root)).sort()).toEqual(["a", "q-0000000001"]);
+    expect(await client.getEphemerals(root)).toEqual([`${root}/q-0000000001`]);
+    expect((await client.getAcl(`${root}/q-0000000001`)).acl).toEqual(acl);
+    expect((await client.getData(`${root}/a`)).data.toString()).toBe("x");
+    expect(recorder.summary).toEqual([`childrenChanged ${root}`]);
+  });
+
+  test("paths are the user's below a chroot, and errors those of the other create", async () => {
+    const inside = await connect({ connectString: `${server.connectString}${root}` });
+    try {
+      expect(await inside.createPath("/a")).toBe("/a");
+      const exists = await rejection(inside.createPath("/a"));
+      expect(exists).toMatchObject({ name: "NodeExistsError", path: "/a", outcome: "terminal" });
+      const mode = "container" as "persistent";
+      const refused = await rejection(inside.createPath("/b", undefined, { mode }));
+      expect(refused).toMatchObject({ name: "InvalidArgumentError" });
+      expect(await inside.getChildNames("/")).toEqual(["a"]);
+    } finally {
+      await inside.close();
+    }
+  });
 });
 
 test("check is a multi of one", async () => {
