@@ -20,13 +20,15 @@ export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[
   };
   const deliver = ({ outputs }: BundleResult): void => {
     for (const [stage, given] of outputs) {
-      const inbox = [...given];
-      for (let start = 0; start < inbox.length; start += BUNDLE_ELEMENTS) {
-        const end = Math.min(start + BUNDLE_ELEMENTS, inbox.length);
-        const result = run(stage, (bundle) => {
-          for (let i = start; i < end; i++) bundle.processElement(inbox[i]!.bytes);
-        });
-        deliver(result);
+      for (const { bytes, count, ends } of given.blocks()) {
+        for (let start = 0; start < count; start += BUNDLE_ELEMENTS) {
+          const end = Math.min(start + BUNDLE_ELEMENTS, count);
+          const result = run(stage, (bundle) => {
+            for (let i = start; i < end; i++)
+              bundle.processElement(bytes, i === 0 ? 0 : ends[i - 1], ends[i]);
+          });
+          deliver(result);
+        }
       }
     }
   };

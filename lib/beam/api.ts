@@ -138,8 +138,11 @@ export interface StageShard {
 export interface TentativeBundle {
   /** One element of a source, in the global window, at its event time. */
   processSourceElement(value: unknown, timestampMs: number): void;
-  /** One element as a `BundleOutput.bytes` of the stage upstream, or a pane as `SetAsidePane.bytes`. */
-  processElement(encoded: Uint8Array): void;
+  /**
+   * One element as an `OutputBlock` of the stage upstream has it, or a pane as `SetAsidePane.bytes`: all of `encoded`, or
+   * what lies in it from `start` to before `end`. The bytes must stay as they are until the bundle is finished.
+   */
+  processElement(encoded: Uint8Array, start?: number, end?: number): void;
   /**
    * Moves the input watermark on and fires what is due, in order, at most `maxTimers`.
    * Returns true while more is due at this watermark.
@@ -167,6 +170,24 @@ export interface BundleOutput {
   readonly isBroadcast: boolean;
 }
 
+/** Elements one behind the other. */
+export interface OutputBlock {
+  /** Longer than what is in use. */
+  readonly bytes: Uint8Array;
+  readonly count: number;
+  /** Where each ends; the next one begins there. */
+  readonly ends: readonly number[];
+  readonly timestampsMs: readonly number[];
+  /** See `BundleOutput.keyHash`; -1 where it is for every shard. */
+  readonly keyHashes: readonly number[];
+}
+
+/** What a bundle gives off for one stage, in the order of emission. */
+export interface StageOutputs extends Iterable<BundleOutput> {
+  /** The same without an object for each. A block has some 8 MB at most, or one element. */
+  blocks(): Iterable<OutputBlock>;
+}
+
 /** What a sink transform asks for; `payload` is what its function returned. Carried out by the commit. */
 export interface SinkEffect {
   readonly sink: string;
@@ -188,7 +209,7 @@ export interface StateChange {
 
 export interface BundleResult {
   /** By id of the downstream stage, in the order of emission; readable until the bundle is disposed of. */
-  readonly outputs: ReadonlyMap<string, Iterable<BundleOutput>>;
+  readonly outputs: ReadonlyMap<string, StageOutputs>;
   /** What outputs and effects take, about. */
   readonly pendingBytes: number;
   readonly effects: readonly SinkEffect[];

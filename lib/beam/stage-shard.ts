@@ -1,6 +1,8 @@
 import type { BundleResult, SetAside, ShardLoader, Spool, StageShard, TentativeBundle } from "./api";
-import { decodeInboxElement } from "./coders/element-coder";
+import { ByteReader } from "./coders/byte-reader";
+import { type MutablePlace, readPlace } from "./coders/element-coder";
 import { keyId } from "./coders/key";
+import { readValue } from "./coders/value-coder";
 import type { Emit } from "./engine/aggregation";
 import { NO_FIRING } from "./engine/panes";
 import { clampTimestamp } from "./engine/time";
@@ -42,6 +44,7 @@ function memorySpool(): Spool {
 }
 
 const NOTHING: SetAside = new Set();
+const NO_BYTES = Buffer.alloc(0);
 
 class Shard implements StageShard {
   constructor(
@@ -73,6 +76,13 @@ class Bundle implements TentativeBundle {
   private readonly stage: StageOperators;
   private readonly aggregation: OpenGrouping | undefined;
   private readonly gate: PaneGate | undefined;
+  private readonly reader = new ByteReader(NO_BYTES, "an element of an inbox");
+  private readonly place: MutablePlace = {
+    form: "element",
+    timestampMs: 0,
+    window: GLOBAL_WINDOW,
+    pane: NO_FIRING,
+  };
   private elementsIn = 0;
   private lateWithin = 0;
   private used = false;
@@ -116,9 +126,20 @@ class Bundle implements TentativeBundle {
     this.stage.receive(value, clampTimestamp(timestampMs), GLOBAL_WINDOW, NO_FIRING);
   }
 
-  processElement(encoded: Uint8Array): void {
+  processElement(encoded: Uint8Array, start = 0, end = encoded.length): void {
     this.checkUsable(this.aggregation !== undefined, "reads a source; give it processSourceElement");
-    const { form, key, value, window, timestampMs, pane } = decodeInboxElement(encoded);
+    const { reader, place } = this;
+    reader.reset(encoded, start, end);
+    readPlace(reader, place);
+    const { form, timestampMs, window, pane } = place;
+    const key = readValue(reader);
+    if (form === "element" && this.aggregation!.takesEncodings) {
+      this.elementsIn++;
+      this.aggregation!.add(keyId(key), key, reader, window, timestampMs, pane);
+      return;
+    }
+    const value = readValue(reader);
+    reader.end();
     this.elementsIn++;
     if (form === "element") this.add(keyId(key), key, value, window, timestampMs, pane);
     else if (form === "pane") this.emit(key, value, timestampMs, window, pane);

@@ -1,4 +1,5 @@
 import * as beam from "apache-beam";
+import type { StageOutputs } from "../../lib/beam/api";
 import type { BundleOutput } from "../../lib/index";
 import {
   compilePipeline,
@@ -173,7 +174,7 @@ test("a bundle tells when the clock has something to do", () => {
   const pipeline = compilePipeline({ name: "t", build: summed(fixedWindows(10), strategy), shards: 1 });
   const source = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
   source.processSourceElement({ k: "a", n: 1 }, 1000);
-  const [[stage, outputs]] = [...source.finish().outputs] as [[string, Iterable<BundleOutput>]];
+  const [[stage, outputs]] = [...source.finish().outputs] as [[string, StageOutputs]];
   const [output] = [...outputs] as [BundleOutput];
   const first = pipeline.openShard(stage).beginBundle(-Infinity, 100);
   first.processElement(output.bytes);

@@ -1,9 +1,17 @@
+import { isAscii } from "node:buffer";
 import { CorruptEncodingError } from "../errors";
 
 /** Texts of at most this many bytes are looked up among the last ones read: names of properties and keys recur. */
 const RECURRING_TEXT_BYTES = 24;
 const REMEMBERED_TEXTS = 2048;
 const remembered: (string | undefined)[] = new Array(REMEMBERED_TEXTS).fill(undefined);
+
+/**
+ * Longer texts are cut from pages of this size, which cost one call into native code for many texts. Whoever keeps
+ * such a text keeps its page in memory.
+ */
+const PAGE_BYTES = 4096;
+const LONGEST_PAGED_TEXT_BYTES = PAGE_BYTES / 4;
 
 /** Buffers have these methods without the checks of `toString`; they are not in the types. */
 interface RawBuffer extends Buffer {
@@ -13,31 +21,87 @@ interface RawBuffer extends Buffer {
 
 /** Reads what `ByteWriter` wrote; every length is checked against what is left before anything is allocated. */
 export class ByteReader {
-  private readonly buffer: RawBuffer;
-  private position = 0;
+  /** Of the last `reset`; then `buffer` is all of it. */
+  private memory: ArrayBufferLike | undefined;
+  /** Where the bytes to be read begin in `buffer`, for messages. */
+  private origin = 0;
+  private buffer: RawBuffer;
+  private opened: DataView | undefined;
+  private position: number;
+  private limit: number;
+  private page = "";
+  private pageStart = 0;
+  private pageEnd = 0;
+  private isPageAscii = false;
 
+  /** Reads from `start` to before `end`. */
   constructor(
     bytes: Uint8Array,
     /** What the bytes are, for messages. */
     private readonly subject: string,
+    start = 0,
+    end = bytes.length,
   ) {
     this.buffer = (
       Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     ) as RawBuffer;
+    this.position = start;
+    this.limit = end;
+  }
+
+  /**
+   * Reads other bytes from now on: from `start` to before `end`. Much cheaper than another reader where they lie in the
+   * same memory as those before, in whatever view.
+   */
+  reset(bytes: Uint8Array, start: number, end: number): void {
+    if (bytes.buffer !== this.memory) {
+      this.memory = bytes.buffer;
+      this.buffer = Buffer.from(bytes.buffer) as RawBuffer;
+      this.opened = undefined;
+      this.pageStart = 0;
+      this.pageEnd = 0;
+    }
+    this.origin = bytes.byteOffset;
+    this.position = this.origin + start;
+    this.limit = this.origin + end;
   }
 
   get remaining(): number {
-    return this.buffer.length - this.position;
+    return this.limit - this.position;
+  }
+
+  /** Where it stands in its bytes. */
+  get offset(): number {
+    return this.position;
+  }
+
+  /** What it reads from; from `offset` on, `remaining` bytes of it are left. */
+  get all(): Buffer {
+    return this.buffer;
+  }
+
+  /** Of `all`; made when it is first asked for. */
+  get view(): DataView {
+    this.opened ??= new DataView(this.buffer.buffer, this.buffer.byteOffset, this.buffer.length);
+    return this.opened;
+  }
+
+  /** Passes over bytes. */
+  pass(length: number): void {
+    this.need(length);
+    this.position += length;
   }
 
   byte(): number {
-    this.need(1);
+    if (this.position >= this.limit) this.need(1);
     return this.buffer[this.position++]!;
   }
 
   /** Passes over two bytes if they are these. */
   skip(first: number, second: number): boolean {
-    if (this.buffer[this.position] !== first || this.buffer[this.position + 1] !== second) return false;
+    const { position, buffer } = this;
+    if (position + 2 > this.limit || buffer[position] !== first || buffer[position + 1] !== second)
+      return false;
     this.position += 2;
     return true;
   }
@@ -45,7 +109,9 @@ export class ByteReader {
   varint(): number {
     const first = this.byte();
     if (first < 0x80) return first;
-    this.position--;
+    const second = this.byte();
+    if (second < 0x80) return (first & 0x7f) | (second << 7);
+    this.position -= 2;
     let value = 0;
     let scale = 1;
     for (let i = 0; i < 8; i++) {
@@ -67,7 +133,7 @@ export class ByteReader {
 
   double(): number {
     this.need(8);
-    const value = this.buffer.readDoubleBE(this.position);
+    const value = this.view.getFloat64(this.position);
     this.position += 8;
     return value;
   }
@@ -112,8 +178,8 @@ export class ByteReader {
 
   /** All that is left, copied. */
   rest(): Buffer {
-    const value = Buffer.from(this.buffer.subarray(this.position));
-    this.position = this.buffer.length;
+    const value = Buffer.from(this.buffer.subarray(this.position, this.limit));
+    this.position = this.limit;
     return value;
   }
 
@@ -129,9 +195,9 @@ export class ByteReader {
     const length = this.count();
     const start = this.position;
     this.position += length;
-    return length <= RECURRING_TEXT_BYTES
-      ? this.recurring(start, length)
-      : this.buffer.utf8Slice(start, start + length);
+    if (length <= RECURRING_TEXT_BYTES) return this.recurring(start, length);
+    if (length <= LONGEST_PAGED_TEXT_BYTES) return this.paged(start, start + length);
+    return this.buffer.utf8Slice(start, start + length);
   }
 
   utf16(): string {
@@ -147,8 +213,25 @@ export class ByteReader {
 
   fail(what: string): never {
     throw new CorruptEncodingError(
-      `${this.subject} is damaged at byte ${this.position} of ${this.buffer.length}: ${what}`,
+      `${this.subject} is damaged at byte ${this.position - this.origin} of ${this.limit - this.origin}: ${what}`,
     );
+  }
+
+  private paged(start: number, end: number): string {
+    if (start < this.pageStart || end > this.pageEnd) this.turnPage(start);
+    if (!this.isPageAscii) {
+      const { buffer } = this;
+      for (let i = start; i < end; i++) if (buffer[i]! > 0x7f) return buffer.utf8Slice(start, end);
+    }
+    return this.page.substring(start - this.pageStart, end - this.pageStart);
+  }
+
+  private turnPage(start: number): void {
+    const { buffer } = this;
+    this.pageStart = start;
+    this.pageEnd = Math.min(start + PAGE_BYTES, buffer.length);
+    this.page = buffer.latin1Slice(start, this.pageEnd);
+    this.isPageAscii = isAscii(buffer.subarray(start, this.pageEnd));
   }
 
   private recurring(start: number, length: number): string {

@@ -5,12 +5,17 @@ const SLAB_SIZE_BYTES = 16 * 1024;
 const SLAB_ROOM_BYTES = 512;
 
 /** Up to this length a loop over characters is faster than a call into native code. */
-const SHORT_TEXT_LENGTH = 40;
+const SHORT_TEXT_LENGTH = 20;
+
+/** Above this it is not worth the room to guess how many bytes a text takes. */
+const LONG_TEXT_LENGTH = 16 * 1024;
+
+/** Above this a call into native code is faster than a loop over bytes. */
+const COPIED_BY_NATIVE_CODE = 96;
 
 /** Buffers have these methods without the checks of `write`, and three times as fast; they are not in the types. */
 interface RawBuffer extends Buffer {
   utf8Write(text: string, offset: number, length: number): number;
-  latin1Write(text: string, offset: number, length: number): number;
 }
 
 /**
@@ -19,12 +24,15 @@ interface RawBuffer extends Buffer {
  */
 export class ByteWriter {
   private buffer: RawBuffer;
+  /** Of the same bytes: numbers are written through it in one instruction. */
+  view: DataView;
   private start = 0;
   private position = 0;
 
   /** @param sizeBytes what it has room for before it grows: a slab, or for a single encoding little. */
   constructor(sizeBytes = SLAB_SIZE_BYTES) {
     this.buffer = Buffer.allocUnsafeSlow(sizeBytes) as RawBuffer;
+    this.view = viewOf(this.buffer);
   }
 
   /** Of the encoding so far. */
@@ -37,9 +45,28 @@ export class ByteWriter {
     const { length } = this.buffer;
     if (length - this.position < SLAB_ROOM_BYTES || length > SLAB_SIZE_BYTES) {
       this.buffer = Buffer.allocUnsafeSlow(SLAB_SIZE_BYTES) as RawBuffer;
+      this.view = viewOf(this.buffer);
       this.position = 0;
     }
     this.start = this.position;
+  }
+
+  /** What it writes to. Of a writer that has never been reset the encoding begins at its first byte. */
+  get all(): Buffer {
+    return this.buffer;
+  }
+
+  /** Room for this many bytes, which the caller fills in `all` and `view` from the place that it gets. */
+  claim(size: number): number {
+    this.reserve(size);
+    const at = this.position;
+    this.position += size;
+    return at;
+  }
+
+  /** Takes back what was written beyond this length. */
+  truncate(length: number): void {
+    this.position = this.start + length;
   }
 
   /** The encoding so far. */
@@ -61,21 +88,28 @@ export class ByteWriter {
   /** An unsigned integer below 2^53, seven bits a byte, lowest first. */
   varint(value: number): void {
     this.reserve(8);
-    if (value < 0x80) {
-      this.buffer[this.position++] = value;
-      return;
-    }
+    this.putVarint(value);
+  }
+
+  /** A byte and a varint. */
+  tagged(tag: number, value: number): void {
+    this.reserve(9);
+    this.buffer[this.position++] = tag;
+    this.putVarint(value);
+  }
+
+  private putVarint(value: number): void {
+    const { buffer } = this;
     let rest = value;
-    while (rest > 0x7f) {
-      this.buffer[this.position++] = (rest % 128) | 0x80;
-      rest = Math.floor(rest / 128);
-    }
-    this.buffer[this.position++] = rest;
+    for (; rest > 0x7fffffff; rest = Math.floor(rest / 128)) buffer[this.position++] = (rest % 128) | 0x80;
+    for (; rest > 0x7f; rest >>>= 7) buffer[this.position++] = (rest & 0x7f) | 0x80;
+    buffer[this.position++] = rest;
   }
 
   double(value: number): void {
     this.reserve(8);
-    this.position = this.buffer.writeDoubleBE(value, this.position);
+    this.view.setFloat64(this.position, value);
+    this.position += 8;
   }
 
   float(value: number): void {
@@ -113,18 +147,17 @@ export class ByteWriter {
 
   /** Length in bytes, then UTF-8. The text must be well formed. */
   utf8(text: string): void {
-    if (text.length <= SHORT_TEXT_LENGTH && this.ascii(text)) return;
+    if (this.ascii(text)) return;
     const length = Buffer.byteLength(text, "utf8");
     this.varint(length);
     this.reserve(length);
-    if (length === text.length) this.buffer.latin1Write(text, this.position, length);
-    else this.buffer.utf8Write(text, this.position, length);
-    this.position += length;
+    this.position += this.buffer.utf8Write(text, this.position, length);
   }
 
-  /** A short text as `utf8` writes it; false, with nothing written, where it has other characters than ASCII. */
-  private ascii(text: string): boolean {
+  /** A text as `utf8` writes it; false, with nothing written, where it has other characters than ASCII or is long. */
+  ascii(text: string): boolean {
     const { length } = text;
+    if (length > SHORT_TEXT_LENGTH) return this.longAscii(text);
     this.reserve(length + 1);
     const { buffer } = this;
     const first = this.position + 1;
@@ -136,6 +169,27 @@ export class ByteWriter {
     buffer[first - 1] = length;
     this.position = first + length;
     return true;
+  }
+
+  /** It is written before it is known to be ASCII, since that costs as little as finding out. */
+  private longAscii(text: string): boolean {
+    const { length } = text;
+    if (length > LONG_TEXT_LENGTH) return false;
+    const before = this.position;
+    this.varint(length);
+    this.reserve(length * 3);
+    const written = this.buffer.utf8Write(text, this.position, length * 3);
+    this.position = written === length ? this.position + length : before;
+    return written === length;
+  }
+
+  /** A part of other bytes. */
+  part(bytes: Uint8Array, start: number, end: number): void {
+    const size = end - start;
+    this.reserve(size);
+    const { buffer, position } = this;
+    copyBytes(bytes, start, end, buffer, position);
+    this.position = position + size;
   }
 
   /** Length in bytes, then UTF-16 with the low byte first: what any JavaScript string has. */
@@ -158,7 +212,25 @@ export class ByteWriter {
     const grown = Buffer.allocUnsafeSlow(size) as RawBuffer;
     this.buffer.copy(grown, 0, this.start, this.position);
     this.buffer = grown;
+    this.view = viewOf(grown);
     this.start = 0;
     this.position = length;
   }
+}
+
+function viewOf({ buffer, byteOffset, length }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, length);
+}
+
+/** Bytes of `source` from `start` to before `end`, to `at` in `target`. */
+export function copyBytes(
+  source: Uint8Array,
+  start: number,
+  end: number,
+  target: Uint8Array,
+  at: number,
+): void {
+  const size = end - start;
+  if (size > COPIED_BY_NATIVE_CODE) target.set(source.subarray(start, end), at);
+  else for (let i = 0; i < size; i++) target[at + i] = source[start + i]!;
 }

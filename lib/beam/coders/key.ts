@@ -1,16 +1,16 @@
+import type { KeyId } from "../engine/aggregation";
 import { canonicalBytes } from "./value-coder";
 
 /** Marks what is not the key itself; a text that begins with it is marked as well. */
 const MARK = "\0";
 
 /**
- * A string that equal keys share and different keys do not. Most strings are their own; finite numbers need no
- * encoding. Equality is by value: the order of properties does not count, -0 equals 0, NaN equals NaN, 1 differs
- * from 1n.
+ * The identity of a key. Most strings and all numbers are their own (-0 becomes 0). Equality is by value: the order of properties does
+ * not count, -0 equals 0, NaN equals NaN, 1 differs from 1n.
  */
-export function keyId(key: unknown): string {
+export function keyId(key: unknown): KeyId {
   if (typeof key === "string") return key.charCodeAt(0) === 0 ? `${MARK}s${key}` : key;
-  if (typeof key === "number" && Number.isFinite(key)) return `${MARK}n${key}`;
+  if (typeof key === "number") return key + 0;
   return `${MARK}v${canonicalBytes(key).toString("latin1")}`;
 }
 

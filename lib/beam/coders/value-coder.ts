@@ -74,7 +74,9 @@ export function decodeValue(bytes: Uint8Array): unknown {
 
 /** Into a longer encoding, without the version. `path` is what errors call the value. */
 export function writeValue(out: ByteWriter, value: unknown, path = "value"): void {
-  writeNamed(out, value, path, false);
+  if (typeof value === "number") writeNumber(out, value, false);
+  else if (typeof value === "string") writeString(out, value);
+  else writeNamed(out, value, path, false);
 }
 
 /** A part that has no encoding. Where it lies is added while it is thrown on, so that a value that has one pays nothing. */
@@ -127,10 +129,12 @@ function write(out: ByteWriter, value: unknown, depth: number, canonical: boolea
 }
 
 function writeString(out: ByteWriter, value: string): void {
-  if (value.isWellFormed()) {
-    out.byte(Tag.string);
-    out.utf8(value);
-  } else {
+  const start = out.length;
+  out.byte(Tag.string);
+  if (out.ascii(value)) return;
+  if (value.isWellFormed()) out.utf8(value);
+  else {
+    out.truncate(start);
     out.byte(Tag.utf16);
     out.utf16(value);
   }
@@ -138,8 +142,7 @@ function writeString(out: ByteWriter, value: string): void {
 
 function writeNumber(out: ByteWriter, value: number, canonical: boolean): void {
   if ((value | 0) === value && (canonical || value !== 0 || !Object.is(value, -0))) {
-    out.byte(Tag.int);
-    out.varint(value < 0 ? -2 * value - 1 : 2 * value);
+    out.tagged(Tag.int, value < 0 ? -2 * value - 1 : 2 * value);
   } else {
     out.byte(Tag.double);
     out.double(canonical && Number.isNaN(value) ? NaN : value);
@@ -261,6 +264,8 @@ function refusal(value: object): string {
 
 export function readValue(reader: ByteReader, depth = 0): unknown {
   const tag = reader.byte();
+  if (tag === Tag.int) return readInt(reader);
+  if (tag === Tag.string) return reader.utf8();
   switch (tag) {
     case Tag.undefined:
       return undefined;
@@ -270,16 +275,12 @@ export function readValue(reader: ByteReader, depth = 0): unknown {
       return false;
     case Tag.true:
       return true;
-    case Tag.int:
-      return readInt(reader);
     case Tag.double:
       return reader.double();
     case Tag.bigint:
       return readBigint(reader);
     case Tag.negativeBigint:
       return -readBigint(reader);
-    case Tag.string:
-      return reader.utf8();
     case Tag.utf16:
       return reader.utf16();
     case Tag.date:
@@ -304,6 +305,7 @@ function readCollection(reader: ByteReader, tag: number, depth: number): unknown
 
 function readInt(reader: ByteReader): number {
   const zigzag = reader.varint();
+  if (zigzag < 0x80000000) return (zigzag >>> 1) ^ -(zigzag & 1);
   return zigzag % 2 === 0 ? zigzag / 2 : -(zigzag + 1) / 2;
 }
 

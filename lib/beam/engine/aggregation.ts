@@ -39,6 +39,9 @@ export const EMPTY_AGGREGATE: AggregateState<never> = { watermarkMs: -Infinity, 
 
 export type Emit = (key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane) => void;
 
+/** The identity of a key: what equal keys share and different keys do not. */
+export type KeyId = string | number;
+
 interface OpenCell {
   readonly id: string;
   readonly key: unknown;
@@ -64,7 +67,7 @@ export class TentativeAggregation<V> {
   /** Cells that this bundle has touched, by id; undefined where it has fired one. */
   private readonly touched = new Map<string, OpenCell | undefined>();
   /** The same by window and key's identity, for the inner loop. */
-  private readonly byWindow = new Map<string, Map<string, OpenCell>>();
+  private readonly byWindow = new Map<string, Map<KeyId, OpenCell>>();
   private readonly dueRows: DueRows;
   /** Touched cells that are due at `dueAtMs`, the next one last. */
   private dueCells: OpenCell[] = [];
@@ -73,7 +76,7 @@ export class TentativeAggregation<V> {
   private upcoming: OpenCell | undefined;
   private watermarkMs: number;
   private lastWindow: Window | undefined;
-  private lastCells: Map<string, OpenCell> = new Map();
+  private lastCells: Map<KeyId, OpenCell> = new Map();
   private came = 0;
   droppedLate = 0;
 
@@ -87,7 +90,7 @@ export class TentativeAggregation<V> {
     this.dueRows = state.rows.due("timerMs", (id) => this.touched.has(id));
   }
 
-  add(keyId: string, key: unknown, value: unknown, window: Window): void {
+  add(keyId: KeyId, key: unknown, value: unknown, window: Window): void {
     if (maxTimestamp(window) < this.watermarkMs) {
       this.droppedLate++;
       return;
@@ -130,7 +133,7 @@ export class TentativeAggregation<V> {
     return { value: this.codec.encode(cell.id, cell), times: timesOfWindow(cell.window) };
   }
 
-  private cellsOf(window: Window): Map<string, OpenCell> {
+  private cellsOf(window: Window): Map<KeyId, OpenCell> {
     if (window === this.lastWindow) return this.lastCells;
     const name = windowName(window);
     let cells = this.byWindow.get(name);

@@ -1,4 +1,4 @@
-import type { Accumulation, Emit } from "./aggregation";
+import type { Accumulation, Emit, KeyId } from "./aggregation";
 import { close, forget, mergedPane, newCell, type OpenCell, type OpenKey } from "./open-cell";
 import {
   eventTimers,
@@ -41,7 +41,7 @@ export class TentativePanes<V> {
   /** Keys that this bundle has looked at, by the id of their row. */
   private readonly touched = new Map<string, OpenKey>();
   /** The same by the key's identity, for the inner loop. */
-  private readonly byKey = new Map<string, OpenKey>();
+  private readonly byKey = new Map<KeyId, OpenKey>();
   private readonly dueByTimer: DueRows;
   private readonly dueByClock: DueRows;
   private readonly unsettled = new Map<OpenCell, OpenKey>();
@@ -67,7 +67,7 @@ export class TentativePanes<V> {
     this.dueByClock = state.rows.due("clockMs", isTouched);
   }
 
-  add(keyId: string, key: unknown, value: unknown, window: Window, timestampMs: number): void {
+  add(keyId: KeyId, key: unknown, value: unknown, window: Window, timestampMs: number): void {
     if (expiryWatermark(window, this.plan.windowing) <= this.watermarkMs) {
       this.droppedLate++;
       return;
@@ -337,7 +337,7 @@ export class TentativePanes<V> {
     return cell.trigger;
   }
 
-  private openKey(keyId: string, key: unknown): OpenKey {
+  private openKey(keyId: KeyId, key: unknown): OpenKey {
     let open = this.byKey.get(keyId);
     if (open === undefined) {
       const id = this.codec.id(key);

@@ -1,7 +1,7 @@
 import { ByteReader } from "../coders/byte-reader";
-import type { ByteWriter } from "../coders/byte-writer";
+import { type ByteWriter, copyBytes } from "../coders/byte-writer";
 import type { AccumulatorCoder, StoredRow } from "../coders/state-coder";
-import { readValue, withWriter, writeValue } from "../coders/value-coder";
+import { readValue } from "../coders/value-coder";
 import type { Accumulation } from "../engine/aggregation";
 import { NO_TIMES, type RowChange, type RowChanges } from "../engine/rows";
 
@@ -14,17 +14,114 @@ interface Chunk {
   readonly count: number;
 }
 
-/** The values of one group: chunks that are stored already, and those since. */
+/** Encoded values one behind the other. */
+interface Sealed {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+  readonly count: number;
+}
+
+/** Groups get their room from slabs of this size. */
+const SLAB_BYTES = 64 * 1024;
+
+/** Once a group has more than one value. */
+const SECOND_ROOM_BYTES = 64;
+
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+let slabUsed = 0;
+
+/**
+ * The values of one group: chunks that are stored already, and those since. They are kept as they come, encoded, and
+ * decoded when they are emitted: what stays for long is not decoded and encoded with every bundle.
+ */
 export class Bag {
+  /** Of what came since, what fills a chunk. */
+  readonly sealed: Sealed[] = [];
+  private bytes: Uint8Array = slab;
+  private start = 0;
+  private end = 0;
+  /** Up to here its room reaches. */
+  private limit = 0;
+  private count = 0;
+
   constructor(
     readonly chunks: readonly Chunk[],
-    readonly tail: unknown[],
     readonly read: (number: number) => unknown[],
   ) {}
 
+  /** What fills no chunk yet. */
+  get tail(): Sealed {
+    const { bytes, start, end, count } = this;
+    return { bytes, start, end, count };
+  }
+
+  /** Values that lie behind one another in `bytes`, which stay as they are if it is the first part: then no copy is made. */
+  static of(chunks: readonly Chunk[], read: (number: number) => unknown[], tail: Sealed): Bag {
+    const bag = new Bag(chunks, read);
+    bag.bytes = tail.bytes;
+    bag.start = tail.start;
+    bag.end = tail.end;
+    bag.limit = tail.end;
+    bag.count = tail.count;
+    return bag;
+  }
+
+  append(bytes: Uint8Array, from: number, to: number, count: number): void {
+    const size = to - from;
+    if (this.end + size > this.limit) this.makeRoom(size);
+    const { bytes: own, end } = this;
+    copyBytes(bytes, from, to, own, end);
+    this.end = end + size;
+    this.count += count;
+    if (this.end - this.start >= CHUNK_BYTES) this.seal();
+  }
+
   /** An array; of a large group one that reads chunk after chunk, and that can't be written to. */
   values(): unknown[] {
-    return this.chunks.length === 0 ? this.tail : largeGroup(this);
+    const tail = (): unknown[] => decodeValues(this.tail, "a group");
+    if (this.chunks.length === 0 && this.sealed.length === 0) return tail();
+    return largeGroup([
+      ...this.chunks.map(({ number, count }) => ({ count, values: () => this.read(number) })),
+      ...this.sealed.map((part) => ({ count: part.count, values: () => decodeValues(part, "a group") })),
+      { count: this.count, values: tail },
+    ]);
+  }
+
+  copy(): Bag {
+    const copy = Bag.of(this.chunks, this.read, this.tail);
+    copy.sealed.push(...this.sealed);
+    return copy;
+  }
+
+  private makeRoom(size: number): void {
+    const { bytes, start, end } = this;
+    const used = end - start;
+    // A group's first value gets what it needs, since many groups have only one.
+    const room = used === 0 ? size : Math.max(used + size, 2 * used, SECOND_ROOM_BYTES);
+    if (room > SLAB_BYTES / 4) {
+      this.bytes = Buffer.allocUnsafeSlow(room);
+      this.start = 0;
+    } else {
+      if (slabUsed + room > SLAB_BYTES) {
+        slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+        slabUsed = 0;
+      }
+      this.bytes = slab;
+      this.start = slabUsed;
+      slabUsed += room;
+    }
+    copyBytes(bytes, start, end, this.bytes, this.start);
+    this.end = this.start + used;
+    this.limit = this.start + room;
+  }
+
+  private seal(): void {
+    const { bytes, start, end, count } = this;
+    this.sealed.push({ bytes, start, end, count });
+    this.start = end;
+    this.limit = end;
+    this.count = 0;
   }
 }
 
@@ -32,29 +129,41 @@ const NO_CHUNKS = (): never => {
   throw new Error("a new group has no chunks");
 };
 
-/** GroupByKey: values are appended and never looked at before they are emitted. */
+/**
+ * GroupByKey: values are appended and never looked at before they are emitted. A value comes as the reader that stands
+ * at its encoding, and reads no further.
+ */
 export const BAGS: Accumulation = {
-  create: () => new Bag([], [], NO_CHUNKS),
+  create: () => new Bag([], NO_CHUNKS),
   add(accumulator, value) {
-    (accumulator as Bag).tail.push(value);
+    const reader = value as ByteReader;
+    const { offset, remaining } = reader;
+    (accumulator as Bag).append(reader.all, offset, offset + remaining, 1);
     return accumulator;
   },
   extract: (accumulator) => (accumulator as Bag).values(),
-  copy(accumulator) {
-    const { chunks, tail, read } = accumulator as Bag;
-    return new Bag(chunks, [...tail], read);
-  },
+  copy: (accumulator) => (accumulator as Bag).copy(),
   merge(accumulators) {
     const bags = accumulators as readonly Bag[];
     // All are of one key, so their chunks are read in the same way.
     const read = bags.find(({ chunks }) => chunks.length > 0)?.read ?? NO_CHUNKS;
-    return new Bag(
+    const merged = new Bag(
       bags.flatMap(({ chunks }) => chunks),
-      bags.flatMap(({ tail }) => tail),
       read,
     );
+    for (const { sealed } of bags) merged.sealed.push(...sealed);
+    for (const { tail } of bags) merged.append(tail.bytes, tail.start, tail.end, tail.count);
+    return merged;
   },
 };
+
+function decodeValues({ bytes, start, end, count }: Sealed, subject: string): unknown[] {
+  const reader = new ByteReader(bytes, subject, start, end);
+  const values: unknown[] = [];
+  for (let i = 0; i < count; i++) values.push(readValue(reader));
+  reader.end();
+  return values;
+}
 
 /** A chunk's row: the id of the group's row between a byte that no other id begins with and the chunk's number. */
 export const CHUNK_MARK = 0xfe;
@@ -76,7 +185,8 @@ function chunkId(row: string, number: number): string {
 /**
  * The chunks of one bundle: knows which ones the rows had that it has opened, and which they still have.
  *
- *   accumulator = number of chunks (varint), chunks (number (varint), count (varint)), number of values (varint), values
+ *   accumulator = number of chunks (varint), chunks (number (varint), count (varint)), number of values (varint),
+ *                 their length (varint), values
  *   chunk's row = values
  */
 export class BundleChunks implements AccumulatorCoder {
@@ -94,21 +204,27 @@ export class BundleChunks implements AccumulatorCoder {
     for (let count = reader.count(2); count > 0; count--)
       chunks.push({ number: reader.varint(), count: reader.varint() });
     note(this.opened, row, chunks);
-    const tail = Array.from({ length: reader.count() }, () => readValue(reader));
-    return new Bag(chunks, tail, (number) => this.valuesOf(row, number));
+    const count = reader.varint();
+    const length = reader.count();
+    const start = reader.offset;
+    reader.pass(length);
+    const tail = { bytes: reader.all, start, end: start + length, count };
+    return Bag.of(chunks, (number) => this.valuesOf(row, number), tail);
   }
 
   write(out: ByteWriter, accumulator: unknown, row: string): void {
     const bag = accumulator as Bag;
     note(this.kept, row, bag.chunks);
-    const { chunks, rest, count } = this.seal(row, bag.tail);
+    const chunks = bag.sealed.map((part) => this.make(row, part));
     out.varint(bag.chunks.length + chunks.length);
     for (const { number, count } of [...bag.chunks, ...chunks]) {
       out.varint(number);
       out.varint(count);
     }
+    const { bytes, start, end, count } = bag.tail;
     out.varint(count);
-    out.bytes(rest);
+    out.varint(end - start);
+    out.part(bytes, start, end);
   }
 
   /** What becomes of chunks' rows with these changes of the groups' rows. */
@@ -123,30 +239,11 @@ export class BundleChunks implements AccumulatorCoder {
     return changes;
   }
 
-  /** Puts values into chunks as long as there are enough for one; `rest` are those that are left, encoded. */
-  private seal(row: string, values: readonly unknown[]): { chunks: Chunk[]; rest: Buffer; count: number } {
-    const ends: { values: number; bytes: number }[] = [];
-    const bytes = withWriter((out) => {
-      for (const [index, value] of values.entries()) {
-        writeValue(out, value, `value ${index}`);
-        if (out.length - (ends.at(-1)?.bytes ?? 0) >= CHUNK_BYTES)
-          ends.push({ values: index + 1, bytes: out.length });
-      }
-    });
-    let last = { values: 0, bytes: 0 };
-    const chunks = ends.map((end) => {
-      const chunk = this.make(row, bytes.subarray(last.bytes, end.bytes), end.values - last.values);
-      last = end;
-      return chunk;
-    });
-    return { chunks, rest: bytes.subarray(last.bytes), count: values.length - last.values };
-  }
-
-  private make(row: string, bytes: Buffer, count: number): Chunk {
+  private make(row: string, { bytes, start, end, count }: Sealed): Chunk {
     const known = [...(this.opened.get(row) ?? []), ...(this.kept.get(row) ?? [])];
     const chunk = { number: known.reduce((next, number) => Math.max(next, number + 1), 0), count };
     note(this.kept, row, [chunk]);
-    this.made.set(chunkId(row, chunk.number), bytes.toString("latin1"));
+    this.made.set(chunkId(row, chunk.number), Buffer.from(bytes.subarray(start, end)).toString("latin1"));
     return chunk;
   }
 
@@ -164,31 +261,33 @@ function note(sets: Map<string, Set<number>>, row: string, chunks: readonly Chun
   sets.set(row, set);
 }
 
-/** Reads like an array and holds one chunk at a time. */
-function largeGroup({ chunks, tail, read }: Bag): unknown[] {
+/** Values that are had together. */
+interface Part {
+  readonly count: number;
+  readonly values: () => unknown[];
+}
+
+/** Reads like an array and holds one part at a time. */
+function largeGroup(parts: readonly Part[]): unknown[] {
   const starts: number[] = [];
   let length = 0;
-  for (const { count } of chunks) {
+  for (const { count } of parts) {
     starts.push(length);
     length += count;
   }
-  const stored = length;
-  length += tail.length;
   let current = { start: 0, values: [] as unknown[] };
   const at = (index: number): unknown => {
-    if (index >= stored) return tail[index - stored];
     const offset = index - current.start;
     if (offset >= 0 && offset < current.values.length) return current.values[offset];
     let place = starts.length - 1;
     if (current.values.length > 0 && index === current.start + current.values.length)
       place = starts.indexOf(index);
     else while (starts[place]! > index) place--;
-    current = { start: starts[place]!, values: read(chunks[place]!.number) };
+    current = { start: starts[place]!, values: parts[place]!.values() };
     return current.values[index - current.start];
   };
   function* iterate(): Generator<unknown> {
-    for (const { number } of chunks) yield* read(number);
-    yield* tail;
+    for (const { values } of parts) yield* values();
   }
   return readOnlyArray(length, at, iterate);
 }

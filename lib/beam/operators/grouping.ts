@@ -15,6 +15,7 @@ import {
   type AggregateState,
   type Emit,
   holdOf,
+  type KeyId,
   nextTimerOf,
   TentativeAggregation,
 } from "../engine/aggregation";
@@ -52,7 +53,9 @@ export interface OpenGrouping {
   readonly droppedLate: number;
   /** Of a stage that begins with a transform with side inputs. */
   readonly views?: Views;
-  add(keyId: string, key: unknown, value: unknown, window: Window, timestampMs: number, pane: Pane): void;
+  /** `add` wants the reader that stands at the value's encoding instead of the value. */
+  readonly takesEncodings?: boolean;
+  add(keyId: KeyId, key: unknown, value: unknown, window: Window, timestampMs: number, pane: Pane): void;
   advance(watermarkMs: number, limit: number): boolean;
   advanceClock(nowMs: number, limit: number): boolean;
   result(): Grouping;
@@ -165,6 +168,7 @@ class OnceGrouping implements Grouping {
       get droppedLate() {
         return bundle.droppedLate;
       },
+      takesEncodings: plan.isCollecting,
       add: (keyId, key, value, window) => bundle.add(keyId, key, value, window),
       advance: (watermark, limit) => bundle.advance(watermark, limit, emit),
       advanceClock: () => false,
@@ -212,6 +216,7 @@ class PaneGrouping implements Grouping {
       get droppedLate() {
         return bundle.droppedLate;
       },
+      takesEncodings: plan.isCollecting,
       add: (keyId, key, value, window, timestampMs) => bundle.add(keyId, key, value, window, timestampMs),
       advance: (watermark, limit) => bundle.advance(watermark, limit),
       advanceClock: (now, limit) => bundle.advanceClock(now, limit),

@@ -1,10 +1,9 @@
-import type { BundleOutput, SinkEffect, Spool } from "../api";
-import { ByteReader } from "../coders/byte-reader";
-import { encodeElement, encodeKeyed, type ShuffledElement } from "../coders/element-coder";
+import type { SinkEffect, Spool, StageOutputs } from "../api";
+import { encodeElement } from "../coders/element-coder";
 import { keyHash, murmur3 } from "../coders/key";
-import { withWriter } from "../coders/value-coder";
 import type { SinkPlace, SinkSpec } from "../primitives";
 import type { Operator } from "./elementwise";
+import { BROADCAST, OutputList } from "./output-list";
 import type { Receiver } from "./receiver";
 import { isThenable, type UserCode } from "./user-code";
 
@@ -16,7 +15,7 @@ const MEMORY_BYTES = 8 * 1024 * 1024;
 
 /** What a bundle gives off: elements for downstream stages and effects for the commit. */
 export class BundleOutputs {
-  readonly byStage = new Map<string, OutputList>();
+  private readonly lists = new Map<string, OutputList>();
   readonly effects: SinkEffect[] = [];
   pendingBytes = 0;
   elements = 0;
@@ -24,19 +23,28 @@ export class BundleOutputs {
 
   constructor(private readonly spool: Spool) {}
 
-  add(stage: string, output: BundleOutput): void {
-    let outputs = this.byStage.get(stage);
+  /** Of the stages that something was written for. */
+  get byStage(): ReadonlyMap<string, StageOutputs> {
+    return new Map([...this.lists].filter(([, list]) => !list.isEmpty));
+  }
+
+  /** Where elements for a stage are written. */
+  list(stage: string): OutputList {
+    let outputs = this.lists.get(stage);
     if (outputs === undefined) {
-      outputs = new OutputList(this.spool);
-      this.byStage.set(stage, outputs);
+      outputs = new OutputList(this.spool, (bytes) => this.added(bytes));
+      this.lists.set(stage, outputs);
     }
-    outputs.push(output);
+    return outputs;
+  }
+
+  private added(length: number): void {
     this.elements++;
-    const bytes = output.bytes.length + OVERHEAD_BYTES;
+    const bytes = length + OVERHEAD_BYTES;
     this.pendingBytes += bytes;
     this.bytesInMemory += bytes;
     if (this.bytesInMemory < MEMORY_BYTES) return;
-    for (const list of this.byStage.values()) list.spill();
+    for (const list of this.lists.values()) list.spill();
     this.bytesInMemory = 0;
   }
 
@@ -47,57 +55,7 @@ export class BundleOutputs {
   }
 
   dispose(): void {
-    for (const list of this.byStage.values()) list.dispose();
-  }
-}
-
-/** Outputs in the order in which they came, the older ones in the spool. */
-class OutputList implements Iterable<BundleOutput> {
-  private readonly spilled: number[] = [];
-  private recent: BundleOutput[] = [];
-
-  constructor(private readonly spool: Spool) {}
-
-  push(output: BundleOutput): void {
-    this.recent.push(output);
-  }
-
-  spill(): void {
-    if (this.recent.length === 0) return;
-    this.spilled.push(this.spool.write(encodeOutputs(this.recent)));
-    this.recent = [];
-  }
-
-  *[Symbol.iterator](): Generator<BundleOutput> {
-    for (const handle of this.spilled) yield* decodeOutputs(this.spool.read(handle));
-    yield* this.recent;
-  }
-
-  dispose(): void {
-    for (const handle of this.spilled.splice(0)) this.spool.free(handle);
-  }
-}
-
-/** For each: time (double, ms), hash of the key (double), 1 for a broadcast (1 byte), length (varint), bytes. */
-function encodeOutputs(outputs: readonly BundleOutput[]): Buffer {
-  return withWriter((out) => {
-    for (const { bytes, timestampMs, keyHash: hash, isBroadcast } of outputs) {
-      out.double(timestampMs);
-      out.double(hash);
-      out.byte(Number(isBroadcast));
-      out.varint(bytes.length);
-      out.bytes(bytes);
-    }
-  });
-}
-
-function* decodeOutputs(spilled: Uint8Array): Generator<BundleOutput> {
-  const reader = new ByteReader(spilled, "outputs in the spool");
-  while (reader.remaining > 0) {
-    const timestampMs = reader.double();
-    const hash = reader.double();
-    const isBroadcast = reader.byte() === 1;
-    yield { timestampMs, keyHash: hash, isBroadcast, bytes: reader.bytes() };
+    for (const list of this.lists.values()) list.dispose();
   }
 }
 
@@ -109,11 +67,12 @@ export function shuffleOperator(
   asOne: boolean,
 ): Operator {
   if (asOne) return keyedOperator(stage, code, outputs, null);
+  const list = outputs.list(stage);
   return {
     receive(element, timestampMs, window, pane) {
       const { key, value } = keyedParts(element, code);
       try {
-        sendKeyed(stage, outputs, { key, value, timestampMs, window, pane });
+        list.addKeyed(key, value, timestampMs, window, pane);
       } catch (error) {
         throw code.unencodable(error, element);
       }
@@ -130,12 +89,6 @@ export function keyedParts(
   throw code.refusal("grouping needs elements of the form {key, value}", element);
 }
 
-/** @throws UnencodableValueError */
-export function sendKeyed(stage: string, outputs: BundleOutputs, element: ShuffledElement): void {
-  const { bytes, keyHash } = encodeKeyed(element);
-  outputs.add(stage, { bytes, timestampMs: element.timestampMs, keyHash, isBroadcast: false });
-}
-
 /** The end of a stage before a transform with side inputs: any shard may process the element. */
 export function parkingOperator(stage: string, code: UserCode, outputs: BundleOutputs): Operator {
   return keyedOperator(stage, code, outputs, undefined);
@@ -143,10 +96,11 @@ export function parkingOperator(stage: string, code: UserCode, outputs: BundleOu
 
 /** A pane of a side input, on its way to every shard of a stage that looks it up. */
 export function sideOperator(stage: string, tag: string, outputs: BundleOutputs): Receiver {
+  const list = outputs.list(stage);
   return (element, timestampMs, window, pane) => {
     const { value } = element as { value: unknown };
     const bytes = encodeElement({ key: tag, value, timestampMs, window, pane });
-    outputs.add(stage, { bytes, timestampMs, keyHash: 0, isBroadcast: true });
+    list.add(bytes, timestampMs, BROADCAST);
   };
 }
 
@@ -157,12 +111,13 @@ function keyedOperator(
   outputs: BundleOutputs,
   key: null | undefined,
 ): Operator {
+  const list = outputs.list(stage);
   return {
     receive(value, timestampMs, window, pane) {
       try {
         const bytes = encodeElement({ key, value, timestampMs, window, pane });
         const hash = key === undefined ? murmur3(bytes) : keyHash(key);
-        outputs.add(stage, { bytes, timestampMs, keyHash: hash, isBroadcast: false });
+        list.add(bytes, timestampMs, hash);
       } catch (error) {
         throw code.unencodable(error, value);
       }

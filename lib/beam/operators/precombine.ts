@@ -1,11 +1,12 @@
 import { keyId } from "../coders/key";
+import type { KeyId } from "../engine/aggregation";
 import type { Pane } from "../engine/panes";
 import { type Window, windowName } from "../engine/windows";
 import { UnencodableValueError } from "../errors";
 import type { UserCombineFn } from "../graph/node";
 import { guarded, type Lifted } from "./accumulation";
 import type { Operator } from "./elementwise";
-import { type BundleOutputs, keyedParts, sendKeyed } from "./outputs";
+import { type BundleOutputs, keyedParts } from "./outputs";
 import type { UserCode } from "./user-code";
 
 /** Keys of one window that a bundle combines at a time; beyond that it sends them on and begins anew. */
@@ -35,10 +36,11 @@ export function precombineOperator(
   outputs: BundleOutputs,
 ): Operator {
   const tables = new Tables();
+  const list = outputs.list(stage);
   const send = ({ key, window, pane, timestampMs, elements, accumulator }: Cell): void => {
     const value: Lifted = [elements, accumulator];
     try {
-      sendKeyed(stage, outputs, { key, value, timestampMs, window, pane });
+      list.addKeyed(key, value, timestampMs, window, pane);
     } catch (error) {
       if (!(error instanceof UnencodableValueError)) throw error;
       throw code.refusal(error.message.replace(/^value\[1\]/, "the accumulator"), { key });
@@ -48,7 +50,7 @@ export function precombineOperator(
     outputs.pendingBytes -= tables.size * CELL_BYTES;
     for (const cell of tables.take()) send(cell);
   };
-  const open = (id: string, key: unknown, value: unknown, ...[timestampMs, window, pane]: Place): Cell => {
+  const open = (id: KeyId, key: unknown, value: unknown, ...[timestampMs, window, pane]: Place): Cell => {
     if (tables.size === PRECOMBINED_KEYS) flush();
     const accumulator = guarded(code, value, () => fn.createAccumulator());
     const cell = { key, window, pane, timestampMs, elements: 0, accumulator };
@@ -78,16 +80,16 @@ type Place = [timestampMs: number, window: Window, pane: Pane];
 /** Cells by window and key. Most elements are in the window of the one before, as the same object. */
 class Tables {
   size = 0;
-  private byName = new Map<string, Map<string, Cell>>();
-  private byWindow = new Map<Window, Map<string, Cell>>();
+  private byName = new Map<string, Map<KeyId, Cell>>();
+  private byWindow = new Map<Window, Map<KeyId, Cell>>();
   private lastWindow: Window | undefined;
-  private last = new Map<string, Cell>();
+  private last = new Map<KeyId, Cell>();
 
-  get(id: string, window: Window): Cell | undefined {
+  get(id: KeyId, window: Window): Cell | undefined {
     return this.table(window).get(id);
   }
 
-  add(id: string, cell: Cell): void {
+  add(id: KeyId, cell: Cell): void {
     this.table(cell.window).set(id, cell);
     this.size++;
   }
@@ -102,13 +104,13 @@ class Tables {
     return cells;
   }
 
-  private table(window: Window): Map<string, Cell> {
+  private table(window: Window): Map<KeyId, Cell> {
     if (window === this.lastWindow) return this.last;
     this.lastWindow = window;
     let table = this.byWindow.get(window);
     if (table === undefined) {
       const name = windowName(window);
-      table = this.byName.get(name) ?? new Map<string, Cell>();
+      table = this.byName.get(name) ?? new Map<KeyId, Cell>();
       this.byName.set(name, table);
       this.byWindow.set(window, table);
     }
@@ -117,7 +119,7 @@ class Tables {
   }
 }
 
-function idOf(key: unknown, element: unknown, code: UserCode): string {
+function idOf(key: unknown, element: unknown, code: UserCode): KeyId {
   try {
     return keyId(key);
   } catch (error) {

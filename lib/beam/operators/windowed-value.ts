@@ -1,6 +1,7 @@
 import { NO_FIRING, type Pane } from "../engine/panes";
 import { clampTimestamp } from "../engine/time";
 import { GLOBAL_WINDOW, maxTimestamp, type Window } from "../engine/windows";
+import { SdkLong } from "../graph/window-fn";
 import type { UserCode } from "./user-code";
 
 /** An element with its place, as finishBundle gives it. */
@@ -27,6 +28,7 @@ export function fromSdkWindowedValue(result: unknown, code: UserCode): WindowedV
 
 /** Milliseconds of a Long, a number or a bigint; NaN for anything else. */
 export function toMillis(timestamp: unknown): number {
+  if (timestamp instanceof SdkLong) return timestamp.toNumber();
   if (typeof timestamp === "number" || typeof timestamp === "bigint") return Number(timestamp);
   const { toNumber } = (timestamp ?? {}) as { toNumber?: unknown };
   return typeof toNumber === "function" ? Number(toNumber.call(timestamp)) : NaN;

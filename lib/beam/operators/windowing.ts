@@ -29,11 +29,18 @@ export function assignTimestampsOperator(
   code: UserCode,
   next: Receiver,
 ): Operator {
+  let lastMs = 0;
+  let last = SdkLong.fromNumber(0);
   return {
     receive(value, timestampMs, window, pane) {
+      // Neighbours from one read often have one time.
+      if (timestampMs !== lastMs) {
+        last = SdkLong.fromNumber(timestampMs);
+        lastMs = timestampMs;
+      }
       let assigned: unknown;
       try {
-        assigned = fn(value, SdkLong.fromNumber(timestampMs));
+        assigned = fn(value, last);
       } catch (error) {
         throw code.failure(error, value);
       }

@@ -1,9 +1,17 @@
 import fc from "fast-check";
+import { ByteReader } from "../../../lib/beam/coders/byte-reader";
+import { ByteWriter } from "../../../lib/beam/coders/byte-writer";
 import { decodeInboxElement, encodeElement } from "../../../lib/beam/coders/element-coder";
 import { keyHash, keyId, murmur3 } from "../../../lib/beam/coders/key";
 import { decodeSharedPanes, encodeSharedPanes, paneCodec } from "../../../lib/beam/coders/pane-state-coder";
 import { cellCodec, decodeShared, encodeShared } from "../../../lib/beam/coders/state-coder";
-import { canonicalBytes, decodeValue, encodeValue } from "../../../lib/beam/coders/value-coder";
+import {
+  canonicalBytes,
+  decodeValue,
+  encodeValue,
+  readValue,
+  writeValue,
+} from "../../../lib/beam/coders/value-coder";
 import { newCell } from "../../../lib/beam/engine/open-cell";
 import { NO_FIRING } from "../../../lib/beam/engine/panes";
 import { CorruptEncodingError, UnencodableValueError } from "../../../lib/beam/errors";
@@ -44,6 +52,31 @@ test("what is encoded is decoded, type and all", () => {
       expect(decodeValue(encodeValue(value))).toStrictEqual(value);
     }),
     { numRuns: 1000 },
+  );
+});
+
+test("many values in one buffer are what they were, read in place, with texts over the borders of pages", () => {
+  const text = fc.string({ unit: fc.constantFrom("a", "z", "é", "語"), minLength: 0, maxLength: 1500 });
+  const ascii = fc.string({ minLength: 20, maxLength: 300 });
+  fc.assert(
+    fc.property(fc.array(fc.oneof(ascii, text, values), { maxLength: 60 }), (given) => {
+      const out = new ByteWriter(16);
+      const ends = given.map((value) => {
+        writeValue(out, value);
+        return out.length;
+      });
+      const reader = new ByteReader(Buffer.alloc(0), "a test");
+      const read = (bytes: Uint8Array) => (end: number, index: number) => {
+        reader.reset(bytes, ends[index - 1] ?? 0, end);
+        const value = readValue(reader);
+        reader.end();
+        return value;
+      };
+      const moved = Buffer.concat([Buffer.alloc(7), out.all]).subarray(7);
+      expect(ends.map(read(out.all))).toStrictEqual(given);
+      expect(ends.map(read(moved))).toStrictEqual(given);
+    }),
+    { numRuns: 100 },
   );
 });
 

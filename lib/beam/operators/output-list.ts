@@ -1,0 +1,125 @@
+import type { BundleOutput, OutputBlock, Spool, StageOutputs } from "../api";
+import { ByteReader } from "../coders/byte-reader";
+import { ByteWriter } from "../coders/byte-writer";
+import { writeKeyed } from "../coders/element-coder";
+import type { Pane } from "../engine/panes";
+import type { Window } from "../engine/windows";
+
+/** In place of a key's hash: for every shard. */
+export const BROADCAST = -1;
+
+/** Of the first buffer; most bundles are small. */
+const FIRST_SIZE_BYTES = 1024;
+
+/** Elements for one stage in the order in which they came, one behind the other in one buffer; the older ones in the spool. */
+export class OutputList implements StageOutputs {
+  private readonly spilled: number[] = [];
+  private block = new GrowingBlock();
+
+  constructor(
+    private readonly spool: Spool,
+    private readonly added: (bytes: number) => void,
+  ) {}
+
+  get isEmpty(): boolean {
+    return this.block.count === 0 && this.spilled.length === 0;
+  }
+
+  /** @throws UnencodableValueError, with nothing added. */
+  addKeyed(key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { out } = this.block;
+    const start = out.length;
+    let hash: number;
+    try {
+      hash = writeKeyed(out, key, value, timestampMs, window, pane);
+    } catch (error) {
+      out.truncate(start);
+      throw error;
+    }
+    this.block.end(timestampMs, hash);
+    this.added(out.length - start);
+  }
+
+  add(bytes: Uint8Array, timestampMs: number, keyHash: number): void {
+    this.block.out.bytes(bytes);
+    this.block.end(timestampMs, keyHash);
+    this.added(bytes.length);
+  }
+
+  spill(): void {
+    if (this.block.count === 0) return;
+    this.spilled.push(this.spool.write(encodeBlock(this.block)));
+    this.block = new GrowingBlock();
+  }
+
+  *blocks(): Generator<OutputBlock> {
+    for (const handle of this.spilled) yield decodeBlock(this.spool.read(handle));
+    if (this.block.count > 0) yield this.block;
+  }
+
+  *[Symbol.iterator](): Generator<BundleOutput> {
+    for (const { bytes, count, ends, timestampsMs, keyHashes } of this.blocks()) {
+      for (let i = 0; i < count; i++) {
+        const keyHash = keyHashes[i]!;
+        yield {
+          bytes: bytes.subarray(i === 0 ? 0 : ends[i - 1], ends[i]),
+          timestampMs: timestampsMs[i]!,
+          keyHash: Math.max(keyHash, 0),
+          isBroadcast: keyHash === BROADCAST,
+        };
+      }
+    }
+  }
+
+  dispose(): void {
+    for (const handle of this.spilled.splice(0)) this.spool.free(handle);
+  }
+}
+
+class GrowingBlock implements OutputBlock {
+  readonly out = new ByteWriter(FIRST_SIZE_BYTES);
+  readonly ends: number[] = [];
+  readonly timestampsMs: number[] = [];
+  readonly keyHashes: number[] = [];
+
+  get bytes(): Buffer {
+    return this.out.all;
+  }
+
+  get count(): number {
+    return this.ends.length;
+  }
+
+  end(timestampMs: number, keyHash: number): void {
+    this.ends.push(this.out.length);
+    this.timestampsMs.push(timestampMs);
+    this.keyHashes.push(keyHash);
+  }
+}
+
+/** Count (varint), for each its end (varint), time (double, ms) and hash of the key (double), then the bytes of all. */
+function encodeBlock({ out: block, count, ends, timestampsMs, keyHashes }: GrowingBlock): Buffer {
+  const out = new ByteWriter(block.length + 32 * count);
+  out.varint(count);
+  for (let i = 0; i < count; i++) {
+    out.varint(ends[i]!);
+    out.double(timestampsMs[i]!);
+    out.double(keyHashes[i]!);
+  }
+  out.part(block.all, 0, block.length);
+  return out.take();
+}
+
+function decodeBlock(spilled: Uint8Array): OutputBlock {
+  const reader = new ByteReader(spilled, "outputs in the spool");
+  const count = reader.count();
+  const ends: number[] = [];
+  const timestampsMs: number[] = [];
+  const keyHashes: number[] = [];
+  for (let i = 0; i < count; i++) {
+    ends.push(reader.varint());
+    timestampsMs.push(reader.double());
+    keyHashes.push(reader.double());
+  }
+  return { bytes: reader.rest(), count, ends, timestampsMs, keyHashes };
+}
