@@ -14,6 +14,15 @@ export type {
   TentativeBundle,
 } from "./beam/api";
 export {
+  batchElements,
+  flatMapAsync,
+  type MapBatchesOptions,
+  mapAsync,
+  mapBatches,
+  parDoAsync,
+} from "./beam/async";
+export type { AsyncCall, AsyncDoFn, AsyncOptions, BatchCall, BatchOptions } from "./beam/async-fn";
+export {
   BeamError,
   BuildError,
   CorruptEncodingError,
@@ -24,6 +33,7 @@ export {
   UserCodeError,
 } from "./beam/errors";
 export type { FailureOptions, FailurePolicy } from "./beam/failure-policy";
+export { type BundleFinalizer, bundleFinalizer } from "./beam/finalizer";
 export {
   compilePipeline,
   definePipeline,

@@ -221,10 +221,10 @@ const RULES: readonly Rule[] = [
     [["lib/cli/x.ts", "../../functions/bundle"]],
   ),
   noImport(
-    "only the command imports the simulator and the auditor",
+    "only the command and the testing kit import the simulator and the auditor",
     (path) =>
       inside("lib", "functions", "pipelines")(path) &&
-      !inside("lib/simulation", "lib/verify", "lib/cli")(path),
+      !inside("lib/simulation", "lib/verify", "lib/cli", "lib/testing")(path),
     inside("lib/simulation", "lib/verify"),
     [["lib/runner/x.ts", "../simulation/virtual-time"]],
     [

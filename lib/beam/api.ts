@@ -62,6 +62,15 @@ export interface CompiledPipeline {
   readonly sinks: readonly CompiledSink[];
   /** In the order in which data flows. */
   readonly stages: readonly CompiledStage[];
+  /**
+   * Calls what the stage's transforms have to have called once for each process, before its first bundle; undefined
+   * where there is nothing left to wait for. Rejects with UserCodeError; the next call tries again.
+   */
+  setUp(stageId: string): Promise<void> | undefined;
+  /** Calls what is to be called when the process ends in an orderly way, for all that was set up. */
+  tearDown(): Promise<void>;
+  /** Calls a finaliser, after the commit of its bundle. Rejects with UserCodeError. */
+  finalize(finalization: Finalization): Promise<void>;
   /** An empty shard of the stage. */
   openShard(stageId: string): StageShard;
   /**
@@ -70,6 +79,20 @@ export interface CompiledPipeline {
    * @param spool default: memory.
    */
   loadShard(stageId: string, spool?: Spool): ShardLoader;
+}
+
+/** What asynchronous calls need to know of time. */
+export interface BundleClock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Resolves after `ms`, or at once when the signal aborts. Never rejects. */
+  sleep(ms: number, signal: AbortSignal): Promise<void>;
+}
+
+/** What one finaliser is to be given once its bundle has been committed. */
+export interface Finalization {
+  readonly finalizer: string;
+  readonly tokens: Uint8Array;
 }
 
 /** Where a shard keeps the values of large groups between bundles: on this machine, and for no longer than it lives. */
@@ -128,8 +151,14 @@ export interface StageShard {
    * @param nowMs the processing time; it counts up to the highest one given so far. Without any, delays of
    *   triggers (AfterProcessingTime) do not begin.
    * @param setAside default: no pane.
+   * @param clock for the time limits of asynchronous calls. Default: they have none.
    */
-  beginBundle(inputWatermarkMs: number, nowMs?: number, setAside?: SetAside): TentativeBundle;
+  beginBundle(
+    inputWatermarkMs: number,
+    nowMs?: number,
+    setAside?: SetAside,
+    clock?: BundleClock,
+  ): TentativeBundle;
   /** To be called once the commit that made this shard has succeeded: writes what it keeps in the spool. Throws its error. */
   accept(): void;
 }
@@ -154,7 +183,17 @@ export interface TentativeBundle {
   readonly pendingBytes: number;
   /** How many panes it has begun to emit, and the number of the one that failed when it threw. */
   readonly panes: { readonly begun: number; readonly failed: number | undefined };
-  /** Frees what the bundle keeps in the spool, whatever became of it. */
+  /** The place in the bundle, from 0, of an element that failed after its turn: in an asynchronous call. */
+  readonly failedElement: number | undefined;
+  /** Some of its transforms are asynchronous: it has to be given `room` while it `isBusy`, and `drain` before its end. */
+  readonly isAsync: boolean;
+  /** Enough asynchronous calls wait for their turn. */
+  readonly isBusy: boolean;
+  /** Resolves when more may be given. Rejects with what user code threw; the bundle has failed then. */
+  room(): Promise<void>;
+  /** Waits for everything that is under way, and ends the transforms. Rejects as `room` does. */
+  drain(): Promise<void>;
+  /** Frees what the bundle keeps in the spool, and gives up its calls, whatever became of it. */
   dispose(): void;
   /** Ends the bundle (finishBundle of the DoFns included). The bundle is used up. */
   finish(): BundleResult;
@@ -214,6 +253,8 @@ export interface BundleResult {
   readonly pendingBytes: number;
   readonly effects: readonly SinkEffect[];
   readonly setAside: readonly SetAsidePane[];
+  /** What is to be told of the commit. */
+  readonly finalizations: readonly Finalization[];
   /** The shard after this bundle: what to go on with once the commit has succeeded. */
   readonly shard: StageShard;
   /** What the bundle changed, each cell once. Their number and size go with the bundle, not with the shard. */

@@ -9,6 +9,7 @@ import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
 import { liftCombines } from "./graph/lifting";
 import { type Graph, type GraphNode, hasSides, isShuffle } from "./graph/node";
+import { Lifecycle } from "./lifecycle";
 import { planStage, type StagePlan } from "./operators/stage-operators";
 import { elementText, isThenable } from "./operators/user-code";
 import { withRegistry } from "./sdk/function-registry";
@@ -112,6 +113,7 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
       `pipeline "${name}" has no stage "${stageId}"; it has ${[...plans.keys()].join(", ")}`,
     );
   };
+  const lifecycle = new Lifecycle(name, stages, graph);
   return {
     name,
     shards: shardsOf(definition, stages),
@@ -122,6 +124,9 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
       work.kind === "write" ? [{ sink: work.spec.sink, transform, config: work.spec.config }] : [],
     ),
     stages: stages.map((stage) => toStage(stage, stages, graph)),
+    setUp: (stageId) => lifecycle.setUp(stageId),
+    tearDown: () => lifecycle.tearDown(),
+    finalize: (finalization) => lifecycle.finalize(finalization),
     openShard: (stageId) => loadStageShard(planOf(stageId)).open(undefined),
     loadShard: (stageId, spool) => loadStageShard(planOf(stageId), spool),
   };

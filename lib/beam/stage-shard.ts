@@ -1,4 +1,12 @@
-import type { BundleResult, SetAside, ShardLoader, Spool, StageShard, TentativeBundle } from "./api";
+import type {
+  BundleClock,
+  BundleResult,
+  SetAside,
+  ShardLoader,
+  Spool,
+  StageShard,
+  TentativeBundle,
+} from "./api";
 import { ByteReader } from "./coders/byte-reader";
 import { type MutablePlace, readPlace } from "./coders/element-coder";
 import { keyId } from "./coders/key";
@@ -9,8 +17,11 @@ import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
 import { isShuffle } from "./graph/node";
 import { accumulationOf, type Lifted } from "./operators/accumulation";
+import { AsyncOperator } from "./operators/calls";
+import { Finalizations } from "./operators/finalizations";
 import { type Grouping, loadGrouping, type OpenGrouping } from "./operators/grouping";
 import { BundleMetrics } from "./operators/metrics";
+import { Origins } from "./operators/origin";
 import { BundleOutputs } from "./operators/outputs";
 import { PaneGate } from "./operators/set-aside";
 import { loadSideInputs } from "./operators/side-inputs";
@@ -57,8 +68,13 @@ class Shard implements StageShard {
     this.state.accept();
   }
 
-  beginBundle(inputWatermarkMs: number, nowMs?: number, setAside: SetAside = NOTHING): TentativeBundle {
-    return new Bundle(this.plan, this.state, this.spool, inputWatermarkMs, nowMs, setAside);
+  beginBundle(
+    inputWatermarkMs: number,
+    nowMs?: number,
+    setAside: SetAside = NOTHING,
+    clock?: BundleClock,
+  ): TentativeBundle {
+    return new Bundle(this.plan, this.state, this.spool, inputWatermarkMs, nowMs, setAside, clock);
   }
 }
 
@@ -73,7 +89,10 @@ const UNWIRED: StageOperators = {
 class Bundle implements TentativeBundle {
   private readonly outputs: BundleOutputs;
   private readonly metrics = new BundleMetrics();
+  private readonly finalizations = new Finalizations();
+  private readonly origins = new Origins(() => this.gate?.current);
   private readonly stage: StageOperators;
+  private readonly calls: readonly AsyncOperator[];
   private readonly aggregation: OpenGrouping | undefined;
   private readonly gate: PaneGate | undefined;
   private readonly reader = new ByteReader(NO_BYTES, "an element of an inbox");
@@ -86,6 +105,7 @@ class Bundle implements TentativeBundle {
   private elementsIn = 0;
   private lateWithin = 0;
   private used = false;
+  private isDrained = false;
 
   constructor(
     private readonly plan: StagePlan,
@@ -94,6 +114,7 @@ class Bundle implements TentativeBundle {
     inputWatermarkMs: number,
     nowMs: number | undefined,
     setAside: SetAside,
+    clock: BundleClock | undefined,
   ) {
     this.outputs = new BundleOutputs(spool);
     const { root, id } = plan.stage;
@@ -105,8 +126,10 @@ class Bundle implements TentativeBundle {
       this.gate = new PaneGate(accumulation, this.emit, setAside);
       this.aggregation = before.begin(this.gate.accumulation, this.gate.emit, inputWatermarkMs, nowMs);
     }
-    this.stage =
-      setAside === "all" ? UNWIRED : wireStage(plan, this.outputs, this.metrics, this.aggregation?.views);
+    const { outputs, metrics, finalizations, origins } = this;
+    const surroundings = { outputs, metrics, finalizations, origins, clock, views: this.aggregation?.views };
+    this.stage = setAside === "all" ? UNWIRED : wireStage(plan, surroundings);
+    this.calls = this.stage.operators.filter((operator) => operator instanceof AsyncOperator);
     for (const operator of this.stage.operators) operator.start?.();
   }
 
@@ -115,15 +138,42 @@ class Bundle implements TentativeBundle {
   }
 
   get panes(): TentativeBundle["panes"] {
-    return { begun: this.gate?.count ?? 0, failed: this.gate?.current };
+    const { failed } = this.origins;
+    return { begun: this.gate?.count ?? 0, failed: failed === undefined ? this.gate?.current : failed.pane };
+  }
+
+  get failedElement(): number | undefined {
+    return this.origins.failed?.element;
+  }
+
+  get isAsync(): boolean {
+    return this.calls.length > 0;
+  }
+
+  get isBusy(): boolean {
+    for (const call of this.calls) if (call.isBusy) return true;
+    return false;
+  }
+
+  async room(): Promise<void> {
+    for (const call of this.calls) if (call.isBusy) await call.room();
+  }
+
+  async drain(): Promise<void> {
+    this.isDrained = true;
+    for (const operator of this.stage.operators) {
+      if (operator instanceof AsyncOperator) await operator.drain();
+      else operator.finish?.();
+    }
   }
 
   processSourceElement(value: unknown, timestampMs: number): void {
     this.checkUsable(this.aggregation === undefined, "reads a shuffle; give it processElement");
     if (Number.isNaN(timestampMs))
       throw new RangeError("the timestamp of a source's element is not a number");
-    this.elementsIn++;
+    this.origins.element = this.elementsIn++;
     this.stage.receive(value, clampTimestamp(timestampMs), GLOBAL_WINDOW, NO_FIRING);
+    this.origins.element = undefined;
   }
 
   processElement(encoded: Uint8Array, start = 0, end = encoded.length): void {
@@ -134,16 +184,18 @@ class Bundle implements TentativeBundle {
     const { form, timestampMs, window, pane } = place;
     const key = readValue(reader);
     if (form === "element" && this.aggregation!.takesEncodings) {
-      this.elementsIn++;
+      this.origins.element = this.elementsIn++;
       this.aggregation!.add(keyId(key), key, reader, window, timestampMs, pane);
+      this.origins.element = undefined;
       return;
     }
     const value = readValue(reader);
     reader.end();
-    this.elementsIn++;
+    this.origins.element = this.elementsIn++;
     if (form === "element") this.add(keyId(key), key, value, window, timestampMs, pane);
     else if (form === "pane") this.emit(key, value, timestampMs, window, pane);
     else this.emit(key, this.extract(value), timestampMs, window, pane);
+    this.origins.element = undefined;
   }
 
   private add(...element: Parameters<OpenGrouping["add"]>): void {
@@ -170,8 +222,11 @@ class Bundle implements TentativeBundle {
   }
 
   finish(): BundleResult {
-    this.checkUsable(true, "");
-    for (const operator of this.stage.operators) operator.finish?.();
+    this.checkUsable(
+      !this.isAsync || this.isDrained,
+      "has asynchronous transforms: await drain() before finish()",
+    );
+    if (!this.isDrained) for (const operator of this.stage.operators) operator.finish?.();
     this.used = true;
     const state = this.aggregation === undefined ? this.before : this.encode(this.aggregation);
     return {
@@ -179,6 +234,7 @@ class Bundle implements TentativeBundle {
       pendingBytes: this.outputs.pendingBytes,
       effects: this.outputs.effects,
       setAside: this.gate?.setAside ?? [],
+      finalizations: this.finalizations.all(),
       shard: new Shard(this.plan, state, this.spool),
       stateChanges: this.aggregation === undefined ? [] : state.changes(),
       isStateEmpty: state.isEmpty,
@@ -196,6 +252,7 @@ class Bundle implements TentativeBundle {
   }
 
   dispose(): void {
+    for (const call of this.calls) call.abandon();
     this.outputs.dispose();
   }
 

@@ -144,6 +144,15 @@ export interface OutputEntry {
   readonly final: string;
 }
 
+/** What a finaliser of user code is to be given, in base64, and has not been given yet as far as anyone knows. */
+export interface FinalizationEntry {
+  readonly finalizer: string;
+  readonly tokens: string;
+}
+
+/** What waits below `outputs` for something that comes after its commit. */
+export type WaitingEntry = OutputEntry | FinalizationEntry;
+
 export function encodeGeneration(generation: Generation): Buffer {
   return encodeJson("generation", generation);
 }
@@ -205,12 +214,12 @@ export function decodeManifestIndex(frame: Uint8Array, path: string): ManifestIn
   return decodeJson("manifest-index", frame, path) as ManifestIndex;
 }
 
-export function encodeOutput(entry: OutputEntry): Buffer {
+export function encodeOutput(entry: WaitingEntry): Buffer {
   return encodeJson("output", entry);
 }
 
-export function decodeOutput(frame: Uint8Array, path: string): OutputEntry {
-  return decodeJson("output", frame, path) as OutputEntry;
+export function decodeOutput(frame: Uint8Array, path: string): WaitingEntry {
+  return decodeJson("output", frame, path) as WaitingEntry;
 }
 
 /** A record that passed its checksum and still lacks the history was written by something else. */

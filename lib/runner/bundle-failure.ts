@@ -48,7 +48,7 @@ export class BundleFailedError extends Error {
     override readonly cause: Error,
     /** Elements and panes up to the failure, at least 1. */
     readonly units: number,
-    /** The place in the bundle, from 0, of the element that was being processed; undefined at any other time. */
+    /** The place in the bundle, from 0, of the element that was being processed; undefined where it was none. */
     readonly element: number | undefined,
     readonly panes: TentativeBundle["panes"],
   ) {
@@ -83,6 +83,15 @@ export class BundleTrace {
     }
   }
 
+  /** The same for what user code does asynchronously. */
+  async settle<T>(run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      throw this.failed(error);
+    }
+  }
+
   /** The error of a commit as it is to be thrown on. */
   failedCommit(error: unknown): unknown {
     return isOfTheBundle(error) ? this.failed(error) : error;
@@ -93,7 +102,8 @@ export class BundleTrace {
     const cause = error instanceof Error ? error : new Error(String(error));
     const panes = this.bundle?.panes ?? { begun: 0, failed: undefined };
     const units = Math.max(1, this.elements + panes.begun);
-    return new BundleFailedError(cause, units, this.inElement ? this.elements - 1 : undefined, panes);
+    const element = this.inElement ? this.elements - 1 : this.bundle?.failedElement;
+    return new BundleFailedError(cause, units, element, panes);
   }
 }
 

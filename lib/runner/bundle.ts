@@ -24,9 +24,10 @@ import {
   NOTHING_ASIDE,
   RefusedWriteError,
 } from "./bundle-failure";
-import { type Consumption, consume } from "./consumption";
+import { type Consumption, consume, feedingTime } from "./consumption";
 import { downstreamSegments } from "./downstream";
 import { stillFailing } from "./failures";
+import { finalizeBundle, keptTokens } from "./finalization";
 import type { LoadedShard, ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
 import { ForbiddenWriteError, isStalePlan, ZnodeConflictError } from "./znode-writes";
@@ -80,6 +81,7 @@ export type WriteLetters = (aside: {
 
 // Re-planning against a znode that someone else keeps changing has to end some time; the relay tries again later.
 const MAX_PLANS = 8;
+const TIMERS_AT_ONCE = 64;
 const GONE: BundleOutcome = {
   kind: "rejected",
   cause: new Error("another invocation has consumed a segment, or merged a part of the state"),
@@ -101,7 +103,9 @@ export async function runBundle(
 ): Promise<BundleOutcome> {
   const trace = new BundleTrace();
   const nowMs = context.clock.now();
-  const bundle = trace.begin(() => loaded.shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes));
+  const bundle = trace.begin(() =>
+    loaded.shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes, context.clock),
+  );
   try {
     return await fillBundle(
       context,
@@ -134,8 +138,13 @@ async function fillBundle(
   if (consumed === undefined) return GONE;
   const all = consumed.whole.length === input.segments.length;
   const timers = all ? limit - consumed.elements : 0;
+  const fire = (most: number) => fireTimers(bundle, current.head, watermarkMs, nowMs, most);
   const isMoreDue =
-    timers > 0 && trace.guard(() => fireTimers(bundle, current.head, watermarkMs, nowMs, timers));
+    timers > 0 &&
+    (bundle.isAsync
+      ? await fireAsync(context, bundle, trace, timers, fire)
+      : trace.guard(() => fire(timers)));
+  if (bundle.isAsync) await trace.settle(() => bundle.drain());
   const result = trace.guard(() => bundle.finish());
   const letters = writeLetters({ element: consumed.aside, panes: result.setAside });
   const work: Work = {
@@ -165,6 +174,24 @@ function fireTimers(
   return bundle.advanceProcessingTime(nowMs, timers);
 }
 
+/** A few timers at a time, so that calls keep up with what fires. True while more is due. */
+async function fireAsync(
+  context: ShardContext,
+  bundle: TentativeBundle,
+  trace: BundleTrace,
+  timers: number,
+  fire: (most: number) => boolean,
+): Promise<boolean> {
+  const isLate = feedingTime(context, bundle);
+  for (let left = timers; left > 0; left -= TIMERS_AT_ONCE) {
+    const most = Math.min(left, TIMERS_AT_ONCE);
+    if (!trace.guard(() => fire(most))) return false;
+    if (bundle.isBusy) await trace.settle(() => bundle.room());
+    if (isLate()) return true;
+  }
+  return true;
+}
+
 async function commitBundle(context: ShardContext, work: Work): Promise<BundleOutcome> {
   const { client, clock, current: generation, files, layout, stage, shard } = context;
   const { current, consumed, result, letters } = work;
@@ -184,13 +211,10 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     ...deadLetterOps(layout, head.number, letters),
   ];
   const texts = result.effects.filter(({ sink }) => sink === "text-files");
-  const pending = await writeFiles(
-    files,
-    generation.scope,
-    { stage: stage.id, shard, number: head.number, id: commitId },
-    texts,
-  );
-  own.push(...pending.ops);
+  const commitName = { stage: stage.id, shard, number: head.number, id: commitId };
+  const pending = await writeFiles(files, generation.scope, commitName, texts);
+  const tokens = keptTokens(generation.scope, commitName, result.finalizations);
+  own.push(...pending.ops, ...tokens.ops);
   const outcome = await commitPlanned(context, commitId, own, work).catch(async (error: unknown) => {
     if (isUncommitted(error)) await discard(context, pending, written);
     throw error;
@@ -201,6 +225,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
   state.accept(written.byPath);
   await removeGarbage(context, head);
   await publishFiles(client, files, generation.scope, scopeChecks(generation), pending.entries);
+  await finalizeBundle(context, tokens.entries);
   return {
     kind: "committed",
     commitId,
@@ -209,7 +234,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     shard: result.shard,
     stored: work.loaded.stored,
     fed: segments.fed,
-    writes: own.length - 1 + result.effects.length + pending.entries.length,
+    writes: own.length - 1 + result.effects.length + pending.entries.length + tokens.entries.length,
   };
 }
 

@@ -17,6 +17,9 @@ const SEGMENTS_READ_AHEAD = 16;
 // What a bundle consumes ends up in its state or its outputs, which a process has to hold.
 const INPUT_PER_COMMIT = 8;
 
+// What is lost when such a bundle fails, and how late its results can be, against the cost of a commit.
+const ASYNC_FEEDING_MS = 2_000;
+
 /** How far a bundle went through the inbox. */
 export interface Consumption {
   readonly whole: readonly SegmentName[];
@@ -28,7 +31,10 @@ export interface Consumption {
   readonly aside?: AsideElement;
 }
 
-/** Feeds elements from the inbox, oldest first, until the limit or half a commit is reached; undefined if a segment is gone. */
+/**
+ * Feeds elements from the inbox, oldest first, until the limit or half a commit is reached, or a bundle with
+ * asynchronous calls has had its time; undefined if a segment is gone.
+ */
 export async function consume(
   context: ShardContext,
   bundle: TentativeBundle,
@@ -39,6 +45,7 @@ export async function consume(
   aside: BundleAside,
 ): Promise<Consumption | undefined> {
   const { commitSizeBytes } = context.limits;
+  const isLate = feedingTime(context, bundle);
   const whole: SegmentName[] = [];
   const blobs: string[] = [];
   let elements = 0;
@@ -47,7 +54,8 @@ export async function consume(
   const full = (): boolean =>
     elements >= limit ||
     bytes >= INPUT_PER_COMMIT * commitSizeBytes ||
-    bundle.pendingBytes >= commitSizeBytes / 2;
+    bundle.pendingBytes >= commitSizeBytes / 2 ||
+    (elements > 0 && isLate());
   const consumed = (position: Head["position"]): Consumption => {
     return { whole, blobs, position, elements, ...(out === undefined ? {} : { aside: out }) };
   };
@@ -65,6 +73,7 @@ export async function consume(
         if (full()) return consumed({ segment: segment.name, elements: done });
         if (aside.element && elements === 0) out = { segment, index: done, bytes: element };
         else trace.element(() => process(context, bundle, element));
+        if (bundle.isBusy) await trace.settle(() => bundle.room());
         done += 1;
         elements += 1;
         bytes += element.length;
@@ -74,6 +83,16 @@ export async function consume(
     }
   }
   return consumed(null);
+}
+
+/** Says when a bundle with asynchronous calls is given no more, so that it ends while its invocation lives. */
+export function feedingTime(
+  { clock, deadlineMs }: ShardContext,
+  { isAsync }: TentativeBundle,
+): () => boolean {
+  if (!isAsync) return () => false;
+  const untilMs = Math.min(clock.now() + ASYNC_FEEDING_MS, deadlineMs);
+  return () => clock.now() >= untilMs;
 }
 
 /** What the znodes of the segments hold: records, or references to blobs. Undefined if a segment is gone. */

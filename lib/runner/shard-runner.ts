@@ -23,6 +23,7 @@ import type { Log } from "../log";
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
+import { finalizeBundle } from "./finalization";
 import { FolderSpool } from "./spool";
 import { publishLeftOver, removeAbandoned } from "./text-files";
 import { ZnodeWrites } from "./znode-writes";
@@ -59,6 +60,8 @@ export interface ShardContext {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: BundleLimits;
+  /** When the invocation begins no more bundles. */
+  readonly deadlineMs: number;
 }
 
 /** The state of a shard as the engine has it, and as it is stored. */
@@ -140,12 +143,18 @@ export class ShardRunner {
     return chained;
   }
 
+  /** Tears down what user code has set up in this process. Nothing may be run any more. */
+  async close(): Promise<void> {
+    for (const pipeline of this.options.pipelines.values()) await pipeline.tearDown();
+  }
+
   private async runShard(request: ShardRequest, deadlineMs: number): Promise<ShardAnswer> {
     const { client } = this.options;
     await this.catchUp(BigInt(`0x${request.zxid}`));
-    const context = await this.open(request);
+    const context = await this.open(request, deadlineMs);
     if (!admitsCommits(context.current.generation)) return stoppedAnswer(client);
     await this.tidyOutputs(context);
+    await context.pipeline.setUp(context.stage.id);
     try {
       const maxWrites = request.writes ?? Number.POSITIVE_INFINITY;
       const answer = await this.runBundles(context, deadlineMs, maxWrites);
@@ -246,7 +255,10 @@ export class ShardRunner {
     if (client.lastZxid < zxid) await reading(client, () => client.sync(root));
   }
 
-  private async open({ pipeline: name, stage: stageId, shard, run }: ShardRequest): Promise<ShardContext> {
+  private async open(
+    { pipeline: name, stage: stageId, shard, run }: ShardRequest,
+    deadlineMs: number,
+  ): Promise<ShardContext> {
     const { client, root, files, blobs, clock, log, limits, pipelines } = this.options;
     const pipeline = pipelines.get(name);
     if (!pipeline)
@@ -282,6 +294,7 @@ export class ShardRunner {
       clock,
       log,
       limits,
+      deadlineMs,
     };
   }
 
@@ -308,7 +321,8 @@ export class ShardRunner {
     const { head } = await readHead(context);
     const warm = this.warm.get(context.layout.head);
     if (warm && warm.commitId === head.ids[0]) return;
-    await publishLeftOver(client, files, current.scope, scopeChecks(current), owner);
+    const tokens = await publishLeftOver(client, files, current.scope, scopeChecks(current), owner);
+    await finalizeBundle(context, tokens);
     await removeAbandoned(files, current.scope, owner, head.number);
     await removeGarbage(context, head);
   }

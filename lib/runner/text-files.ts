@@ -3,7 +3,7 @@ import type { BoundedWindow, CompiledPipeline, Pane, SinkEffect } from "../beam/
 import { reading } from "../checkpoint/commit";
 import { type FileStore, OutputNameError, TemporaryFileGoneError } from "../checkpoint/files";
 import type { ScopeLayout } from "../checkpoint/layout";
-import { decodeOutput, encodeOutput, type OutputEntry } from "../checkpoint/records";
+import { decodeOutput, encodeOutput, type FinalizationEntry, type OutputEntry } from "../checkpoint/records";
 import { TEXT_SINK, type TextFilePayload } from "../io/write-to-text";
 import { MultiError, NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
 
@@ -18,9 +18,15 @@ export interface CommitName extends ShardName {
   readonly id: string;
 }
 
+/** An entry of the commit that waits for what comes after it, by the name of its znode. */
+export interface NamedEntry<E> {
+  readonly name: string;
+  readonly entry: E;
+}
+
 /** Files that are written under temporary names and wait for the commit. */
 export interface PendingFiles {
-  readonly entries: readonly { readonly name: string; readonly entry: OutputEntry }[];
+  readonly entries: readonly NamedEntry<OutputEntry>[];
   /** What the commit contains for them. */
   readonly ops: readonly Op[];
 }
@@ -30,7 +36,7 @@ export interface PendingFiles {
  * is made from the whole path of the shard: one shard never takes another's file for its own. The hash has one
  * length, so no prefix is the beginning of another and no name is too long for a file system.
  */
-function shardPrefix(scope: ScopeLayout, { stage, shard }: ShardName): string {
+export function shardPrefix(scope: ScopeLayout, { stage, shard }: ShardName): string {
   const { head } = scope.shard(stage, shard);
   return `${createHash("sha256").update(head).digest("hex").slice(0, 16)}.`;
 }
@@ -131,7 +137,7 @@ export async function publishFiles(
  * was removed by our own lost multi or by another invocation. A generation that moved on leaves the entries to the
  * next invocation, and the answer is false.
  */
-async function removeEntries(
+export async function removeEntries(
   client: ZooKeeperClient,
   checks: readonly Op[],
   paths: readonly string[],
@@ -151,27 +157,31 @@ async function removeEntries(
   return true;
 }
 
-/** Publishes what an earlier invocation of this shard committed and did not publish. */
+/** Publishes what an earlier invocation of this shard committed and did not publish; the other entries are the result. */
 export async function publishLeftOver(
   client: ZooKeeperClient,
   files: FileStore,
   scope: ScopeLayout,
   checks: readonly Op[],
   owner: ShardName,
-): Promise<void> {
+): Promise<NamedEntry<FinalizationEntry>[]> {
   const prefix = shardPrefix(scope, owner);
   const { children } = await reading(client, () => client.getChildren(scope.outputs));
-  const entries: { name: string; entry: OutputEntry }[] = [];
+  const texts: NamedEntry<OutputEntry>[] = [];
+  const others: NamedEntry<FinalizationEntry>[] = [];
   for (const name of children.filter((child) => child.startsWith(prefix))) {
     const path = `${scope.outputs}/${name}`;
     try {
       const { data } = await reading(client, () => client.getData(path));
-      entries.push({ name, entry: decodeOutput(data, path) });
+      const entry = decodeOutput(data, path);
+      if ("finalizer" in entry) others.push({ name, entry });
+      else texts.push({ name, entry });
     } catch (error) {
       if (!(error instanceof NoNodeError)) throw error;
     }
   }
-  await publishFiles(client, files, scope, checks, entries);
+  await publishFiles(client, files, scope, checks, texts);
+  return others;
 }
 
 /**

@@ -2,7 +2,13 @@ import type * as beam from "apache-beam";
 import type { SinkEffect } from "../../lib/beam/api";
 import { compilePipeline } from "../../lib/beam/pipeline";
 import { readPrimitive, writePrimitive } from "../../lib/beam/primitives";
-import { type BundleShape, type RunResult, runInMemory, type SourceStep } from "./memory-runner";
+import {
+  type BundleShape,
+  type RunResult,
+  runInMemory,
+  runInMemoryAsync,
+  type SourceStep,
+} from "./memory-runner";
 
 /** A source for tests: what it gives is passed to `runCollecting` under its name. */
 export function readTest<T>(name: string, bounded = false): beam.PTransform<beam.Root, beam.PCollection<T>> {
@@ -26,7 +32,21 @@ export function runCollecting(
   steps: Readonly<Record<string, readonly SourceStep[]>> = {},
   shards = 1,
 ): Collected {
-  const result = runInMemory(compilePipeline({ name: "test", build, shards }), steps, { shape, shards });
+  return collected(runInMemory(compilePipeline({ name: "test", build, shards }), steps, { shape, shards }));
+}
+
+/** The same for pipelines with asynchronous transforms. */
+export async function runCollectingAsync(
+  build: (root: beam.Root) => unknown,
+  shape: BundleShape,
+  steps: Readonly<Record<string, readonly SourceStep[]>> = {},
+  shards = 1,
+): Promise<Collected> {
+  const pipeline = compilePipeline({ name: "test", build, shards });
+  return collected(await runInMemoryAsync(pipeline, steps, { shape, shards }));
+}
+
+function collected(result: RunResult): Collected {
   const of = (name: string) => result.effects.filter((effect) => effect.sink === name);
   return {
     ...result,

@@ -16,7 +16,16 @@ import { describeWindowing } from "./windowing-strategy";
 
 const GLOBAL_WINDOWING = defaultWindowing({ kind: "global" });
 
-const KNOWN_PARAMS: ReadonlySet<string> = new Set(["window", "timestamp", "paneinfo", "metric", "sideInput"]);
+const KNOWN_PARAMS: ReadonlySet<string> = new Set([
+  "window",
+  "timestamp",
+  "paneinfo",
+  "metric",
+  "sideInput",
+  "bundleFinalizer",
+]);
+
+const PARAMS_OF_ELEMENTS: ReadonlySet<string> = new Set(["window", "timestamp", "paneinfo", "sideInput"]);
 
 /** The graph of a built pipeline, with everything in it that can't be run. */
 export function readGraph(builder: PipelineBuilder): { graph: Graph; problems: PipelineProblem[] } {
@@ -113,7 +122,12 @@ function checkParams({ name, work }: GraphNode, problems: PipelineProblem[]): vo
   // The SDK hands on a copy whose prototype is what the user passed, so inherited properties count.
   for (const key in work.context) {
     const param = (work.context as Record<string, unknown>)[key];
-    if (!(param instanceof ParDoParam) || KNOWN_PARAMS.has(param.parDoParamName)) continue;
+    if (!(param instanceof ParDoParam)) continue;
+    if (work.kind === "async" && work.fn.kind === "batch" && PARAMS_OF_ELEMENTS.has(param.parDoParamName)) {
+      const what = `its context parameter "${key}" belongs to an element, and it is called for batches`;
+      problems.push({ transform: name, what, remedy: "Use mapAsync, or add it to the elements before." });
+    }
+    if (KNOWN_PARAMS.has(param.parDoParamName)) continue;
     const what = `its context parameter "${key}" of the kind "${param.parDoParamName}" is not supported`;
     problems.push({ transform: name, what, remedy: "Use window, timestamp, pane info or a metric." });
   }

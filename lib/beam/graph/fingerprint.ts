@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { canonicalBytes } from "../coders/value-coder";
+import { finalizerKeys } from "../finalizer";
 import type { FusedStage } from "./fusion";
-import { type Graph, hasSides, type Work } from "./node";
+import { type Graph, type GraphNode, hasSides, type Work } from "./node";
 import { windowFnSettings } from "./window-fn";
 import { windowingSettings } from "./windowing-strategy";
 
@@ -20,6 +21,7 @@ export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string
       name: node.name,
       work: describe(node.work),
       inputs: node.inputs.map((input) => place.get(input)),
+      ...finalizersOf(node),
       ...(hasSides(node)
         ? { sides: Object.entries(node.sides).map(([tag, view]) => [tag, place.get(view)]) }
         : {}),
@@ -34,6 +36,12 @@ export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string
   return createHash("sha256").update(canonicalBytes(description)).digest("hex");
 }
 
+/** Tokens that wait for their finaliser know it by its name. */
+function finalizersOf({ work }: GraphNode): { finalizers?: string[] } {
+  const finalizers = "context" in work ? finalizerKeys(work.context) : [];
+  return finalizers.length === 0 ? {} : { finalizers };
+}
+
 function describe(work: Work): unknown {
   switch (work.kind) {
     case "read":
@@ -46,6 +54,8 @@ function describe(work: Work): unknown {
       return work.isLifted ? { kind: work.kind, lifted: true } : { kind: work.kind };
     case "split":
       return { kind: work.kind, tags: [...work.options.knownTags] };
+    case "async":
+      return { kind: work.kind, gives: work.fn.kind };
     default:
       return { kind: work.kind };
   }

@@ -1,3 +1,4 @@
+import type { AsyncFn, BatchSettings } from "../async-fn";
 import type { Windowing } from "../engine/windowing";
 import type { SinkSpec, SourceSpec } from "../primitives";
 
@@ -8,6 +9,8 @@ export type Work =
   | { readonly kind: "write"; readonly spec: SinkSpec }
   | { readonly kind: "map" | "flatMap"; readonly fn: ElementFn; readonly context: unknown }
   | { readonly kind: "parDo"; readonly doFn: UserDoFn; readonly context: unknown }
+  | { readonly kind: "async"; readonly fn: AsyncFn; readonly context: unknown }
+  | { readonly kind: "batch"; readonly settings: BatchSettings }
   | { readonly kind: "split"; readonly options: SplitOptions }
   | { readonly kind: "identity" | "flatten" | "groupByKey" }
   /** All elements of a window, for the transforms that have them as a side input. */
@@ -23,6 +26,8 @@ export interface UserDoFn {
   process(element: unknown, context: unknown): Iterable<unknown> | undefined;
   startBundle?(context: unknown): void;
   finishBundle?(context: unknown): Iterable<unknown> | undefined;
+  setup?(): unknown;
+  teardown?(): unknown;
 }
 
 export interface UserCombineFn {

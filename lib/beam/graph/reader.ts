@@ -1,5 +1,6 @@
 import type { WindowFn as SdkWindowFn, Window } from "apache-beam";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
+import { AsyncFn, BatchFn } from "../async-fn";
 import type { WindowFn } from "../engine/windows";
 import type { PipelineProblem } from "../errors";
 import { READ_URN, type SinkSpec, type SourceSpec, WRITE_URN } from "../primitives";
@@ -15,6 +16,8 @@ const GROUP_BY_KEY_URN = "beam:transform:group_by_key:v1";
 const COMBINE_URN = "beam:transform:combine_per_key:v1";
 const PAR_DO_URN = "beam:transform:pardo:v1";
 const ITERABLE_SIDE_INPUT_URN = "beam:side_input:iterable:v1";
+
+type AnyDoFn = UserDoFn | ElementwiseFn | AsyncFn | BatchFn;
 
 /** The SDK calls the input that a transform looks up as `x` `side.x`. */
 const SIDE_PREFIX = "side.";
@@ -120,7 +123,7 @@ export class GraphReader {
       case "beam:dofn:identity:0.1":
         return { kind: "identity" };
       case "beam:dofn:serialized_js_dofn_info:v1":
-        return this.doFn(name, this.object<{ doFn: UserDoFn | ElementwiseFn; context: unknown }>(fn));
+        return this.doFn(name, this.object<{ doFn: AnyDoFn; context: unknown }>(fn));
       case "beam:dofn:splitting_dofn:v1":
         return { kind: "split", options: this.object<SplitOptions>(fn) };
       case "beam:dofn:js_assign_timestamps:v1":
@@ -135,11 +138,13 @@ export class GraphReader {
     }
   }
 
-  private doFn(
-    name: string,
-    { doFn, context }: { doFn: UserDoFn | ElementwiseFn; context: unknown },
-  ): Work | undefined {
-    if (doFn instanceof ElementwiseFn) return { kind: doFn.kind, fn: doFn.fn, context };
+  private doFn(name: string, { doFn, context }: { doFn: AnyDoFn; context: unknown }): Work | undefined {
+    if (doFn instanceof AsyncFn) return { kind: "async", fn: doFn, context };
+    if (doFn instanceof BatchFn) return { kind: "batch", settings: doFn.settings };
+    if (doFn instanceof ElementwiseFn) {
+      if (isAsyncFunction(doFn.fn)) this.problem(name, "its function is async", `Use ${doFn.kind}Async.`);
+      return { kind: doFn.kind, fn: doFn.fn, context };
+    }
     if (typeof doFn?.process !== "function") {
       return this.problem(
         name,
@@ -147,6 +152,8 @@ export class GraphReader {
         "Give parDo an object with process(element).",
       );
     }
+    for (const hook of ["process", "startBundle", "finishBundle"] as const)
+      if (isAsyncFunction(doFn[hook])) this.problem(name, `its ${hook} is async`, "Use parDoAsync.");
     return { kind: "parDo", doFn, context };
   }
 
@@ -173,6 +180,11 @@ export class GraphReader {
   private problem(transform: string, what: string, remedy: string): undefined {
     this.problems.push({ transform, what, remedy });
   }
+}
+
+/** Of what a compiler has left async; any other function that gives a Promise is refused when it does. */
+function isAsyncFunction(fn: unknown): boolean {
+  return /^\[object Async/.test(Object.prototype.toString.call(fn));
 }
 
 /** Parts of a ParDo that ask for more than processing elements: what, and what to do. */

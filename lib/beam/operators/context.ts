@@ -10,7 +10,9 @@ import {
 } from "apache-beam";
 import { NO_FIRING, type Pane } from "../engine/panes";
 import { type Window as EngineWindow, GLOBAL_WINDOW } from "../engine/windows";
+import { BundleFinalizer } from "../finalizer";
 import { SdkLong } from "../graph/window-fn";
+import type { Finalizations } from "./finalizations";
 import type { BundleMetrics } from "./metrics";
 import type { Views } from "./side-inputs";
 
@@ -29,7 +31,13 @@ export class Place {
     private readonly transform: string,
     private readonly metrics: BundleMetrics,
     private readonly views: Views | undefined,
+    private readonly finalizations?: Finalizations,
   ) {}
+
+  /** For an element whose turn goes on while others have theirs. */
+  fork(): Place {
+    return new Place(this.transform, this.metrics, this.views, this.finalizations);
+  }
 
   moveTo(timestampMs: number, window: EngineWindow, pane: Pane): void {
     this.timestampMs = timestampMs;
@@ -52,7 +60,19 @@ export class Place {
     }
   }
 
-  update({ metricType, name }: Metric<number>, value: number): void {
+  /** A side input as it is now: it may change before a call that is under way looks at it. */
+  settle(param: ParDoParam, key: string): ParDoParam {
+    if (param.parDoParamName !== "sideInput") return bindParam(param, this, key);
+    const value = this.lookup(param);
+    return Object.assign(Object.create(param) as ParDoParam, { provider: { lookup: () => value } });
+  }
+
+  update(param: Metric<number> | BundleFinalizer<unknown>, value: unknown): void {
+    if (param instanceof BundleFinalizer) this.finalizations!.add(this.transform, param.contextKey, value);
+    else this.count(param, value as number);
+  }
+
+  private count({ metricType, name }: Metric<number>, value: number): void {
     if (metricType === COUNTER_URN) this.metrics.increment(this.transform, name, value);
     else this.metrics.record(this.transform, name, value);
   }
@@ -62,13 +82,17 @@ export class Place {
  * The context that a DoFn sees: what the user passed, with window, timestamp, pane info and metrics bound to this
  * bundle. Each bundle has its own copy, so bundles that run side by side do not see each other's element.
  */
-export function bindContext(context: unknown, place: Place): unknown {
+export function bindContext(
+  context: unknown,
+  place: Place,
+  bind: (param: ParDoParam, key: string) => ParDoParam = (param, key) => bindParam(param, place, key),
+): unknown {
   if (typeof context !== "object" || context === null) return context;
   const bound: Record<string, unknown> = {};
   // The SDK hands on a copy whose prototype is what the user passed, so inherited properties count.
   for (const key in context) {
     const value = (context as Record<string, unknown>)[key];
-    bound[key] = value instanceof ParDoParam ? bindParam(value, place) : value;
+    bound[key] = value instanceof ParDoParam ? bind(value, key) : value;
   }
   return bound;
 }
@@ -80,8 +104,9 @@ export function followsElement(context: unknown): boolean {
   return false;
 }
 
-function bindParam(param: ParDoParam, place: Place): ParDoParam {
-  return Object.assign(Object.create(param) as ParDoParam, { provider: place });
+function bindParam(param: ParDoParam, place: Place, key: string): ParDoParam {
+  const bound = Object.assign(Object.create(param) as ParDoParam, { provider: place });
+  return param instanceof BundleFinalizer ? Object.assign(bound, { contextKey: key }) : bound;
 }
 
 export function toSdkWindow(window: EngineWindow): Window {

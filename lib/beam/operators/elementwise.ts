@@ -6,7 +6,8 @@ import type { Receiver } from "./receiver";
 import { elementText, isThenable, type UserCode } from "./user-code";
 import { fromSdkWindowedValue } from "./windowed-value";
 
-const ASYNC = "returned a Promise; asynchronous functions are not supported, return the value itself";
+const ASYNC =
+  "returned a Promise; use mapAsync, flatMapAsync or parDoAsync from Beamkeeper, or return the value itself";
 
 /** What an operator of one bundle has beside its receiver. */
 export interface Operator {

@@ -141,7 +141,8 @@ export function sinkOperator(spec: SinkSpec, code: UserCode, outputs: BundleOutp
   };
 }
 
-function sizeOf(value: unknown): number {
+/** A rough size of a value, in bytes. */
+export function sizeOf(value: unknown): number {
   if (typeof value === "string") return value.length;
   if (value instanceof Uint8Array) return value.length;
   if (typeof value !== "object" || value === null) return 8;

@@ -1,11 +1,16 @@
+import type { BundleClock } from "../api";
 import { type PanePlan, planPanes } from "../engine/pane-plan";
 import type { SideInput } from "../engine/side-inputs";
 import { firesOnceAtTheEnd } from "../engine/windowing";
 import { type Consumer, consumersOf, type FusedStage } from "../graph/fusion";
 import { type Graph, type GraphNode, hasSides, isGrouping, isShuffle } from "../graph/node";
+import { asyncOperator } from "./async";
+import { batchOperator } from "./batches";
 import { Place } from "./context";
 import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperator } from "./elementwise";
+import type { Finalizations } from "./finalizations";
 import type { BundleMetrics } from "./metrics";
+import type { Origins } from "./origin";
 import { type BundleOutputs, parkingOperator, shuffleOperator, sideOperator, sinkOperator } from "./outputs";
 import { precombineOperator } from "./precombine";
 import { fanOut, type Receiver } from "./receiver";
@@ -50,13 +55,18 @@ export function planStage(
   };
 }
 
-export function wireStage(
-  plan: StagePlan,
-  outputs: BundleOutputs,
-  metrics: BundleMetrics,
-  views?: Views,
-): StageOperators {
-  const wiring = new Wiring(plan, outputs, metrics, views);
+/** What the operators of a bundle share. */
+export interface Surroundings {
+  readonly outputs: BundleOutputs;
+  readonly metrics: BundleMetrics;
+  readonly finalizations: Finalizations;
+  readonly origins: Origins;
+  readonly clock: BundleClock | undefined;
+  readonly views: Views | undefined;
+}
+
+export function wireStage(plan: StagePlan, surroundings: Surroundings): StageOperators {
+  const wiring = new Wiring(plan, surroundings);
   const receive = wiring.first(plan.stage.root);
   return { receive, operators: wiring.operators.reverse() };
 }
@@ -65,13 +75,14 @@ class Wiring {
   /** Consumers come before producers, since each operator is made with its receiver. */
   readonly operators: Operator[] = [];
   private readonly receivers = new Map<GraphNode, Receiver>();
+  private readonly outputs: BundleOutputs;
 
   constructor(
     private readonly plan: StagePlan,
-    private readonly outputs: BundleOutputs,
-    private readonly metrics: BundleMetrics,
-    private readonly views: Views | undefined,
-  ) {}
+    private readonly surroundings: Surroundings,
+  ) {
+    this.outputs = surroundings.outputs;
+  }
 
   /** What takes in the elements of the stage: the root's consumers, or the root where it has user code of its own. */
   first(root: GraphNode): Receiver {
@@ -113,7 +124,8 @@ class Wiring {
   private make(node: GraphNode): Operator {
     const { work } = node;
     const code = new UserCode(this.plan.pipeline, node.name);
-    const place = new Place(code.transform, this.metrics, this.views);
+    const { metrics, views, finalizations } = this.surroundings;
+    const place = new Place(code.transform, metrics, views, finalizations);
     switch (work.kind) {
       case "map":
         return mapOperator(work.fn, work.context, code, place, this.next(node));
@@ -121,6 +133,10 @@ class Wiring {
         return flatMapOperator(work.fn, work.context, code, place, this.next(node));
       case "parDo":
         return parDoOperator(work.doFn, work.context, code, place, this.next(node));
+      case "async":
+        return asyncOperator(work.fn, work.context, code, place, this.surroundings, this.next(node));
+      case "batch":
+        return batchOperator(work.settings, this.next(node));
       case "split":
         return splitOperator(work.options, code, this.byTag(node));
       case "assignTimestamps":

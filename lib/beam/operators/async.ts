@@ -1,0 +1,112 @@
+import type { AsyncFn } from "../async-fn";
+import { AsyncOperator, type Call, type Calling } from "./calls";
+import { bindContext, followsElement, type Place } from "./context";
+import type { Receiver } from "./receiver";
+import type { Surroundings } from "./stage-operators";
+import { elementText, isThenable, type UserCode } from "./user-code";
+import { fromSdkWindowedValue, type WindowedValue } from "./windowed-value";
+
+/** Calls of a function of the user's, of one bundle. */
+export function asyncOperator(
+  fn: AsyncFn,
+  context: unknown,
+  code: UserCode,
+  place: Place,
+  { origins, clock }: Surroundings,
+  next: Receiver,
+): AsyncOperator {
+  const user = new UserCalls(fn, context, place, code);
+  return new AsyncOperator(user, fn.settings, code, origins, clock, next);
+}
+
+class UserCalls implements Calling {
+  readonly startBundle: Calling["startBundle"];
+  readonly finishBundle: Calling["finishBundle"];
+  private readonly shared: unknown;
+  private readonly follows: boolean;
+
+  constructor(
+    private readonly fn: AsyncFn,
+    private readonly context: unknown,
+    private readonly place: Place,
+    private readonly code: UserCode,
+  ) {
+    const { startBundle, finishBundle } = fn.hooks;
+    this.follows = fn.kind !== "batch" && followsElement(context);
+    this.shared = bindContext(context, place);
+    this.startBundle = startBundle;
+    if (finishBundle) this.finishBundle = async () => this.windowed(await finishBundle());
+  }
+
+  begin(call: Call): unknown {
+    const { fn, kind } = this.fn;
+    const [first] = call.items;
+    const value = kind === "batch" ? call.items.map((item) => item.value) : first!.value;
+    const given = (fn as UntypedFn)(value, this.told(call));
+    return isAsyncIterable(given) ? collect(given) : given;
+  }
+
+  results(given: unknown, { items }: Call): readonly (readonly unknown[])[] {
+    switch (this.fn.kind) {
+      case "map":
+        return [[given]];
+      case "flatMap":
+        return [this.several(given, items[0]!.value)];
+      case "batch":
+        return this.each(given, items.length);
+    }
+  }
+
+  private several(given: unknown, element: unknown): readonly unknown[] {
+    if (given === undefined || given === null) return [];
+    if (Array.isArray(given)) return given;
+    if (typeof (given as Iterable<unknown>)[Symbol.iterator] === "function")
+      return [...(given as Iterable<unknown>)];
+    throw this.code.refusal(`must give an iterable of elements, not ${elementText(given)}`, element);
+  }
+
+  private each(given: unknown, count: number): readonly (readonly unknown[])[] {
+    if (Array.isArray(given) && given.length === count) return given.map((result) => [result]);
+    const what = Array.isArray(given) ? `${given.length} results` : elementText(given);
+    throw new TypeError(`must give an array of one result for each of the ${count} elements, not ${what}`);
+  }
+
+  /** What the function is told beside its element; most of it is made when it is asked for. */
+  private told(call: Call): object {
+    const [item] = call.items;
+    const { timestampMs, window, pane } = item!;
+    const context = this.follows ? this.contextOf(call) : this.shared;
+    const own = {
+      context,
+      get signal() {
+        return call.signal;
+      },
+    };
+    return this.fn.kind === "batch" ? own : Object.assign(own, { timestampMs, window, pane });
+  }
+
+  /** Of one element, since its turn goes on while others have theirs. */
+  private contextOf({ items }: Call): unknown {
+    const { timestampMs, window, pane } = items[0]!;
+    const place = this.place.fork();
+    place.moveTo(timestampMs, window, pane);
+    return bindContext(this.context, place, (param, key) => place.settle(param, key));
+  }
+
+  private windowed(given: unknown): readonly WindowedValue[] {
+    if (given === undefined || given === null) return [];
+    return [...(given as Iterable<unknown>)].map((result) => fromSdkWindowedValue(result, this.code));
+  }
+}
+
+type UntypedFn = (element: unknown, call: unknown) => unknown;
+
+function isAsyncIterable(given: unknown): given is AsyncIterable<unknown> {
+  return typeof given === "object" && given !== null && Symbol.asyncIterator in given && !isThenable(given);
+}
+
+async function collect(results: AsyncIterable<unknown>): Promise<unknown[]> {
+  const all: unknown[] = [];
+  for await (const result of results) all.push(result);
+  return all;
+}

@@ -1,0 +1,297 @@
+import type {
+  BundleClock,
+  BundleResult,
+  CompiledPipeline,
+  CompiledStage,
+  SinkEffect,
+  StageShard,
+  TentativeBundle,
+} from "../beam/api";
+import { systemClock } from "../clock";
+import { randomNumbers } from "../simulation/random-numbers";
+
+/**
+ * Runs a compiled pipeline in memory, one shard a stage or several, in bundles of a given shape. Elements and
+ * state go through their encodings at every bundle, as they would through znodes, and some bundles are begun,
+ * run and thrown away, as if their commit had been lost.
+ */
+export interface SourceElement {
+  readonly value: unknown;
+  readonly timestampMs: number;
+}
+
+/** What a source gives, in order: elements, and watermarks and processing times between them. */
+export type SourceStep = SourceElement | { readonly watermarkMs: number } | { readonly clockMs: number };
+
+export interface RunOptions {
+  /** How the elements that wait are cut into bundles. */
+  readonly shape: BundleShape;
+  /** Default: 1. */
+  readonly shards?: number;
+  /** For the time limits of asynchronous calls. Default: the system's. */
+  readonly clock?: BundleClock;
+}
+
+export type BundleShape = "single" | "whole" | { readonly seed: number };
+
+/** The shapes that every test of the engine runs in. */
+export const SHAPES: readonly BundleShape[] = ["single", "whole", { seed: 1 }, { seed: 2 }, { seed: 3 }];
+
+export interface RunResult {
+  readonly effects: readonly SinkEffect[];
+  readonly droppedLate: number;
+  readonly counters: ReadonlyMap<string, number>;
+  readonly distributions: ReadonlyMap<string, { count: number; sum: number; min: number; max: number }>;
+}
+
+/** Runs to the end of time: after the last step the watermark goes to infinity. */
+export async function runInMemory(
+  pipeline: CompiledPipeline,
+  steps: Readonly<Record<string, readonly SourceStep[]>>,
+  options: RunOptions,
+): Promise<RunResult> {
+  const run = new MemoryRun(pipeline, options).run(steps);
+  let step = run.next();
+  while (!step.done) {
+    try {
+      await step.value;
+    } catch (error) {
+      step = run.throw(error);
+      continue;
+    }
+    step = run.next();
+  }
+  return step.value;
+}
+
+/** The same for a pipeline in which nothing is asynchronous. */
+export function runInMemorySync(...run: Parameters<typeof runInMemory>): RunResult {
+  const [pipeline, steps, options] = run;
+  const step = new MemoryRun(pipeline, options).run(steps).next();
+  if (step.done) return step.value;
+  step.value.catch(() => undefined);
+  throw new Error(`pipeline "${pipeline.name}" has asynchronous transforms; await runInMemory`);
+}
+
+/** Goes on when what it waits for has come about. */
+type Steps<T = void> = Generator<Promise<unknown>, T, void>;
+
+interface ShardState {
+  readonly cells: Map<string, Uint8Array>;
+  shared: Uint8Array | undefined;
+  holdMs: number;
+  nextTimerMs: number;
+  inbox: Uint8Array[];
+}
+
+class MemoryRun {
+  private readonly shards = new Map<string, ShardState[]>();
+  private readonly sourceWatermarks = new Map<string, number>();
+  private readonly effects: SinkEffect[] = [];
+  private readonly counters = new Map<string, number>();
+  private readonly distributions = new Map<
+    string,
+    { count: number; sum: number; min: number; max: number }
+  >();
+  private droppedLate = 0;
+  private nowMs: number | undefined;
+  private readonly random: () => number;
+
+  constructor(
+    private readonly pipeline: CompiledPipeline,
+    private readonly options: RunOptions,
+  ) {
+    this.random = randomNumbers(typeof options.shape === "object" ? options.shape.seed : 1);
+    for (const stage of pipeline.stages) {
+      const count = stage.kind === "ordinary" ? 1 : (options.shards ?? 1);
+      this.shards.set(
+        stage.id,
+        Array.from({ length: count }, () => ({
+          cells: new Map(),
+          shared: undefined,
+          holdMs: Infinity,
+          nextTimerMs: Infinity,
+          inbox: [],
+        })),
+      );
+    }
+    for (const source of pipeline.sources) this.sourceWatermarks.set(source.id, -Infinity);
+  }
+
+  *run(steps: Readonly<Record<string, readonly SourceStep[]>>): Steps<RunResult> {
+    for (const { id } of this.pipeline.stages) {
+      const settingUp = this.pipeline.setUp(id);
+      if (settingUp !== undefined) yield settingUp;
+    }
+    for (const source of this.pipeline.sources) {
+      const impulse = [{ value: new Uint8Array(), timestampMs: -Infinity }];
+      yield* this.feed(source.id, source.kind === "impulse" ? impulse : (steps[source.id] ?? []));
+      this.sourceWatermarks.set(source.id, Infinity);
+    }
+    yield* this.settle();
+    const { effects, droppedLate, counters, distributions } = this;
+    return { effects, droppedLate, counters, distributions };
+  }
+
+  private *feed(source: string, steps: readonly SourceStep[]): Steps {
+    let waiting: SourceElement[] = [];
+    for (const step of steps) {
+      if ("value" in step) {
+        waiting.push(step);
+        continue;
+      }
+      yield* this.deliver(source, waiting);
+      waiting = [];
+      yield* this.settle();
+      if ("clockMs" in step) this.nowMs = step.clockMs;
+      else this.sourceWatermarks.set(source, step.watermarkMs);
+      yield* this.settle();
+    }
+    yield* this.deliver(source, waiting);
+  }
+
+  private *deliver(source: string, elements: readonly SourceElement[]): Steps {
+    for (const cut of this.cut(elements))
+      yield* this.bundle(source, 0, -Infinity, function* (bundle) {
+        for (const { value, timestampMs } of cut) {
+          bundle.processSourceElement(value, timestampMs);
+          if (bundle.isBusy) yield bundle.room();
+        }
+      });
+  }
+
+  /** Brings everything to rest, stage by stage in the order of the data. */
+  private *settle(): Steps {
+    for (const stage of this.pipeline.stages)
+      for (const index of this.shards.get(stage.id)!.keys()) yield* this.settleShard(stage, index);
+  }
+
+  private *settleShard(stage: CompiledStage, index: number): Steps {
+    const shard = this.shards.get(stage.id)![index]!;
+    const { inbox } = shard;
+    shard.inbox = [];
+    // The elements that wait come first: what they arrived under is the watermark of the last advance.
+    for (const cut of this.cut(inbox)) {
+      yield* this.bundle(stage.id, index, -Infinity, function* (bundle) {
+        for (const bytes of cut) {
+          bundle.processElement(bytes);
+          if (bundle.isBusy) yield bundle.room();
+        }
+      });
+    }
+    const watermarkMs = this.inputWatermark(stage);
+    const { nowMs } = this;
+    // A shard without timers still has to learn the watermark, by which it judges what is late.
+    if (watermarkMs > -Infinity)
+      yield* this.advance(stage.id, index, (bundle, most) => bundle.advanceWatermark(watermarkMs, most));
+    if (nowMs !== undefined)
+      yield* this.advance(stage.id, index, (bundle, most) => bundle.advanceProcessingTime(nowMs, most));
+  }
+
+  private *advance(
+    stage: string,
+    index: number,
+    fire: (bundle: TentativeBundle, most: number) => boolean,
+  ): Steps {
+    const { random } = this;
+    for (let more = true; more; ) {
+      // biome-ignore lint/correctness/useYield: the other kinds of work wait.
+      yield* this.bundle(stage, index, -Infinity, function* (bundle) {
+        more = fire(bundle, 1 + Math.floor(random() * 3));
+      });
+    }
+  }
+
+  private inputWatermark(stage: CompiledStage): number {
+    return Math.min(
+      ...stage.upstream.map(({ type, id }) =>
+        type === "source" ? this.sourceWatermarks.get(id)! : this.outputWatermark(id),
+      ),
+    );
+  }
+
+  private outputWatermark(id: string): number {
+    const stage = this.pipeline.stages.find((candidate) => candidate.id === id)!;
+    return Math.min(this.inputWatermark(stage), ...this.shards.get(id)!.map((shard) => shard.holdMs));
+  }
+
+  private *bundle(
+    stage: string,
+    index: number,
+    watermarkMs: number,
+    work: (bundle: TentativeBundle) => Steps,
+  ): Steps {
+    const shard = this.shards.get(stage)![index]!;
+    const loader = this.pipeline.loadShard(stage);
+    for (const [id, value] of shard.cells) loader.add(Buffer.from(id, "latin1"), value);
+    const open = loader.open(shard.shared);
+    // Run, and lost before its commit: nothing of it may be seen by the one that follows.
+    if (this.random() < 0.2) yield* this.result(open, watermarkMs, work);
+    const result = yield* this.result(open, watermarkMs, work);
+    for (const { id, value } of result.stateChanges) {
+      if (value === undefined) shard.cells.delete(Buffer.from(id).toString("latin1"));
+      else shard.cells.set(Buffer.from(id).toString("latin1"), value);
+    }
+    shard.shared = result.sharedState;
+    shard.holdMs = result.holdMs;
+    shard.nextTimerMs = result.nextTimerMs;
+    this.effects.push(...result.effects);
+    this.droppedLate += result.counters.droppedLate;
+    this.countMetrics(result.metrics);
+    for (const [target, outputs] of result.outputs) {
+      const shards = this.shards.get(target)!;
+      for (const { bytes, keyHash, isBroadcast } of outputs)
+        for (const shard of isBroadcast ? shards : [shards[keyHash % shards.length]!])
+          shard.inbox.push(bytes);
+    }
+    for (const finalization of result.finalizations) yield this.pipeline.finalize(finalization);
+  }
+
+  private *result(
+    open: StageShard,
+    watermarkMs: number,
+    work: (bundle: TentativeBundle) => Steps,
+  ): Steps<BundleResult> {
+    const clock = this.options.clock ?? systemClock;
+    const bundle = open.beginBundle(watermarkMs, this.nowMs, undefined, clock);
+    try {
+      yield* work(bundle);
+      if (bundle.isAsync) yield bundle.drain();
+      return bundle.finish();
+    } catch (error) {
+      bundle.dispose();
+      throw error;
+    }
+  }
+
+  private countMetrics(metrics: Pick<RunResult, "counters" | "distributions">): void {
+    for (const [name, value] of metrics.counters)
+      this.counters.set(name, (this.counters.get(name) ?? 0) + value);
+    for (const [name, more] of metrics.distributions) {
+      const { count, sum, min, max } = this.distributions.get(name) ?? {
+        count: 0,
+        sum: 0,
+        min: Infinity,
+        max: -Infinity,
+      };
+      this.distributions.set(name, {
+        count: count + more.count,
+        sum: sum + more.sum,
+        min: Math.min(min, more.min),
+        max: Math.max(max, more.max),
+      });
+    }
+  }
+
+  private cut<T>(items: readonly T[]): T[][] {
+    if (items.length === 0) return [];
+    if (this.options.shape === "whole") return [[...items]];
+    const cuts: T[][] = [];
+    for (let i = 0; i < items.length; ) {
+      const size = this.options.shape === "single" ? 1 : 1 + Math.floor(this.random() * 5);
+      cuts.push(items.slice(i, i + size));
+      i += size;
+    }
+    return cuts;
+  }
+}
