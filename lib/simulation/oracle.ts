@@ -37,6 +37,10 @@ export async function judge(world: World, client: ZooKeeperClient, evidence: Evi
   const early = results.filter(({ window }) => window > world.ensemble.latestMs);
   return [
     ...world.files.problems,
+    ...judgeFinalized(
+      world,
+      results.map(({ summary }) => summary),
+    ),
     ...early.map(({ window }) => `a window begins at ${window}, in the future`),
     ...compare(evidence, {
       summaries: results.map(({ summary }) => summary),
@@ -75,6 +79,23 @@ export function compare({ log, acknowledged, fromTheStart }: Evidence, outcome: 
     problems.push(...found);
   }
   return problems;
+}
+
+/** Everything that was committed was finalised, at least once, and nothing else was. */
+function judgeFinalized({ finalized, isCancelled, isAsync }: World, summaries: readonly Summary[]): string[] {
+  // After a cancellation, windows stay open and finalisers may wait for ever.
+  if (!isAsync || isCancelled) return [];
+  const name = (path: string, { order }: { readonly order: string }): string => `${path} at ${order}`;
+  const told = new Set(finalized.map((element) => name(element.path, element)));
+  const committed = new Set(summaries.flatMap(({ path, seen }) => seen.map((each) => name(path, each))));
+  return [
+    ...[...committed]
+      .filter((each) => !told.has(each))
+      .map((each) => `${each} was committed and never finalised`),
+    ...[...told]
+      .filter((each) => !committed.has(each))
+      .map((each) => `${each} was finalised and not committed`),
+  ];
 }
 
 /** What user code failed on alone, and what is therefore in dead-letter. */

@@ -1,7 +1,15 @@
 import * as beam from "apache-beam";
 import type { CompiledPipeline } from "../beam/api";
 import { compilePipeline, type PipelineDefinition } from "../beam/pipeline";
-import { definePipeline, readZnodeChanges, writeToText, writeToZnodes, type ZnodeChange } from "../index";
+import {
+  bundleFinalizer,
+  definePipeline,
+  mapAsync,
+  readZnodeChanges,
+  writeToText,
+  writeToZnodes,
+  type ZnodeChange,
+} from "../index";
 
 /** What is watched, and where the result znodes and text files go. */
 export const SOURCE = "/app";
@@ -29,6 +37,16 @@ export interface Summary {
 export interface Probe {
   /** Called for each element that reaches user code; its result travels with the element. May throw, as user code does. */
   arrive: (change: ZnodeChange) => number;
+  /** What the calls of an asynchronous transform wait for. */
+  answer: () => Promise<void>;
+  /** Called with each element of a bundle after its commit. */
+  finalize: (elements: readonly FinalizedElement[]) => Promise<void>;
+}
+
+/** An element as its finaliser is told of it: path, and zxid as text that sorts. */
+export interface FinalizedElement {
+  readonly path: string;
+  readonly order: string;
 }
 
 export interface ProbedPipeline {
@@ -47,11 +65,14 @@ const compiled = new Map<number, ProbedPipeline>();
 export function probedPipeline(shards: number): ProbedPipeline {
   const known = compiled.get(shards);
   if (known) return known;
-  const probe: Probe = { arrive: () => 0 };
+  const probe: Probe = { arrive: () => 0, answer: async () => undefined, finalize: async () => undefined };
   const made = { pipeline: compilePipeline(summaryPipeline(shards, probe)), probe };
   compiled.set(shards, made);
   return made;
 }
+
+/** Pipelines with so many shards, or more, have asynchronous calls and finalisers in their first stage. */
+export const ASYNC_SHARDS = 3;
 
 /** Changes in windows of one second, summarised for each znode, as znodes and as text: three stages. */
 export function summaryPipeline(shards: number, probe: Probe): PipelineDefinition {
@@ -60,14 +81,14 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
     shards,
     failures: { maxAttempts: 2 },
     build: (root) => {
-      const summaries = root
-        .apply(readZnodeChanges(SOURCE))
-        .map((change) => {
-          const { path, kind, text, mzxid, missed, missedAtLeast } = change;
-          const order = mzxid.toString(16).padStart(16, "0");
-          const seen: SeenChange[] = [{ order, kind, value: text, arrival: probe.arrive(change) }];
-          return { path, seen, missed, atLeast: missedAtLeast };
-        })
+      const arrived = root.apply(readZnodeChanges(SOURCE)).map((change) => {
+        const { path, kind, text, mzxid, missed, missedAtLeast } = change;
+        const order = mzxid.toString(16).padStart(16, "0");
+        const seen: SeenChange[] = [{ order, kind, value: text, arrival: probe.arrive(change) }];
+        return { path, seen, missed, atLeast: missedAtLeast };
+      });
+      const answered = shards < ASYNC_SHARDS ? arrived : arrived.apply(answering(probe));
+      const summaries = answered
         .apply(beam.windowInto(beam.fixedWindows(1)))
         .apply(
           beam
@@ -92,4 +113,19 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
       summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
     },
   });
+}
+
+/** Elements wait for an answer, a few at a time, and a finaliser hears of them. */
+function answering<T extends { readonly path: string; readonly seen: readonly SeenChange[] }>(
+  probe: Probe,
+): beam.PTransform<beam.PCollection<T>, beam.PCollection<T>> {
+  const done = bundleFinalizer((elements: readonly FinalizedElement[]) => probe.finalize(elements));
+  return mapAsync(
+    async (element: T, { context }) => {
+      await probe.answer();
+      context.done.afterCommit({ path: element.path, order: element.seen[0]!.order });
+      return element;
+    },
+    { concurrency: 4, context: { done } },
+  );
 }

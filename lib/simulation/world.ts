@@ -9,7 +9,13 @@ import type { RequestFault } from "./model-client";
 import { ModelEnsemble } from "./model-ensemble";
 import { SimulatedProcess } from "./process";
 import { type Part, type Step, stepOf } from "./steps";
-import { PoisonError, type Probe, probedPipeline } from "./summary-pipeline";
+import {
+  ASYNC_SHARDS,
+  type FinalizedElement,
+  PoisonError,
+  type Probe,
+  probedPipeline,
+} from "./summary-pipeline";
 import { VirtualTime } from "./virtual-time";
 
 export const ROOT = "/beamkeeper";
@@ -72,6 +78,8 @@ export class World {
   readonly probe: Probe;
   readonly layout: PipelineLayout;
   readonly problems: string[] = [];
+  /** What finalisers were given, in every attempt. */
+  readonly finalized: FinalizedElement[] = [];
   /** What the senders of commits heard. */
   readonly fates: CommitFate[] = [];
   readonly tally: Tally = { writes: 0, elements: 0, missed: 0, faults: 0, pauses: 0, rescales: 0 };
@@ -110,8 +118,18 @@ export class World {
       if (text?.startsWith(POISON)) throw new PoisonError(`${text} is poison`);
       return ++arrivals;
     };
+    probe.answer = () => time.sleep(time.random() * 40);
+    probe.finalize = async (elements) => {
+      await time.sleep(time.random() * 5);
+      for (const element of elements) this.finalized.push(element);
+    };
     this.layout = new PipelineLayout(ROOT, pipeline.name);
     this.faultRate = 0.003 + time.random() * 0.025;
+  }
+
+  /** The pipeline has asynchronous calls and finalisers. */
+  get isAsync(): boolean {
+    return Math.min(...this.pipeline.shards.values()) >= ASYNC_SHARDS;
   }
 
   get elapsedMs(): number {
