@@ -9,13 +9,13 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import type { Benchmark, Case, Sample } from "./frame";
 
-const ROOT = join(__dirname, "..");
+export const ROOT = join(__dirname, "..");
 
 /**
  * Bundled as functions are, but with the SDK beside it, whose direct runner does not run in a bundle. Without a
  * bundle each call from module to module goes through a getter, which is not what is deployed.
  */
-async function bundled(folder: string, name: string): Promise<string> {
+export async function bundled(folder: string, name: string): Promise<string> {
   const outfile = join(folder, `${name}.cjs`);
   await build({
     entryPoints: [join(__dirname, `${name}.ts`)],

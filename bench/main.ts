@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { asynchronous } from "./async";
 import { engine } from "./beam";
 import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
 import { pipeline } from "./pipeline";
@@ -9,7 +10,7 @@ import { relay } from "./relay";
 import { contest, type RowResult, runContest } from "./zookeeper";
 import type { Verdict } from "./zookeeper-verdicts";
 
-const BENCHMARKS: readonly Benchmark[] = [pipeline, engine, relay];
+const BENCHMARKS: readonly Benchmark[] = [pipeline, engine, asynchronous, relay];
 const BASELINES = join(__dirname, "baselines.json");
 
 function say(line: string): void {

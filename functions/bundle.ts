@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { Handler } from "../lib/aws/lambda";
+import type { Handler, InvocationContext } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
 import type { BlobStore } from "../lib/checkpoint/blobs";
 import type { FileStore } from "../lib/checkpoint/files";
@@ -33,6 +33,12 @@ const requestSchema = z.object({
   chain: z.boolean().optional(),
 });
 
+export interface BundleHandler {
+  (event: unknown, context: InvocationContext): Promise<ShardReply>;
+  /** Tears down what user code has set up. Lambda ends its environments without a word. */
+  close(): Promise<void>;
+}
+
 /** The event is not a request for a shard. Terminal. */
 export class InvalidEventError extends Error {
   override readonly name = "InvalidEventError";
@@ -42,9 +48,9 @@ export class InvalidEventError extends Error {
  * The bundle function: event {pipeline, stage, shard, zxid} -> ShardReply. It stops beginning bundles
  * `deadlineMarginMs` before the invocation's end.
  */
-export function createBundleHandler(dependencies: BundleDependencies): Handler {
+export function createBundleHandler(dependencies: BundleDependencies): BundleHandler {
   let runner: Promise<ShardRunner> | undefined;
-  return async (event, context): Promise<ShardReply> => {
+  const handle = async (event: unknown, context: InvocationContext): Promise<ShardReply> => {
     const request = requestSchema.safeParse(event);
     if (!request.success) {
       const problems = request.error.issues
@@ -60,6 +66,7 @@ export function createBundleHandler(dependencies: BundleDependencies): Handler {
     });
     return (await runner).run(request.data, deadlineMs);
   };
+  return Object.assign(handle, { close: async () => (await runner)?.close() });
 }
 
 async function createRunner(dependencies: BundleDependencies): Promise<ShardRunner> {

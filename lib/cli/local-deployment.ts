@@ -123,8 +123,10 @@ function deployBundle({
   const files = openOutput(settings.output, options);
   const blobs = openBlobs(settings.blobStore, options);
   checkOutputs(compilePipeline(definition), files);
-  lambda.deploy("bundle", createBundleHandler({ ...shared, connect, files, blobs }), LAMBDA_TIMEOUT_MS);
+  const bundle = createBundleHandler({ ...shared, connect, files, blobs });
+  lambda.deploy("bundle", bundle, LAMBDA_TIMEOUT_MS);
   const close = async (): Promise<void> => {
+    await bundle.close().catch((error: unknown) => log("warn", "a tear-down failed", { error }));
     await Promise.all(clients.map((client) => client.close()));
   };
   return { lambda, shared, close };

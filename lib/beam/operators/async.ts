@@ -1,4 +1,6 @@
-import type { AsyncFn } from "../async-fn";
+import type { AsyncCall, AsyncFn } from "../async-fn";
+import type { Pane } from "../engine/panes";
+import type { Window } from "../engine/windows";
 import { AsyncOperator, type Call, type Calling } from "./calls";
 import { bindContext, followsElement, type Place } from "./context";
 import type { Receiver } from "./receiver";
@@ -42,7 +44,7 @@ class UserCalls implements Calling {
     const { fn, kind } = this.fn;
     const [first] = call.items;
     const value = kind === "batch" ? call.items.map((item) => item.value) : first!.value;
-    const given = (fn as UntypedFn)(value, this.told(call));
+    const given = (fn as UntypedFn)(value, new Told(call, this.follows ? this.contextOf(call) : this.shared));
     return isAsyncIterable(given) ? collect(given) : given;
   }
 
@@ -71,20 +73,6 @@ class UserCalls implements Calling {
     throw new TypeError(`must give an array of one result for each of the ${count} elements, not ${what}`);
   }
 
-  /** What the function is told beside its element; most of it is made when it is asked for. */
-  private told(call: Call): object {
-    const [item] = call.items;
-    const { timestampMs, window, pane } = item!;
-    const context = this.follows ? this.contextOf(call) : this.shared;
-    const own = {
-      context,
-      get signal() {
-        return call.signal;
-      },
-    };
-    return this.fn.kind === "batch" ? own : Object.assign(own, { timestampMs, window, pane });
-  }
-
   /** Of one element, since its turn goes on while others have theirs. */
   private contextOf({ items }: Call): unknown {
     const { timestampMs, window, pane } = items[0]!;
@@ -96,6 +84,31 @@ class UserCalls implements Calling {
   private windowed(given: unknown): readonly WindowedValue[] {
     if (given === undefined || given === null) return [];
     return [...(given as Iterable<unknown>)].map((result) => fromSdkWindowedValue(result, this.code));
+  }
+}
+
+/** What the function is told beside its element; most of it is looked up when it is asked for. */
+class Told implements AsyncCall<unknown> {
+  readonly #call: Call;
+
+  constructor(
+    call: Call,
+    readonly context: unknown,
+  ) {
+    this.#call = call;
+  }
+
+  get timestampMs(): number {
+    return this.#call.items[0]!.timestampMs;
+  }
+  get window(): Window {
+    return this.#call.items[0]!.window;
+  }
+  get pane(): Pane {
+    return this.#call.items[0]!.pane;
+  }
+  get signal(): AbortSignal {
+    return this.#call.signal;
   }
 }
 

@@ -209,13 +209,17 @@ export class AsyncOperator implements Operator {
 
   private emit(call: Call): void {
     const { items, results } = call;
+    const before = this.origins.resume(undefined);
     try {
-      for (const [index, { timestampMs, window, pane, origin }] of items.entries())
-        this.origins.resume(origin, () => {
-          for (const result of results![index]!) this.next(result, timestampMs, window, pane);
-        });
+      for (let i = 0; i < items.length; i++) {
+        const { timestampMs, window, pane, origin } = items[i]!;
+        this.origins.resume(origin);
+        for (const result of results![i]!) this.next(result, timestampMs, window, pane);
+      }
     } catch (error) {
       this.failCall(call, error);
+    } finally {
+      this.origins.resume(before);
     }
   }
 

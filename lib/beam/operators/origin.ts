@@ -23,15 +23,11 @@ export class Origins {
     return { element: this.element, pane: this.pane() };
   }
 
-  /** Runs what goes on from an earlier element. */
-  resume(origin: Origin, run: () => void): void {
+  /** What follows goes on from an earlier element; to be called with the result when it has. */
+  resume(origin: Origin | undefined): Origin | undefined {
     const before = this.resumed;
     this.resumed = origin;
-    try {
-      run();
-    } finally {
-      this.resumed = before;
-    }
+    return before;
   }
 }
 
