@@ -8,7 +8,7 @@ import {
   sendFenced,
 } from "../checkpoint/commit";
 import { type DeadLetter, deadLetterOps } from "../checkpoint/dead-letter";
-import { keyGroupOf } from "../checkpoint/layout";
+import { keyGroupOf, type SegmentName } from "../checkpoint/layout";
 import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/records";
 import { scopeChecks } from "../checkpoint/scope";
 import type { StatePlan, StoredState } from "../checkpoint/state";
@@ -28,6 +28,7 @@ import { type Consumption, consume, feedingTime } from "./consumption";
 import { downstreamSegments } from "./downstream";
 import { stillFailing } from "./failures";
 import { finalizeBundle, keptTokens } from "./finalization";
+import type { SegmentReader } from "./segment-reader";
 import type { LoadedShard, ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
 import { ForbiddenWriteError, isStalePlan, ZnodeConflictError } from "./znode-writes";
@@ -42,6 +43,14 @@ export interface BundleLimits {
   readonly segmentSizeBytes: number;
 }
 
+/** What to run, and on what. */
+export interface BundleInput {
+  readonly loaded: LoadedShard;
+  readonly input: ShardInput;
+  readonly watermarkMs: number;
+  readonly segments: SegmentReader;
+}
+
 /** What became of a bundle. `too-large`: nothing was committed, and `units` has to be less. */
 export type BundleOutcome =
   | {
@@ -51,6 +60,10 @@ export type BundleOutcome =
       readonly overtaken: boolean;
       readonly shard: StageShard;
       readonly stored: StoredState;
+      /** The head as this commit left it; only where nobody has overtaken it. */
+      readonly current: ReadHead;
+      /** What was listed and is not consumed whole. */
+      readonly left: readonly SegmentName[];
       readonly fed: readonly { readonly stage: string; readonly shard: number; readonly segments: number }[];
       /** Writes to ZooKeeper, about: parents of the user's znodes are not counted. */
       readonly writes: number;
@@ -63,6 +76,7 @@ interface Work {
   readonly current: ReadHead;
   readonly loaded: LoadedShard;
   readonly consumed: Consumption;
+  readonly left: readonly SegmentName[];
   readonly result: BundleResult;
   readonly watermarkMs: number;
   /** Elements and timers in it, at most `limit`. */
@@ -94,9 +108,7 @@ const GONE: BundleOutcome = {
 export async function runBundle(
   context: ShardContext,
   current: ReadHead,
-  loaded: LoadedShard,
-  input: ShardInput,
-  watermarkMs: number,
+  work: BundleInput,
   limit: number,
   aside: BundleAside = NOTHING_ASIDE,
   writeLetters: WriteLetters = () => [],
@@ -104,20 +116,10 @@ export async function runBundle(
   const trace = new BundleTrace();
   const nowMs = context.clock.now();
   const bundle = trace.begin(() =>
-    loaded.shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes, context.clock),
+    work.loaded.shard.beginBundle(current.head.watermarkMs, nowMs, aside.panes, context.clock),
   );
   try {
-    return await fillBundle(
-      context,
-      { bundle, trace, nowMs },
-      current,
-      loaded,
-      input,
-      watermarkMs,
-      limit,
-      aside,
-      writeLetters,
-    );
+    return await fillBundle(context, { bundle, trace, nowMs }, current, work, limit, aside, writeLetters);
   } finally {
     bundle.dispose();
   }
@@ -127,14 +129,21 @@ async function fillBundle(
   context: ShardContext,
   { bundle, trace, nowMs }: { bundle: TentativeBundle; trace: BundleTrace; nowMs: number },
   current: ReadHead,
-  loaded: LoadedShard,
-  input: ShardInput,
-  watermarkMs: number,
+  { loaded, input, watermarkMs, segments }: BundleInput,
   limit: number,
   aside: BundleAside,
   writeLetters: WriteLetters,
 ): Promise<BundleOutcome> {
-  const consumed = await consume(context, bundle, trace, current.head, input.segments, limit, aside);
+  const consumed = await consume(
+    context,
+    bundle,
+    trace,
+    current.head,
+    input.segments,
+    segments,
+    limit,
+    aside,
+  );
   if (consumed === undefined) return GONE;
   const all = consumed.whole.length === input.segments.length;
   const timers = all ? limit - consumed.elements : 0;
@@ -146,9 +155,11 @@ async function fillBundle(
       : trace.guard(() => fire(timers)));
   if (bundle.isAsync) await trace.settle(() => bundle.drain());
   const result = trace.guard(() => bundle.finish());
+  const left = input.segments.slice(consumed.whole.length);
+  segments.readAhead(left, 0);
   const letters = writeLetters({ element: consumed.aside, panes: result.setAside });
   const work: Work = {
-    ...{ current, loaded, consumed, result, limit, letters },
+    ...{ current, loaded, consumed, left, result, limit, letters },
     watermarkMs: timers > 0 ? watermarkMs : current.head.watermarkMs,
     units: timers > 0 ? limit : consumed.elements,
     isAll: timers > 0 && !isMoreDue,
@@ -233,6 +244,8 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     overtaken: outcome.overtaken,
     shard: result.shard,
     stored: work.loaded.stored,
+    current: { head, version: outcome.version, zxid: outcome.zxid },
+    left: work.left,
     fed: segments.fed,
     writes: own.length - 1 + result.effects.length + pending.entries.length + tokens.entries.length,
   };

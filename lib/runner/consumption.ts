@@ -1,19 +1,14 @@
 import type { TentativeBundle } from "../beam/api";
 import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
-import { openRecord } from "../checkpoint/blobs";
-import { reading } from "../checkpoint/commit";
 import type { SegmentName } from "../checkpoint/layout";
 import type { Head } from "../checkpoint/records";
 import { decodeRunStart } from "../checkpoint/run";
-import { decodeSegment } from "../checkpoint/segment";
-import { readRecord } from "../checkpoint/stored-record";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
-import { NoNodeError } from "../zookeeper";
 import type { AsideElement, BundleAside, BundleTrace } from "./bundle-failure";
 import { isImpulse, sourceKind } from "./failures";
+import type { SegmentReader } from "./segment-reader";
 import type { ShardContext } from "./shard-runner";
 
-const SEGMENTS_READ_AHEAD = 16;
 // What a bundle consumes ends up in its state or its outputs, which a process has to hold.
 const INPUT_PER_COMMIT = 8;
 
@@ -41,6 +36,7 @@ export async function consume(
   trace: BundleTrace,
   head: Head,
   segments: readonly SegmentName[],
+  reader: SegmentReader,
   limit: number,
   aside: BundleAside,
 ): Promise<Consumption | undefined> {
@@ -59,28 +55,23 @@ export async function consume(
   const consumed = (position: Head["position"]): Consumption => {
     return { whole, blobs, position, elements, ...(out === undefined ? {} : { aside: out }) };
   };
-  for (let next = 0; next < segments.length && !full(); next += SEGMENTS_READ_AHEAD) {
-    const ahead = segments.slice(next, next + SEGMENTS_READ_AHEAD);
-    const contents = await readSegments(context, ahead);
-    if (!contents) return undefined;
-    for (const [index, segment] of ahead.entries()) {
-      if (full()) return consumed(null);
-      const content = await openSegment(context, segment, contents[index]!);
-      if (!content) return undefined;
-      const skipped = head.position?.segment === segment.name ? head.position.elements : 0;
-      let done = skipped;
-      for (const element of content.elements.slice(skipped)) {
-        if (full()) return consumed({ segment: segment.name, elements: done });
-        if (aside.element && elements === 0) out = { segment, index: done, bytes: element };
-        else trace.element(() => process(context, bundle, element));
-        if (bundle.isBusy) await trace.settle(() => bundle.room());
-        done += 1;
-        elements += 1;
-        bytes += element.length;
-      }
-      whole.push(segment);
-      if (content.blob !== undefined) blobs.push(content.blob);
+  for (const [index, segment] of segments.entries()) {
+    if (full()) break;
+    const content = await reader.read(segments, index);
+    if (!content) return undefined;
+    const skipped = head.position?.segment === segment.name ? head.position.elements : 0;
+    let done = skipped;
+    for (const element of content.elements.slice(skipped)) {
+      if (full()) return consumed({ segment: segment.name, elements: done });
+      if (aside.element && elements === 0) out = { segment, index: done, bytes: element };
+      else trace.element(() => process(context, bundle, element));
+      if (bundle.isBusy) await trace.settle(() => bundle.room());
+      done += 1;
+      elements += 1;
+      bytes += element.length;
     }
+    whole.push(segment);
+    if (content.blob !== undefined) blobs.push(content.blob);
   }
   return consumed(null);
 }
@@ -93,37 +84,6 @@ export function feedingTime(
   if (!isAsync) return () => false;
   const untilMs = Math.min(clock.now() + ASYNC_FEEDING_MS, deadlineMs);
   return () => clock.now() >= untilMs;
-}
-
-/** What the znodes of the segments hold: records, or references to blobs. Undefined if a segment is gone. */
-async function readSegments(
-  { client, layout }: ShardContext,
-  segments: readonly SegmentName[],
-): Promise<Buffer[] | undefined> {
-  const read = async ({ name }: SegmentName): Promise<Buffer> =>
-    (await reading(client, () => client.getData(`${layout.inbox}/${name}`))).data;
-  return unlessGone(() => Promise.all(segments.map(read)));
-}
-
-/** The elements of one segment, from its blob where it has one; undefined if it was consumed meanwhile. */
-async function openSegment(
-  { client, layout, blobs }: ShardContext,
-  { name }: SegmentName,
-  data: Buffer,
-): Promise<{ elements: Buffer[]; blob: string | undefined } | undefined> {
-  const path = `${layout.inbox}/${name}`;
-  const record = await openRecord(blobs, data, path);
-  const { frame, blob } = record ?? (await unlessGone(() => readRecord(client, blobs, path))) ?? {};
-  return frame && { elements: decodeSegment(frame, path), blob };
-}
-
-async function unlessGone<T>(read: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await read();
-  } catch (error) {
-    if (error instanceof NoNodeError) return undefined;
-    throw error;
-  }
 }
 
 function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, element: Buffer): void {

@@ -6,25 +6,17 @@ import type { DeadLetter, KeptError } from "../checkpoint/dead-letter";
 import { encodeHead, type FailingBundle, type Head } from "../checkpoint/records";
 import { scopeChecks } from "../checkpoint/scope";
 import type { ReadHead } from "../checkpoint/stored-state";
-import type { ShardInput } from "../checkpoint/watermark";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError } from "../zookeeper";
-import { type BundleOutcome, runBundle } from "./bundle";
+import { type BundleInput, type BundleOutcome, runBundle } from "./bundle";
 import { type AsideElement, type BundleAside, BundleFailedError } from "./bundle-failure";
-import type { LoadedShard, ShardContext } from "./shard-runner";
+import type { ShardContext } from "./shard-runner";
 import { ZnodeConflictError } from "./znode-writes";
 
 /** What fails cannot be put aside, so the shard stands still before it until someone acts. Terminal. */
 export class DeadLetterError extends Error {
   override readonly name = "DeadLetterError";
   readonly outcome = "terminal";
-}
-
-/** What to run, and on what. */
-export interface BundleInput {
-  readonly loaded: LoadedShard;
-  readonly input: ShardInput;
-  readonly watermarkMs: number;
 }
 
 /** Nothing was committed; the next bundle is to have at most `limit` elements and timers. */
@@ -51,7 +43,7 @@ export async function attemptBundle(
   const isSearching = failing?.isExhausted ?? false;
   const most = isSearching ? Math.min(limit, failing!.units) : limit;
   try {
-    return await runBundle(context, current, work.loaded, work.input, work.watermarkMs, most);
+    return await runBundle(context, current, work, most);
   } catch (error) {
     if (!(error instanceof BundleFailedError)) throw error;
     if (!isSearching) return noteFailure(context, current, error, most);
@@ -109,19 +101,19 @@ async function noteFailure(
 async function isolate(
   context: ShardContext,
   current: ReadHead,
-  { loaded, input, watermarkMs }: BundleInput,
+  work: BundleInput,
   first: BundleFailedError,
 ): Promise<BundleOutcome | TryAgain> {
   if (context.pipeline.failures.onExhausted === "stop") return noteFailure(context, current, first, 1);
   await requireRoom(context, first);
   const errors = new Map<number, Error>();
   let failure = first;
-  const asides = waysToSetAside(first, input.segments.length > 0);
+  const asides = waysToSetAside(first, work.input.segments.length > 0);
   for (let way = asides.next(); !way.done; way = asides.next(failure)) {
     if (failure.panes.failed !== undefined) errors.set(failure.panes.failed, failure.cause);
     const errorOf = (pane?: number): Error => errors.get(pane ?? -1) ?? failure.cause;
     try {
-      const outcome = await runBundle(context, current, loaded, input, watermarkMs, 1, way.value, (kept) =>
+      const outcome = await runBundle(context, current, work, 1, way.value, (kept) =>
         lettersOf(context, current.head, kept, errorOf),
       );
       if (outcome.kind === "committed") report(context, current.head, failure.cause);

@@ -24,6 +24,7 @@ import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
 import { finalizeBundle } from "./finalization";
+import { SegmentReader } from "./segment-reader";
 import { FolderSpool } from "./spool";
 import { publishLeftOver, removeAbandoned } from "./text-files";
 import { ZnodeWrites } from "./znode-writes";
@@ -177,10 +178,13 @@ export class ShardRunner {
     const graph = watermarkGraph(context);
     const { clock } = this.options;
     const replyAtMs = clock.now() + REPLY_AFTER_MS;
+    const segments = new SegmentReader(context);
+    let known: { readonly current: ReadHead; readonly input: ShardInput } | undefined;
     for (let limit = context.limits.maxUnits; ; ) {
-      const current = await readHead(context);
+      const current = known?.current ?? (await readHead(context));
       const { head } = current;
-      const input = await this.input(context, graph);
+      const input = known?.input ?? (await this.input(context, graph));
+      known = undefined;
       const reply = (outcome: ShardAnswer["outcome"]): ShardAnswer =>
         toAnswer(outcome, progress, head, input);
       const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
@@ -199,7 +203,7 @@ export class ShardRunner {
       try {
         loaded = await this.load(context, current);
         if (loaded === undefined) return reply("superseded");
-        outcome = await attemptBundle(context, current, { loaded, input, watermarkMs }, limit);
+        outcome = await attemptBundle(context, current, { loaded, input, watermarkMs, segments }, limit);
         if (outcome.kind === "too-large" || outcome.kind === "again")
           this.warm.set(context.layout.head, loaded);
       } catch (error) {
@@ -214,6 +218,9 @@ export class ShardRunner {
         continue;
       }
       if (!this.settle(context, loaded, outcome, progress)) return reply("superseded");
+      // What was listed is still to be done, and nobody else has committed: neither need be asked for again.
+      if (outcome.kind === "committed" && outcome.left.length > 0)
+        known = { current: outcome.current, input: { ...input, segments: outcome.left } };
       limit = Math.min(context.limits.maxUnits, limit * 2);
     }
   }

@@ -208,6 +208,49 @@ test("a segment larger than a bundle is consumed in parts, each element once", a
   expect((await readHead()).counters.elementsIn).toBe(6);
 });
 
+test("a backlog is listed once and each segment read once, however many commits it takes", async () => {
+  for (const value of ["a", "b", "c", "d", "e"]) await append(value);
+  const { inbox, head } = shardOfStage(0);
+  const reads: string[] = [];
+  const counting = new Proxy(client as ZooKeeperClient, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== "function") return value;
+      if (name === "getData" || name === "getChildren")
+        return (path: string, ...rest: unknown[]) => {
+          reads.push(path);
+          return value.call(target, path, ...rest);
+        };
+      return value.bind(target);
+    },
+  });
+  const runner = newRunner({ limits: { maxUnits: 1 }, through: counting });
+  expect(await run(runner)).toMatchObject({ outcome: "idle", commits: 5, backlog: 0 });
+  const segments = reads.filter((path) => path.startsWith(`${inbox}/`));
+  expect([segments.length, new Set(segments).size]).toEqual([5, 5]);
+  // One listing finds the backlog, one that nothing is left, one whether a cold start has anything to collect.
+  expect(reads.filter((path) => path === inbox).length).toBeLessThanOrEqual(3);
+  // Before the files are tidied, before the backlog, and on either side of the last listing.
+  expect(reads.filter((path) => path === head).length).toBeLessThanOrEqual(4);
+  expect(await resultCount()).toBe(5);
+});
+
+test("what arrives while a backlog is worked off is found before the shard is idle", async () => {
+  await append("a");
+  await append("b");
+  let isFirst = true;
+  const arriving = withMulti(async (send, ops) => {
+    if (isCommit(ops) && isFirst) {
+      isFirst = false;
+      await append("c");
+    }
+    return send();
+  });
+  const reply = await run(newRunner({ limits: { maxUnits: 1 }, through: arriving }));
+  expect(reply).toMatchObject({ outcome: "idle", commits: 3 });
+  expect(await resultCount()).toBe(3);
+});
+
 test("another process goes on in the middle of a segment", async () => {
   await append("a", "b", "c", "d", "e");
   let commits = 0;

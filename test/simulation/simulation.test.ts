@@ -49,7 +49,7 @@ test.each([
   ["no head check", 20],
   ["segments deleted outside the multi", 40],
   ["cursor outside the multi", 40],
-  ["no walk after reconnect", 40],
+  ["no walk after reconnect", 200],
 ])(
   "a mutant is found: %s, within %i seeds",
   async (name, seeds) => {
