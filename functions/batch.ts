@@ -1,17 +1,21 @@
 import * as z from "zod";
-import { awsLambda, type Handler, shardInvoker } from "../lib/aws/lambda";
+import type { Handler } from "../lib/aws/lambda";
 import { type BatchOptions, runBatch } from "../lib/batch/batch";
 import type { DriveEnd } from "../lib/batch/driver";
+import type { CompiledPipeline } from "../lib/beam/api";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
+import { type DeployedCode, takeOver } from "../lib/checkpoint/code";
 import type { ShardInvoker } from "../lib/checkpoint/invocation";
 import { PipelineLayout } from "../lib/checkpoint/layout";
+import { admitsCommits } from "../lib/checkpoint/records";
+import { readGeneration } from "../lib/checkpoint/scope";
 import type { Clock } from "../lib/clock";
 import type { Log } from "../lib/log";
 import { isBounded, planPipeline } from "../lib/runner/deployment";
-import { type Settings, SettingsError } from "../lib/settings";
+import type { Settings } from "../lib/settings";
 import type { ZooKeeperClient } from "../lib/zookeeper";
 import { InvalidEventError } from "./bundle";
-import { readEnvironment } from "./environment";
+import { choosePipelines, deployedBundles, deployedHandler } from "./environment";
 
 export interface BatchDependencies {
   readonly settings: Settings;
@@ -19,6 +23,8 @@ export interface BatchDependencies {
   /** A new ZooKeeper client for each invocation; it is closed before the handler returns. */
   readonly connect: () => Promise<ZooKeeperClient>;
   readonly invoke: ShardInvoker;
+  /** Takes over from earlier versions, of pipelines that a relay reads as well. Default: the code has no versions. */
+  readonly code?: DeployedCode;
   readonly clock: Clock;
   readonly log: Log;
   /** Ends the invocation early, where something other than Lambda's time limit decides. */
@@ -35,8 +41,8 @@ const MAX_FAILURES = 10;
 
 const eventSchema = z.object({
   pipeline: z.string().min(1).optional(),
-  /** The scheduled time, as EventBridge Scheduler puts it in. */
-  tick: z.iso.datetime({ offset: true }).optional(),
+  /** The scheduled time, as EventBridge Scheduler puts it in; an emulator may leave its place as it is. */
+  tick: z.iso.datetime({ offset: true }).or(z.literal("<aws.scheduler.scheduled-time>")).optional(),
 });
 
 /**
@@ -44,10 +50,18 @@ const eventSchema = z.object({
  * drove, by pipeline. What it has not finished shortly before the invocation's end is adopted by the next invocation.
  */
 export function createBatchHandler(dependencies: BatchDependencies): Handler {
+  const tookOver = new Set<string>();
   return async (event, context): Promise<Record<string, Record<string, DriveEnd>>> => {
-    const { pipeline, tick } = parseEvent(event);
-    const { settings, clock, signal } = dependencies;
-    const chosen = choose(dependencies.pipelines, pipeline);
+    const { pipeline, tick = "" } = parseEvent(event);
+    const { settings, clock, log, signal } = dependencies;
+    const all = choosePipelines(dependencies.pipelines, pipeline).map((definition) => ({
+      definition,
+      compiled: compilePipeline(definition),
+    }));
+    const chosen = all.filter(({ compiled }) => isBounded(compiled));
+    const relayed = all.filter(({ compiled }) => !isBounded(compiled) && !tookOver.has(compiled.name));
+    if (chosen.length + (dependencies.code ? relayed.length : 0) === 0) return {};
+    if (tick !== "") log("info", "a schedule fires", { pipeline, tick });
     const stop = new AbortController();
     signal?.addEventListener("abort", () => stop.abort(), { once: true, signal: stop.signal });
     if (signal?.aborted) stop.abort();
@@ -55,13 +69,17 @@ export function createBatchHandler(dependencies: BatchDependencies): Handler {
     void clock.sleep(runMs, stop.signal).then(() => stop.abort());
     const client = await dependencies.connect();
     try {
-      const tickMs = tick === undefined ? undefined : Date.parse(tick);
-      const runs = chosen.map(async (definition) => {
-        const options = optionsFor(dependencies, client, definition, tickMs);
-        return options ? [[definition.name, await runBatch(options, stop.signal)] as const] : [];
+      for (const { compiled } of relayed) {
+        const isDone = await takeOverRelayed(dependencies, client, compiled);
+        if (isDone) tookOver.add(compiled.name);
+      }
+      const tickMs = Number.isNaN(Date.parse(tick)) ? undefined : Date.parse(tick);
+      const runs = chosen.map(async ({ definition, compiled }) => {
+        const options = optionsFor(dependencies, client, definition, compiled, tickMs);
+        return [definition.name, await runBatch(options, stop.signal)] as const;
       });
       await Promise.allSettled(runs.map((run) => run.catch(() => stop.abort())));
-      return Object.fromEntries((await Promise.all(runs)).flat());
+      return Object.fromEntries(await Promise.all(runs));
     } finally {
       stop.abort();
       await client.close();
@@ -69,10 +87,29 @@ export function createBatchHandler(dependencies: BatchDependencies): Handler {
   };
 }
 
+/**
+ * Relays begin seldom, so a deployment's code takes over from here. True once there is nothing left to do, also where the
+ * graph is another one: then the relay says so.
+ */
+async function takeOverRelayed(
+  { settings, code, log }: BatchDependencies,
+  client: ZooKeeperClient,
+  { name, fingerprint }: CompiledPipeline,
+): Promise<boolean> {
+  const current = code && (await readGeneration(client, new PipelineLayout(settings.root, name)));
+  if (!current) return code === undefined;
+  if (current.generation.fingerprint !== fingerprint) return true;
+  const { generation } = await takeOver(client, current, code);
+  if (generation.code?.version !== current.generation.code?.version)
+    log("info", "the code of this deployment takes over", { pipeline: name, version: code.code.version });
+  return admitsCommits(generation);
+}
+
 function optionsFor(
   {
     settings,
     invoke,
+    code,
     clock,
     log,
     stays = false,
@@ -82,16 +119,16 @@ function optionsFor(
   }: BatchDependencies,
   client: ZooKeeperClient,
   definition: PipelineDefinition,
+  compiled: CompiledPipeline,
   tickMs: number | undefined,
-): BatchOptions | undefined {
-  const compiled = compilePipeline(definition);
-  if (!isBounded(compiled)) return undefined;
+): BatchOptions {
   return {
     client,
     layout: new PipelineLayout(settings.root, definition.name),
     pipeline: planPipeline(compiled),
     schedule: definition.schedule,
     ...{ invoke, clock, log, maxFailures, tickMs, stays, maxInFlight: settings.maxInFlight },
+    ...(code ? { code } : {}),
     ...(onProgress ? { onProgress } : {}),
     ...(onEnd ? { onEnd } : {}),
   };
@@ -104,36 +141,7 @@ function parseEvent(event: unknown): z.infer<typeof eventSchema> {
   throw new InvalidEventError(`the event must be {pipeline?, tick?}: ${problems}`);
 }
 
-function choose(
-  definitions: readonly PipelineDefinition[],
-  name: string | undefined,
-): readonly PipelineDefinition[] {
-  if (name === undefined) return definitions;
-  const chosen = definitions.filter((definition) => definition.name === name);
-  if (chosen.length > 0) return chosen;
-  throw new SettingsError(
-    `there is no pipeline "${name}" in this deployment; it has ${definitions.map((each) => each.name).join(", ")}`,
-  );
-}
-
-let deployed: Promise<Handler> | undefined;
-
 /** Lambda's entry point. */
-export const handler: Handler = async (event, context) => {
-  deployed ??= createDeployed().catch((error: unknown) => {
-    deployed = undefined;
-    throw error;
-  });
-  return (await deployed)(event, context);
-};
-
-async function createDeployed(): Promise<Handler> {
-  const environment = await readEnvironment();
-  const { bundleFunction } = environment.settings;
-  if (!bundleFunction) {
-    throw new SettingsError(
-      "BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which the batch function invokes",
-    );
-  }
-  return createBatchHandler({ ...environment, invoke: shardInvoker(await awsLambda(), bundleFunction) });
-}
+export const handler: Handler = deployedHandler(async (environment) =>
+  createBatchHandler({ ...environment, ...(await deployedBundles(environment.settings)) }),
+);

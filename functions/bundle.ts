@@ -10,7 +10,7 @@ import { ShardRunner } from "../lib/runner/shard-runner";
 import { checkOutputs } from "../lib/runner/text-files";
 import type { Settings } from "../lib/settings";
 import type { ZooKeeperClient } from "../lib/zookeeper";
-import { readEnvironment } from "./environment";
+import { deployedHandler } from "./environment";
 
 export interface BundleDependencies {
   readonly settings: Settings;
@@ -89,13 +89,5 @@ async function createRunner(dependencies: BundleDependencies): Promise<ShardRunn
   });
 }
 
-let deployed: Promise<Handler> | undefined;
-
-/** Lambda's entry point. The environment is read at the first invocation, so that a bad setting is answered, not lost. */
-export const handler: Handler = async (event, context) => {
-  deployed ??= readEnvironment().then(createBundleHandler);
-  deployed.catch(() => {
-    deployed = undefined;
-  });
-  return (await deployed)(event, context);
-};
+/** Lambda's entry point. */
+export const handler: Handler = deployedHandler(createBundleHandler);

@@ -1,11 +1,14 @@
 import { ensembleConnector } from "../lib/aws/ensemble";
+import { awsLambda, deployedCode, type Handler, shardInvoker } from "../lib/aws/lambda";
 import { openBlobs, openOutput } from "../lib/aws/output";
 import type { PipelineDefinition } from "../lib/beam/pipeline";
 import type { BlobStore } from "../lib/checkpoint/blobs";
+import type { DeployedCode } from "../lib/checkpoint/code";
 import type { FileStore } from "../lib/checkpoint/files";
+import type { ShardInvoker } from "../lib/checkpoint/invocation";
 import { type Clock, systemClock } from "../lib/clock";
 import { jsonLines, type Log } from "../lib/log";
-import { readSettings, type Settings } from "../lib/settings";
+import { readSettings, type Settings, SettingsError } from "../lib/settings";
 import type { ZooKeeper } from "../lib/zookeeper";
 import { deployedPipelines } from "./pipelines";
 
@@ -35,4 +38,52 @@ export async function readEnvironment(): Promise<Environment> {
     clock: systemClock,
     log: jsonLines((line) => process.stdout.write(line), systemClock.now),
   };
+}
+
+/**
+ * Lambda's entry point: what `create` makes of the environment at the first invocation, so that a bad setting is
+ * answered and not lost. What failed is tried again by the next invocation.
+ */
+export function deployedHandler(create: (environment: Environment) => Promise<Handler> | Handler): Handler {
+  let deployed: Promise<Handler> | undefined;
+  return async (event, context) => {
+    deployed ??= readEnvironment()
+      .then(create)
+      .catch((error: unknown) => {
+        deployed = undefined;
+        throw error;
+      });
+    return (await deployed)(event, context);
+  };
+}
+
+/** How to call the deployment's bundle function, and which version of it is this deployment's. */
+export interface Bundles {
+  readonly invoke: ShardInvoker;
+  readonly code?: DeployedCode;
+}
+
+/** Throws SettingsError where the bundle function has no name. */
+export async function deployedBundles({ bundleFunction, bundleVersion }: Settings): Promise<Bundles> {
+  if (!bundleFunction)
+    throw new SettingsError(
+      "BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which this function invokes",
+    );
+  const lambda = await awsLambda();
+  const invoke = shardInvoker(lambda, bundleFunction);
+  if (bundleVersion === undefined) return { invoke };
+  return { invoke, code: deployedCode(lambda, { function: bundleFunction, version: bundleVersion }) };
+}
+
+/** The pipeline of that name, or all where none is named. Throws SettingsError where there is none. */
+export function choosePipelines(
+  definitions: readonly PipelineDefinition[],
+  name: string | undefined,
+): readonly PipelineDefinition[] {
+  if (name === undefined) return definitions;
+  const chosen = definitions.filter((definition) => definition.name === name);
+  if (chosen.length > 0) return chosen;
+  throw new SettingsError(
+    `there is no pipeline "${name}" in this deployment; it has ${definitions.map((each) => each.name).join(", ")}`,
+  );
 }

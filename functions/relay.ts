@@ -1,16 +1,17 @@
 import * as z from "zod";
-import { awsLambda, type Handler, shardInvoker } from "../lib/aws/lambda";
+import type { Handler } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
+import type { DeployedCode } from "../lib/checkpoint/code";
 import type { ShardInvoker } from "../lib/checkpoint/invocation";
 import type { Clock } from "../lib/clock";
 import type { Log } from "../lib/log";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import type { Elect } from "../lib/relay/standby";
 import { isBounded, planPipeline } from "../lib/runner/deployment";
-import { type Settings, SettingsError } from "../lib/settings";
+import type { Settings } from "../lib/settings";
 import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
 import { campaign } from "../lib/zookeeper/recipes/election";
-import { readEnvironment } from "./environment";
+import { choosePipelines, deployedBundles, deployedHandler } from "./environment";
 
 export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperClient> {
   readonly settings: Settings;
@@ -18,6 +19,8 @@ export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperCli
   /** A new ZooKeeper client for each invocation; it is closed before the handler returns. */
   readonly connect: () => Promise<Client>;
   readonly invoke: ShardInvoker;
+  /** Takes over from earlier versions. Default: the code has no versions. */
+  readonly code?: DeployedCode;
   readonly clock: Clock;
   readonly log: Log;
   /** Ends the invocation early, where something other than Lambda's time limit decides. */
@@ -42,7 +45,7 @@ export function createRelayHandler<Client extends ZooKeeperClient>(
     const { pipeline } = eventSchema.parse(event ?? {});
     const { settings, clock } = dependencies;
     // Bounded pipelines are the batch function's.
-    const chosen = choose(dependencies.pipelines, pipeline).filter(
+    const chosen = choosePipelines(dependencies.pipelines, pipeline).filter(
       (definition) => !isBounded(compilePipeline(definition)),
     );
     const client = await dependencies.connect();
@@ -71,12 +74,13 @@ function relayOne<Client extends ZooKeeperClient>(
   definition: PipelineDefinition,
   signal: AbortSignal,
 ): Promise<RelayEnd> {
-  const { settings, invoke, clock, log, maxFailures, onCommit } = dependencies;
+  const { settings, invoke, code, clock, log, maxFailures, onCommit } = dependencies;
   const options: RelayOptions = {
     client,
     root: settings.root,
     pipeline: planPipeline(compilePipeline(definition)),
     invoke,
+    ...(code ? { code } : {}),
     clock,
     log,
     limits: {
@@ -109,46 +113,17 @@ const STAND_BY_AGAIN_MS = 100;
 
 const MAX_BATCH_PATHS = 500;
 
-function choose(
-  definitions: readonly PipelineDefinition[],
-  name: string | undefined,
-): readonly PipelineDefinition[] {
-  if (name === undefined) return definitions;
-  const chosen = definitions.filter((definition) => definition.name === name);
-  if (chosen.length > 0) return chosen;
-  throw new SettingsError(
-    `there is no pipeline "${name}" in this deployment; it has ${definitions.map((each) => each.name).join(", ")}`,
-  );
-}
-
 /** A turn outlives a suspended connection: what a relay commits is fenced, and it may be back before its session ends. */
 export const standingForElection =
   (client: ZooKeeper): Elect =>
   (path, signal) =>
     campaign(client, path, { signal, whenSuspended: "keep" });
 
-let deployed: Promise<Handler> | undefined;
-
 /** Lambda's entry point. */
-export const handler: Handler = async (event, context) => {
-  deployed ??= createDeployed().catch((error: unknown) => {
-    deployed = undefined;
-    throw error;
-  });
-  return (await deployed)(event, context);
-};
-
-async function createDeployed(): Promise<Handler> {
-  const environment = await readEnvironment();
-  const { bundleFunction } = environment.settings;
-  if (!bundleFunction) {
-    throw new SettingsError(
-      "BEAMKEEPER_BUNDLE_FUNCTION is missing: set it to the name of the bundle function, which the relay invokes",
-    );
-  }
-  return createRelayHandler({
+export const handler: Handler = deployedHandler(async (environment) =>
+  createRelayHandler({
     ...environment,
-    invoke: shardInvoker(await awsLambda(), bundleFunction),
+    ...(await deployedBundles(environment.settings)),
     ...(environment.settings.relayStandsBy ? { elect: standingForElection } : {}),
-  });
-}
+  }),
+);

@@ -59,6 +59,11 @@ const schema = z.object({
     .default("true"),
   /** The name or ARN of the bundle function, which the relay invokes. */
   BEAMKEEPER_BUNDLE_FUNCTION: z.string().min(1).optional(),
+  /** The version of the bundle function that belongs to this deployment; without it, the newest code is invoked. */
+  BEAMKEEPER_BUNDLE_VERSION: z
+    .string()
+    .regex(/^[1-9]\d*$/, "BEAMKEEPER_BUNDLE_VERSION must be the number of a published version")
+    .optional(),
 });
 
 export interface Settings {
@@ -85,6 +90,7 @@ export interface Settings {
   readonly relayMarginMs: number;
   readonly relayStandsBy: boolean;
   readonly bundleFunction: string | undefined;
+  readonly bundleVersion: string | undefined;
 }
 
 /** The settings cannot be used; the message lists every problem. Terminal. */
@@ -127,5 +133,6 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     relayMarginMs: data.BEAMKEEPER_RELAY_MARGIN_MS,
     relayStandsBy: data.BEAMKEEPER_RELAY_STANDBY === "true",
     bundleFunction: data.BEAMKEEPER_BUNDLE_FUNCTION,
+    bundleVersion: data.BEAMKEEPER_BUNDLE_VERSION,
   };
 }

@@ -102,7 +102,8 @@ async function untilServing(endpoint: string, leash: ChildProcess, log: () => st
   }
 }
 
-async function freePort(): Promise<number> {
+/** A port of this machine that nothing listens on. */
+export async function freePort(): Promise<number> {
   const holder = createServer();
   await new Promise<void>((done, fail) => holder.once("error", fail).listen(0, "127.0.0.1", done));
   const { port } = holder.address() as { port: number };

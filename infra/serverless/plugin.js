@@ -1,14 +1,17 @@
 /**
  * Serverless plug-in of the project: what serverless.yml cannot say.
  *
- * - Packaging compiles every pipeline, so that a mistake is found before anything is deployed, and grants the bundle
- *   function the S3 URLs that they write to, and nothing more.
+ * - Packaging compiles every pipeline, so that a mistake is found before anything is deployed, and adds what they need:
+ *   see resources.js.
  * - Removing empties the deployment's own bucket first, since S3 deletes empty buckets only.
+ * - `serverless offline` runs the functions as they are deployed, with folders in the place of S3.
  * - At an emulator (AWS_ENDPOINT_URL is this machine), templates are not validated by URL, which emulators cannot do.
  */
+const { join } = require("node:path");
 const { CloudFormationClient, DescribeStackResourceCommand } = require("@aws-sdk/client-cloudformation");
 const { DeleteObjectsCommand, ListObjectsV2Command, S3Client } = require("@aws-sdk/client-s3");
 const { describePipelines } = require("./pipelines.js");
+const { addSchedules, grantText, nameBundleVersion } = require("./resources.js");
 
 const OUTPUT_BUCKET = "OutputBucket";
 const LOOPBACK = /^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\/?$/;
@@ -23,6 +26,8 @@ class BeamkeeperPlugin {
       initialize: () => this.adaptToEmulator(),
       "after:aws:package:finalize:mergeCustomProviderResources": () => this.addPipelines(),
       "before:remove:remove": () => this.emptyOutputBucket(),
+      "before:offline:start": () => this.adaptToOffline(),
+      "before:offline:start:init": () => this.adaptToOffline(),
     };
   }
 
@@ -34,22 +39,32 @@ class BeamkeeperPlugin {
     if (deploy) deploy.validateTemplate = async () => undefined;
   }
 
+  /** The functions call each other through serverless-offline; text and blobs go to folders, where S3 is not asked for. */
+  adaptToOffline() {
+    const { service, serviceDir, processedInput } = this.serverless;
+    const { lambdaPort = 3002 } = { ...service.custom["serverless-offline"], ...processedInput.options };
+    const access = { AWS_ACCESS_KEY_ID: "offline", AWS_SECRET_ACCESS_KEY: "offline" };
+    const given = process.env.AWS_ACCESS_KEY_ID || process.env.AWS_PROFILE ? {} : access;
+    // serverless-offline hands the AWS variables of this process to the functions.
+    Object.assign(process.env, given, {
+      AWS_REGION: this.provider.getRegion(),
+      AWS_ENDPOINT_URL_LAMBDA: `http://127.0.0.1:${lambdaPort}`,
+    });
+    const { environment } = service.functions.bundle;
+    const folder = join(serviceDir, ".offline");
+    environment.BEAMKEEPER_OUTPUT = environment.BEAMKEEPER_OUTPUT["Fn::If"]?.[1] || join(folder, "output");
+    environment.BEAMKEEPER_BLOB_STORE = join(folder, "blobs");
+  }
+
   async addPipelines() {
     const pipelines = await describePipelines(this.serverless.serviceDir).catch((error) => {
       throw new this.serverless.classes.Error(error.message, "BEAMKEEPER_PIPELINES");
     });
-    const urls = pipelines.flatMap(({ outputs }) => outputs).filter((output) => output.startsWith("s3://"));
-    const { Resources } = this.serverless.service.provider.compiledCloudFormationTemplate;
-    const role = Resources.BundleRole;
-    if (urls.length === 0 || !role) return;
-    role.Properties.Policies[0].PolicyDocument.Statement.push({
-      Sid: "WriteTextElsewhere",
-      Effect: "Allow",
-      Action: "s3:PutObject",
-      Resource: [...new Set(urls)].sort().map((url) => ({
-        "Fn::Join": ["", ["arn:", { Ref: "AWS::Partition" }, `:s3:::${url.slice("s3://".length)}*`]],
-      })),
-    });
+    const template = this.serverless.service.provider.compiledCloudFormationTemplate;
+    grantText(template, pipelines);
+    for (const name of addSchedules(template, pipelines))
+      this.log.warning(`The schedule of "${name}" has ended: no tick comes any more, and none is deployed`);
+    nameBundleVersion(template);
   }
 
   async emptyOutputBucket() {

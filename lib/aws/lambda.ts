@@ -1,5 +1,7 @@
 import type { InvokeCommandInput, InvokeCommandOutput } from "@aws-sdk/client-lambda";
+import type { DeployedCode } from "../checkpoint/code";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
+import type { FunctionCode } from "../checkpoint/records";
 
 /** Lambda's Invoke, as the SDK's client answers it and as a local stand-in for the service does. */
 export interface LambdaService {
@@ -23,9 +25,9 @@ export class FunctionFailedError extends Error {
 
 /** Calls the bundle function through Lambda's Invoke (RequestResponse). */
 export function shardInvoker(lambda: LambdaService, functionName: string): ShardInvoker {
-  return async (request) => {
+  return async (request, version) => {
     const answer = await lambda.invoke({
-      FunctionName: functionName,
+      FunctionName: version === undefined ? functionName : versionOf(functionName, version),
       InvocationType: "RequestResponse",
       Payload: Buffer.from(JSON.stringify(request), "utf8"),
     });
@@ -42,6 +44,29 @@ function functionFailed(functionName: string, payload: unknown): FunctionFailedE
     errorType ?? "Error",
     errorMessage ?? "the function gave no reason",
   );
+}
+
+/** As Invoke takes it, and as a policy names it. */
+function versionOf(functionName: string, version: string): string {
+  return `${functionName}:${version}`;
+}
+
+/** The code that this deployment was made with: a version of its bundle function. */
+export function deployedCode(lambda: LambdaService, code: FunctionCode): DeployedCode {
+  return {
+    code,
+    // The right to invoke is for versions of the deployment's own function only.
+    isThere: async ({ function: name, version }) => {
+      if (name !== code.function) return false;
+      try {
+        await lambda.invoke({ FunctionName: versionOf(name, version), InvocationType: "DryRun" });
+        return true;
+      } catch (error) {
+        if (error instanceof Error && error.name === "ResourceNotFoundException") return false;
+        throw error;
+      }
+    },
+  };
 }
 
 /** The real service; AWS_ENDPOINT_URL and the usual AWS variables decide where it is. Loaded only when it is needed. */

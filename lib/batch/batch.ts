@@ -1,3 +1,4 @@
+import { takeOver } from "../checkpoint/code";
 import { admitsCommits } from "../checkpoint/records";
 import type { RunCounters, ScheduleRecord } from "../checkpoint/run";
 import { readScheduleRecord } from "../checkpoint/run";
@@ -34,7 +35,8 @@ export async function runBatch(
   signal: AbortSignal,
 ): Promise<Record<string, DriveEnd>> {
   const { client, layout, pipeline, clock } = options;
-  await openRuns(client, layout, pipeline.plan);
+  const opened = await openRuns(client, layout, pipeline.plan);
+  await takeOver(client, opened, options.code);
   await forgetOldRuns(client, layout);
   const ends: Record<string, DriveEnd> = {};
   const driving = new Map<string, Promise<void>>();
@@ -96,7 +98,8 @@ async function advance(options: BatchOptions): Promise<ScheduleRecord | undefine
         } as const;
         const ends = await Promise.all((decision.cancel ?? []).map((id) => endOps(client, current, id, why)));
         const { start } = decision;
-        const starts = start ? startOps(layout, pipeline.plan, start, clock.now()) : [];
+        const { code } = current.generation;
+        const starts = start ? startOps(layout, pipeline.plan, start, clock.now(), code) : [];
         if (start)
           log("info", "a run starts", { pipeline: pipeline.name, run: start.id, cause: start.cause });
         return { record: decision.record, ops: [...ends.flat(), ...starts] };

@@ -1,7 +1,8 @@
+import type { DeployedCode } from "../checkpoint/code";
 import { reading } from "../checkpoint/commit";
 import type { ShardInvoker } from "../checkpoint/invocation";
 import type { PipelineLayout } from "../checkpoint/layout";
-import { admitsCommits, type Upstream } from "../checkpoint/records";
+import { admitsCommits } from "../checkpoint/records";
 import { encodeRun, type RunCounters, readRun, readRunScope } from "../checkpoint/run";
 import { type CurrentGeneration, readGeneration, type ScopePlan, scopeChecks } from "../checkpoint/scope";
 import { isDrained, type PipelineStatus, readScopeStatus } from "../checkpoint/status";
@@ -16,7 +17,6 @@ import { endRun, forgetScope, type RunEnd } from "./ledger";
 export interface BatchPipeline {
   readonly name: string;
   readonly plan: ScopePlan;
-  readonly stages: readonly { readonly id: string; readonly upstream: readonly Upstream[] }[];
 }
 
 export interface DriverOptions {
@@ -24,6 +24,8 @@ export interface DriverOptions {
   readonly layout: PipelineLayout;
   readonly pipeline: BatchPipeline;
   readonly invoke: ShardInvoker;
+  /** The code that takes over from earlier versions; without it, bundles are invoked in no certain version. */
+  readonly code?: DeployedCode;
   readonly clock: Clock;
   readonly log: Log;
   readonly maxInFlight: number;
@@ -101,11 +103,12 @@ async function attempt(options: DriverOptions, id: string, signal: AbortSignal):
   if (!admitsCommits(now.generation))
     return now.generation.state === "cancelled" ? "cancelled" : "interrupted";
   if (!admitsCommits(current.generation)) return "elsewhere";
-  if (current.generation.fingerprint !== pipeline.plan.fingerprint) {
+  const code = await codeOf(options, now, current);
+  if (!code) {
     const error = `the run was started by code with another graph; start it again with the code of now ("beamkeeper runs start ${pipeline.name}")`;
     return finish(options, id, { state: "failed", endedMs: clock.now(), counters: null, error });
   }
-  const dispatcher = newDispatcher(options, current, id);
+  const dispatcher = newDispatcher(options, current, id, code.version);
   dispatcher.wakeAll(client.lastZxid);
   const stop = new AbortController();
   try {
@@ -121,14 +124,33 @@ async function attempt(options: DriverOptions, id: string, signal: AbortSignal):
   }
 }
 
-function newDispatcher(options: DriverOptions, current: CurrentGeneration, run: string): Dispatcher {
+/**
+ * The version of the bundle function that goes on with the run: the newest, where the graph is the same; else the one
+ * that the run was started with, so that it ends as it began. Undefined where nothing can go on with it.
+ */
+async function codeOf(
+  { pipeline, code }: DriverOptions,
+  { generation: { code: named } }: CurrentGeneration,
+  { generation: { code: first, fingerprint } }: CurrentGeneration,
+): Promise<{ readonly version: string | undefined } | undefined> {
+  if (fingerprint === pipeline.plan.fingerprint) return { version: code && named?.version };
+  return code && first && (await code.isThere(first)) ? first : undefined;
+}
+
+function newDispatcher(
+  options: DriverOptions,
+  current: CurrentGeneration,
+  run: string,
+  version: string | undefined,
+): Dispatcher {
   const { pipeline, invoke, clock, log, maxInFlight, maxFailures } = options;
   return new Dispatcher({
     pipeline: pipeline.name,
-    stages: pipeline.stages,
+    // The run's own, which another deployment may have started.
+    stages: Object.entries(current.generation.upstream).map(([stage, upstream]) => ({ id: stage, upstream })),
     sources: [],
     shards: current.generation.shards,
-    invoke: (request) => invoke({ ...request, run }),
+    invoke: (request) => invoke({ ...request, run }, version),
     clock,
     log,
     maxInFlight,

@@ -1,6 +1,11 @@
 import { reading } from "../checkpoint/commit";
 import type { PipelineLayout } from "../checkpoint/layout";
-import { admitsCommits, encodeGeneration, type GenerationState } from "../checkpoint/records";
+import {
+  admitsCommits,
+  encodeGeneration,
+  type FunctionCode,
+  type GenerationState,
+} from "../checkpoint/records";
 import {
   encodeRun,
   encodeRunStart,
@@ -127,12 +132,16 @@ export async function changeSchedule(
   );
 }
 
-/** The operations that create a run: its record, its scope with the first segment, its control. */
+/**
+ * The operations that create a run: its record, its scope with the first segment, its control, which names the code that
+ * the run begins with.
+ */
 export function startOps(
   layout: PipelineLayout,
   plan: ScopePlan,
   { id, cause, timeMs }: QueuedRun,
   startedMs: number,
+  code: FunctionCode | undefined,
 ): Op[] {
   const scope = layout.run(id);
   const record: RunRecord = {
@@ -141,7 +150,7 @@ export function startOps(
   };
   const { fingerprint, shards, upstream, sideInputStages = [] } = plan;
   const graph = { fingerprint, shards, upstream, sideInputStages };
-  const control = encodeGeneration({ state: "running", epoch: 0, ...graph });
+  const control = encodeGeneration({ state: "running", epoch: 0, ...graph, ...(code ? { code } : {}) });
   const start = { bytes: encodeRunStart({ run: id, cause, timeMs }), timestampMs: timeMs };
   return [
     ...scopeCreation(scope, plan, encodeRun(record), start),

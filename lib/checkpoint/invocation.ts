@@ -53,5 +53,8 @@ export interface FedShard {
   readonly zxid: string;
 }
 
-/** Calls the bundle function and waits for its answer; rejects when the function failed. */
-export type ShardInvoker = (request: ShardRequest) => Promise<ShardReply>;
+/**
+ * Calls the bundle function, the version of it where one is named, and waits for its answer; rejects when the function
+ * failed.
+ */
+export type ShardInvoker = (request: ShardRequest, version?: string) => Promise<ShardReply>;

@@ -48,8 +48,17 @@ export interface Generation {
   readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
   /** Stages whose shards each hold all side inputs. */
   readonly sideInputStages: readonly string[];
+  /** The code that bundles run in; undefined where they have no versions, as on one's own machine. */
+  readonly code?: FunctionCode;
   /** It is paused for a rescale, and runs again after that. */
   readonly isRescaling?: boolean;
+}
+
+/** A published version of a bundle function. */
+export interface FunctionCode {
+  /** Its name. */
+  readonly function: string;
+  readonly version: string;
 }
 
 /** What a stage reads: a source, or the output of another stage. */

@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import { type DeployedCode, takeOver } from "../checkpoint/code";
 import { completeDrain } from "../checkpoint/control";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
@@ -36,6 +37,8 @@ export interface RelayOptions {
   readonly root: string;
   readonly pipeline: RelayedPipeline;
   readonly invoke: ShardInvoker;
+  /** The code that takes over from earlier versions; without it, bundles are invoked in no certain version. */
+  readonly code?: DeployedCode;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RelayLimits;
@@ -81,7 +84,8 @@ const SHUTDOWN_MS = 3_000;
  */
 export async function runRelay(options: RelayOptions, signal: AbortSignal): Promise<RelayEnd> {
   const { client, root, pipeline, clock, log } = options;
-  const current = await openPipeline(client, new PipelineLayout(root, pipeline.name), pipeline.plan);
+  const opened = await openPipeline(client, new PipelineLayout(root, pipeline.name), pipeline.plan);
+  const current = await takeOver(client, opened, options.code);
   const { state } = current.generation;
   if (!admitsCommits(current.generation))
     return { reason: endFor(state), message: `the pipeline is ${state}`, failing: [] };
@@ -92,11 +96,12 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   signal.addEventListener("abort", abort, { once: true });
   if (signal.aborted) stop.abort();
   warnOfShards(options, current);
-  const dispatcher = newDispatcher(options, current);
+  const named = { version: current.generation.code?.version };
+  const dispatcher = newDispatcher(options, current, named);
   const budget = new TokenBucket(clock, (options.writesPerSecond ?? Number.POSITIVE_INFINITY) * RELAY_SHARE);
   const heardCommits = new Map<string, number>();
   const sources = pipeline.sources.map((source) =>
-    newSource(options, current, dispatcher, budget, heardCommits, source),
+    newSource(options, current, dispatcher, budget, heardCommits, named, source),
   );
   const turn = await awaitTurn(options, current.layout.election, sources, stop.signal);
   if (!turn) return { reason: "signal", message: "", failing: [] };
@@ -259,8 +264,14 @@ function accompany(
   return { presence: keepPresence(client, current.layout, report, options, signal), failure };
 }
 
-function newDispatcher(options: RelayOptions, current: CurrentGeneration): Dispatcher {
-  const { pipeline, invoke, clock, log, maxInFlight, maxFailures } = options;
+/** The version of the bundle function that `generation` named when a source looked last. */
+interface NamedVersion {
+  version: string | undefined;
+}
+
+function newDispatcher(options: RelayOptions, current: CurrentGeneration, named: NamedVersion): Dispatcher {
+  const { pipeline, code, clock, log, maxInFlight, maxFailures } = options;
+  const invoke: ShardInvoker = (request) => options.invoke(request, code && named.version);
   return new Dispatcher({
     pipeline: pipeline.name,
     stages: pipeline.stages,
@@ -283,6 +294,7 @@ function newSource(
   dispatcher: Dispatcher,
   budget: TokenBucket,
   heardCommits: Map<string, number>,
+  named: NamedVersion,
   { id, source, consumers }: RelayedPipeline["sources"][number],
 ): { id: string; source: SourceRelay } {
   const { client, root, clock, log, limits, onCommit } = options;
@@ -305,6 +317,7 @@ function newSource(
       if (isFirst) dispatcher.wakeAll(commit.zxid);
       isFirst = false;
       heardCommits.set(id, commit.number);
+      named.version = commit.code?.version;
       for (const { stage, shard, segments } of commit.fed)
         dispatcher.wake(stage, shard, commit.zxid, segments);
       dispatcher.published(id, commit.watermarkMs, commit.zxid);

@@ -51,6 +51,7 @@ export interface RelayCommit {
   readonly watermarkMs: number;
   /** Shards that got segments. */
   readonly fed: readonly FedInbox[];
+  readonly code: CurrentGeneration["generation"]["code"];
   readonly elements: number;
   readonly missed: number;
 }
@@ -416,6 +417,7 @@ export class SourceRelay {
       zxid: outcome.zxid,
       watermarkMs,
       fed: segments.fed,
+      code: this.current.generation.code,
       elements: elements.length,
       missed,
     });

@@ -72,13 +72,23 @@ const known = new Map<string, Cron>();
 /** As the library reads it: with seconds, with Sunday as 0. Throws RangeError where it does not. */
 function pattern({ minute, hour, dayOfMonth, month, dayOfWeek, year }: CronFields): string {
   const days = dayOfWeek === "?" ? "*" : dayOfWeek === "L" ? "6" : shiftDays(dayOfWeek, -1);
-  const text = ["0", minute, hour, dayOfMonth === "?" ? "*" : dayOfMonth, month, days, year].join(" ");
+  const text = [
+    ...["0", upTo(minute, 59), upTo(hour, 23), dayOfMonth === "?" ? "*" : upTo(dayOfMonth, 31)],
+    ...[upTo(month, 12), upTo(days, 6), upTo(year, LAST_YEAR)],
+  ].join(" ");
   try {
     new Cron(text, { paused: true });
   } catch (error) {
     throw new RangeError((error as Error).message.replace(/^CronPattern: /, ""));
   }
   return text;
+}
+
+const LAST_YEAR = 2199;
+
+/** EventBridge's `5/10` is every tenth from the fifth on. */
+function upTo(field: string, last: number): string {
+  return field.replace(/(^|,)(\d+)\//g, `$1$2-${last}/`);
 }
 
 /** Unix counts days from 0 (Sunday), and 7 is Sunday again. */

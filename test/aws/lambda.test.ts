@@ -1,4 +1,10 @@
-import { FunctionFailedError, type LambdaService, LocalLambda, shardInvoker } from "../../lib/aws/lambda";
+import {
+  deployedCode,
+  FunctionFailedError,
+  type LambdaService,
+  LocalLambda,
+  shardInvoker,
+} from "../../lib/aws/lambda";
 import type { ShardRequest } from "../../lib/checkpoint/invocation";
 
 const REQUEST: ShardRequest = { pipeline: "p", stage: "s", shard: 3, zxid: "ff" };
@@ -38,6 +44,30 @@ test.each([
     expect((error as Error).message).toBe(message);
   },
 );
+
+test("the version that is named is invoked; whether another one is there is asked without running it", async () => {
+  const inputs: unknown[] = [];
+  const service: LambdaService = {
+    invoke: async ({ FunctionName, InvocationType }) => {
+      inputs.push([FunctionName, InvocationType]);
+      if (FunctionName === "bundle:8")
+        throw Object.assign(new Error(), { name: "ResourceNotFoundException" });
+      if (FunctionName === "bundle:9")
+        throw Object.assign(new Error("slowly"), { name: "ThrottlingException" });
+      return { StatusCode: 200, Payload: undefined };
+    },
+  };
+  await shardInvoker(service, "bundle")(REQUEST, "7");
+  const { isThere } = deployedCode(service, { function: "bundle", version: "7" });
+  expect(await isThere({ function: "bundle", version: "6" })).toBe(true);
+  expect(await isThere({ function: "bundle", version: "8" })).toBe(false);
+  expect(await isThere({ function: "another", version: "6" })).toBe(false);
+  await expect(isThere({ function: "bundle", version: "9" })).rejects.toThrow("slowly");
+  expect(inputs).toEqual([
+    ["bundle:7", "RequestResponse"],
+    ...["bundle:6", "bundle:8", "bundle:9"].map((name) => [name, "DryRun"]),
+  ]);
+});
 
 test("an error answer without a reason still names the function", async () => {
   const service: LambdaService = {

@@ -325,6 +325,56 @@ test("a run whose time in the function is over is finished by the next invocatio
   expect(await results(tickRunId(tick))).toEqual(SUMS.toSorted());
 });
 
+test("a run is finished by the code that started it, where the code of now has another graph", async () => {
+  const first = lab({ name: "deployed", schedule: SCHEDULE });
+  const second = lab({ name: "deployed", schedule: SCHEDULE, withMore: true });
+  const versions: Record<string, ShardInvoker> = { 1: first.bundle, 2: second.bundle };
+  const deployed = (version: string, there: readonly string[]) => {
+    const calls: string[] = [];
+    const invoke: ShardInvoker = (request, named) => {
+      calls.push(named!);
+      return versions[named!]!(request);
+    };
+    const isThere = async (code: { version: string }) => there.includes(code.version);
+    return { calls, invoke, code: { code: { function: "bundle", version }, isThere } };
+  };
+  const one = deployed("1", ["1"]);
+  const stop = new AbortController();
+  const stopping: ShardInvoker = (request, version) => {
+    stop.abort();
+    return one.invoke(request, version);
+  };
+  const id = tickRunId(NOON);
+  expect(await first.batch(NOON, { ...one, invoke: stopping, signal: stop.signal })).toEqual({
+    [id]: "interrupted",
+  });
+  const two = deployed("2", ["1", "2"]);
+  expect(await second.batch(NOON, two)).toMatchObject({ [id]: "succeeded" });
+  expect(new Set(two.calls)).toEqual(new Set(["1"]));
+  expect(await first.results(id)).toEqual(SUMS.toSorted());
+  await enqueue(client, second.layout, [{ id: "manual-1", cause: "manual", timeMs: NOON, limit: 0 }]);
+  expect(await second.batch(undefined, two)).toMatchObject({ "manual-1": "succeeded" });
+  expect(two.calls).toContain("2");
+  expect(await second.results("manual-1")).toEqual([...SUMS, ...SUMS.map(() => "more")].toSorted());
+});
+
+test("a run whose code is gone, where the code of now has another graph, fails and says what to do", async () => {
+  const first = lab({ name: "gone", schedule: SCHEDULE });
+  const second = lab({ name: "gone", schedule: SCHEDULE, withMore: true });
+  await first.batch(NOON);
+  await enqueue(client, first.layout, [{ id: "manual-1", cause: "manual", timeMs: NOON, limit: 0 }]);
+  const going = new AbortController();
+  const invoke: ShardInvoker = (request) => {
+    going.abort();
+    return first.bundle(request);
+  };
+  await first.batch(undefined, { invoke, signal: going.signal });
+  expect(await second.batch()).toMatchObject({ "manual-1": "failed" });
+  expect((await readRun(client, second.layout, "manual-1"))?.error).toMatch(
+    /^the run was started by code with another graph; start it again with the code of now/,
+  );
+});
+
 test("the history is bounded, and what it forgets is removed", async () => {
   const { batch, layout } = lab({ name: "history", numbers: 0 });
   const runs = Array.from({ length: RUN_HISTORY + 3 }, (_, n) => ({

@@ -7,15 +7,22 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { InvokeCommand, LambdaClient, ListFunctionsCommand } from "@aws-sdk/client-lambda";
+import {
+  GetFunctionCommand,
+  InvokeCommand,
+  LambdaClient,
+  ListFunctionsCommand,
+} from "@aws-sdk/client-lambda";
 import { CreateBucketCommand, ListBucketsCommand, S3Client } from "@aws-sdk/client-s3";
 import { PutParameterCommand, SSMClient } from "@aws-sdk/client-ssm";
 import { type Emulator, isEmulatorInstalled, startEmulator } from "../../infra/emulator/emulator";
 import { createS3 } from "../../lib/aws/s3-client";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
+import { readRun, readScheduleRecord } from "../../lib/checkpoint/run";
+import { readGeneration } from "../../lib/checkpoint/scope";
 import { isSettled, readStatus } from "../../lib/checkpoint/status";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
-import { awsQuery } from "../support/aws-query";
+import { awsGet, awsJson, awsQuery } from "../support/aws-query";
 import { type AwsRecorder, startRecorder } from "../support/aws-recorder";
 import { ensembleTime, readTree, temporaryFolder } from "../support/deployment";
 import { allows, type Names, type Statement } from "../support/iam-policy";
@@ -26,6 +33,9 @@ const DEMO = join(__dirname, "../../infra/demo");
 const RELAY = "beamkeeper-local-relay";
 const PARAMETER = "/beamkeeper/local/zookeeper";
 const CREDENTIALS = "beamkeeper:a-word-that-nobody-logs";
+const BATCH = "beamkeeper-local-batch";
+const BUNDLE = "beamkeeper-local-bundle";
+const TICKS = new PipelineLayout("/beamkeeper", "ticks");
 const SUMMARY = new PipelineLayout("/beamkeeper", "znode-summary");
 const COUNT = new PipelineLayout("/beamkeeper", "znode-count");
 /** How long an invocation of the relay lasts: short enough to wait for its end, later long enough not to. */
@@ -46,6 +56,25 @@ export default definePipeline({
       .apply(beam.windowInto(beam.fixedWindows(1)))
       .apply(beam.groupBy("path").combining("count", (a: number, b: number) => a + b, "count"))
       .apply(writeToText("s3://elsewhere/counts/part")),
+});
+`;
+
+/** A bounded one, with a schedule: each run writes a znode and a text. */
+const TICKS_PIPELINE = `
+import * as beam from "apache-beam";
+import { definePipeline, readRun, writeToText, writeToZnodes } from "beamkeeper";
+
+export default definePipeline({
+  name: "ticks",
+  schedule: { rate: "1 minute" },
+  build: (root) => {
+    const runs = root.apply(readRun());
+    runs.apply(writeToZnodes(({ run, cause }) => ({ path: \`/ticks/\${run}\`, data: cause }), { mode: "create" }));
+    runs
+      .apply(beam.windowInto(beam.fixedWindows(60)))
+      .map(({ run }) => run)
+      .apply(writeToText("ticks/run"));
+  },
 });
 `;
 
@@ -84,7 +113,9 @@ withEmulator("a deployment", () => {
       new PutParameterCommand({ Name: PARAMETER, Value: secret, Type: "SecureString" }),
     );
     project = new ServerlessProject({ ...emulator.environment, ZOOKEEPER_CONNECT: ensemble.connectString });
+    project.write("pipelines/ticks.ts", TICKS_PIPELINE);
     await client.create("/app");
+    await client.create("/ticks");
   });
 
   afterAll(async () => {
@@ -201,6 +232,35 @@ withEmulator("a deployment", () => {
     expect((await results()).every(({ build }) => build === undefined)).toBe(true);
   }, 120_000);
 
+  test("a schedule of EventBridge Scheduler starts a run, whose results come to ZooKeeper and to S3", async () => {
+    const events = (operation: string, parameters: object): Promise<string> =>
+      awsJson(emulator.endpoint, "events", `AWSEvents.${operation}`, parameters);
+    const { Configuration } = await lambda.send(new GetFunctionCommand({ FunctionName: BATCH }));
+    const TargetArn = Configuration!.FunctionArn!;
+    const [Name] = JSON.parse(await events("ListRuleNamesByTarget", { TargetArn })).RuleNames;
+    // Without its own look each minute, only a schedule makes the batch function start anything.
+    await events("DisableRule", { Name });
+    const before = (await readScheduleRecord(client, TICKS))?.record.ended ?? [];
+    const objects = createS3({ pathStyle: true });
+    const written = async (): Promise<string[]> => {
+      const keys = await objects.list(bucket, "output/ticks/");
+      const texts = keys.map(async (key) => (await objects.get(bucket, key))!.toString("utf8"));
+      return (await Promise.all(texts)).join("").trim().split("\n");
+    };
+    let run: string | undefined;
+    while (run === undefined) {
+      await new Promise((done) => setTimeout(done, 200));
+      const { ended = [] } = (await readScheduleRecord(client, TICKS))?.record ?? {};
+      run = ended.find((id) => !before.includes(id));
+    }
+    await events("EnableRule", { Name });
+    expect(await readRun(client, TICKS, run)).toMatchObject({ state: "succeeded", cause: "schedule" });
+    expect((await readTree(client, "/ticks")).get(`/${run}`)).toBe("schedule");
+    const lines = await written();
+    expect(lines).toContain(run);
+    expect(new Set(lines).size).toBe(lines.length);
+  }, 180_000);
+
   test("is replaced by other code while it runs; nothing is lost, and nothing comes twice", async () => {
     const file = "pipelines/znode-summary.ts";
     const before = readFileSync(project.path(file), "utf8");
@@ -224,11 +284,20 @@ withEmulator("a deployment", () => {
     expect(all.filter(byCode(2)).length).toBeGreaterThan(0);
     const counted = await createS3({ pathStyle: true }).list("elsewhere", "counts/part");
     expect(counted.length).toBeGreaterThan(0);
+    expect((await readGeneration(client, SUMMARY))!.generation.code).toEqual({
+      function: BUNDLE,
+      version: "2",
+    });
+    const versions = recorder.calls.filter(({ resource }) => resource.startsWith(`function:${BUNDLE}`));
+    expect(new Set(versions.map(({ resource }) => resource))).toEqual(
+      new Set([`function:${BUNDLE}:1`, `function:${BUNDLE}:2`]),
+    );
     expect(emulator.log()).not.toContain("a-word-that-nobody-logs");
   }, 180_000);
 
   test.each([
     ["relay", ["Log", "TellOfFailures"]],
+    ["batch", ["Log", "TellOfFailures"]],
     ["bundle", ["Log"]],
   ])("grants the %s what it does, and does what it grants", (name, byLambdaItself) => {
     const statements = statementsOf(`${name[0]!.toUpperCase()}${name.slice(1)}Role`);
@@ -276,6 +345,7 @@ withEmulator("a deployment", () => {
       const found = (await awsQuery(emulator.endpoint, service, call)).match(new RegExp(`<${part}>`, "g"));
       expect([service, found]).toEqual([service, null]);
     }
+    expect(JSON.parse(await awsGet(emulator.endpoint, "scheduler", "/schedules")).Schedules).toEqual([]);
   }, 60_000);
 
   async function buckets(): Promise<string[]> {

@@ -33,6 +33,11 @@ beforeAll(async () => {
     "pipelines/elsewhere.ts",
     pipelineText("elsewhere", 'writeToText("s3://elsewhere/lines/part")'),
   );
+  project.write(
+    "pipelines/nightly.ts",
+    scheduledText("nightly", '{ cron: "30 2 * * ? *", timeZone: "Europe/Berlin", end: "2199-01-01" }'),
+  );
+  project.write("pipelines/over.ts", scheduledText("over", '{ rate: "1 day", end: "2026-02-01" }'));
   const params = { subnetIds: "subnet-1,subnet-2", securityGroupIds: "sg-1", zookeeperSecretArn: SECRET };
   const options = Object.entries(params).map(([name, value]) => `--param=${name}=${value}`);
   output = await project.serverless("package", "--stage", "local", ...options);
@@ -68,12 +73,76 @@ function statementsOf(role: string): readonly Statement[] {
   );
 }
 
-test("packaging says nothing but what it did", () => {
+function scheduledText(name: string, schedule: string, source = "readRun()"): string {
+  return `import { definePipeline, readRun, readZnodeChanges, writeToZnodes } from "beamkeeper";
+export default definePipeline({
+  name: ${JSON.stringify(name)},
+  schedule: ${schedule},
+  build: (root) => root.apply(${source}).apply(writeToZnodes(() => ({ path: "/results/one", data: "" }))),
+});
+`;
+}
+
+test("packaging says what it did, which schedule has ended, and nothing else", () => {
   expect(output).toMatch(/Service packaged/);
-  expect(output.split("\n").filter(Boolean).length).toBeLessThanOrEqual(2);
+  expect(output).toMatch(/The schedule of "over" has ended: no tick comes any more, and none is deployed/);
+  expect(output.split("\n").filter(Boolean).length).toBeLessThanOrEqual(4);
 });
 
-test.each(["relay", "bundle"])(
+test("a schedule of a pipeline is one of EventBridge Scheduler, in its time zone", () => {
+  const schedules = Object.values(template.Resources).filter(
+    ({ Type }) => Type === "AWS::Scheduler::Schedule",
+  );
+  expect(schedules.map(({ Properties }) => Properties)).toEqual([
+    {
+      Description: "Runs of the pipeline nightly",
+      ScheduleExpression: "cron(30 2 * * ? *)",
+      ScheduleExpressionTimezone: "Europe/Berlin",
+      EndDate: "2199-01-01T00:00:00.000Z",
+      FlexibleTimeWindow: { Mode: "OFF" },
+      Target: {
+        Arn: { "Fn::GetAtt": ["BatchLambdaFunction", "Arn"] },
+        RoleArn: { "Fn::GetAtt": ["ScheduleRole", "Arn"] },
+        Input: '{"pipeline":"nightly","tick":"<aws.scheduler.scheduled-time>"}',
+        RetryPolicy: { MaximumEventAgeInSeconds: 60, MaximumRetryAttempts: 3 },
+      },
+    },
+  ]);
+});
+
+test("relay and batch function are told the version of the bundle function that belongs to them", () => {
+  const versions = Object.entries(template.Resources).filter(
+    ([, { Type }]) => Type === "AWS::Lambda::Version",
+  );
+  expect(versions.map(([, { Properties }]) => Properties.FunctionName)).toEqual([
+    { Ref: "BundleLambdaFunction" },
+  ]);
+  const version = { "Fn::GetAtt": [versions[0]![0], "Version"] };
+  for (const name of ["Relay", "Batch"])
+    expect(functionProperties(name).Environment.Variables.BEAMKEEPER_BUNDLE_VERSION).toEqual(version);
+});
+
+test("another network makes another version of the same code", () => {
+  const { nameBundleVersion } = require(project.path("infra/serverless/resources.js"));
+  const nameWith = (subnets: string): string | undefined => {
+    const Resources = {
+      BundleLambdaFunction: { Properties: { VpcConfig: { SubnetIds: [subnets] }, Tags: [subnets] } },
+      Old: {
+        Type: "AWS::Lambda::Version",
+        Properties: { FunctionName: { Ref: "BundleLambdaFunction" }, CodeSha256: "same" },
+      },
+    };
+    const Outputs = { Version: { Value: { Ref: "Old" } } };
+    nameBundleVersion({ Resources, Outputs });
+    expect(Object.keys(Resources)).toContain(Outputs.Version.Value.Ref);
+    return Object.keys(Resources).find((name) => name.startsWith("BundleLambdaVersion"));
+  };
+  expect(nameWith("subnet-1")).toBeDefined();
+  expect(nameWith("subnet-1")).toBe(nameWith("subnet-1"));
+  expect(nameWith("subnet-2")).not.toBe(nameWith("subnet-1"));
+});
+
+test.each(["relay", "bundle", "batch"])(
   "the package of %s is its code and its map, and small; clients lie beside it",
   (name) => {
     const entries = zipEntries(project.path(`.serverless/${name}.zip`));
@@ -100,10 +169,21 @@ test("no role may do what its function does not; each statement names its resour
   const granted = (role: string) =>
     statementsOf(role).map(({ Action, Resource }) => [[Action].flat().join(" "), Resource]);
   const below = (path: string) => ({ "Fn::Join": ["", [{ "Fn::GetAtt": ["OutputBucket", "Arn"] }, path]] });
+  const versions = { "Fn::Join": ["", [{ "Fn::GetAtt": ["BundleLambdaFunction", "Arn"] }, ":*"]] };
+  const callsBundles = [
+    ["lambda:InvokeFunction", versions],
+    ["sns:Publish", { Ref: "FailureTopic" }],
+  ];
   expect(granted("RelayRole")).toEqual([
     ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["RelayLogGroup", "Arn"] }],
-    ["lambda:InvokeFunction", { "Fn::GetAtt": ["BundleLambdaFunction", "Arn"] }],
-    ["sns:Publish", { Ref: "FailureTopic" }],
+    ...callsBundles,
+  ]);
+  expect(granted("BatchRole")).toEqual([
+    ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["BatchLogGroup", "Arn"] }],
+    ...callsBundles,
+  ]);
+  expect(granted("ScheduleRole")).toEqual([
+    ["lambda:InvokeFunction", { "Fn::GetAtt": ["BatchLambdaFunction", "Arn"] }],
   ]);
   expect(granted("BundleRole")).toEqual([
     ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["BundleLogGroup", "Arn"] }],
@@ -134,7 +214,7 @@ test("what a function fails on is kept, and alarms tell of it", () => {
   for (const { Properties } of alarms) expect(Properties.AlarmActions).toEqual([{ Ref: "AlarmTopic" }]);
 });
 
-test.each(["Relay", "Bundle"])(
+test.each(["Relay", "Bundle", "Batch"])(
   "in a VPC, and with a secret, %s gets the network and the right to read it",
   (name) => {
     const { VpcConfig, Environment } = template.Resources[`${name}LambdaFunction`]!.Properties;
@@ -169,6 +249,22 @@ test.each([
     "what cannot be run",
     pipelineText("wrong", 'writeToText("")'),
     /the pipelines cannot be deployed: .*writeToText: the prefix must be a path/,
+  ],
+  ["a cron that never fires", scheduledText("wrong", '{ cron: "0 0 30 2 ? *" }'), /never fires after 2026/],
+  [
+    "a cron that fires no more",
+    scheduledText("wrong", '{ cron: "0 0 1 2 ? 2026" }'),
+    /pipeline "wrong": cron\(0 0 1 2 \? 2026\) never fires again after .*; mend the expression/,
+  ],
+  [
+    "a zone that is none",
+    scheduledText("wrong", '{ cron: "0 0 * * ? *", timeZone: "Mars/Olympus" }'),
+    /schedule\.timeZone must be an IANA name such as "Europe\/Berlin"; it is "Mars\/Olympus"/,
+  ],
+  [
+    "a schedule for what never ends",
+    scheduledText("wrong", '{ rate: "1 day" }', 'readZnodeChanges("/app")'),
+    /pipeline "wrong" has a schedule and watches znodes, so it never ends: leave out the schedule/,
   ],
 ])("a file with %s is refused before anything is deployed", async (_what, text, message) => {
   project.write("pipelines/wrong.ts", text);

@@ -18,6 +18,16 @@ withLinter("the linter of CloudFormation's templates", () => {
 
   beforeAll(async () => {
     project = new ServerlessProject({ ZOOKEEPER_CONNECT: "zk1:2181" });
+    project.write(
+      "pipelines/nightly.ts",
+      `import { definePipeline, readRun, writeToZnodes } from "beamkeeper";
+export default definePipeline({
+  name: "nightly",
+  schedule: { cron: "0/15 2 * * ? *", timeZone: "Europe/Berlin", start: "2199-01-01", end: "2199-02-01" },
+  build: (root) => root.apply(readRun()).apply(writeToZnodes(() => ({ path: "/results/one", data: "" }))),
+});
+`,
+    );
     // All of them, so that no part of the template is left empty.
     const account = "us-east-1:000000000000";
     const options = Object.entries({

@@ -35,6 +35,7 @@ test("a time that the autumn has twice comes once, and every half hour comes thr
 
 test.each([
   ["EventBridge's Monday is 2", "0 9 ? * 2 *", "cron(0 9 ? * 2 *)", "2026-11-23T09:00"],
+  ["EventBridge's steps have a beginning", "5/20 9/6 * * ? *", "cron(5/20 9/6 * * ? *)", "2026-11-23T09:05"],
   ["and in Unix 1", "0 9 * * 1", "cron(0 9 ? * 2 *)", "2026-11-23T09:00"],
   ["Unix's Sunday is 0 or 7", "0 9 * * 7", "cron(0 9 ? * 1 *)", "2026-11-29T09:00"],
   ["and ends a range", "0 9 * * 6-7", "cron(0 9 ? * 7-7,1 *)", "2026-11-28T09:00"],

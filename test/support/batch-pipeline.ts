@@ -13,6 +13,8 @@ export interface BatchSampleOptions {
   /** How many numbers a run counts up to (default 40). */
   readonly numbers?: number;
   readonly shards?: number;
+  /** Another graph: writes "more" beside each sum. */
+  readonly withMore?: boolean;
   /** Called for each number; may throw. */
   readonly visit?: (n: number) => void;
 }
@@ -23,6 +25,7 @@ export function digitsPipeline({
   schedule,
   numbers = 40,
   shards = 2,
+  withMore = false,
   visit = () => undefined,
 }: BatchSampleOptions = {}): PipelineDefinition {
   return definePipeline({
@@ -31,7 +34,7 @@ export function digitsPipeline({
     failures: { maxAttempts: 1, onExhausted: "stop" },
     ...(schedule ? { schedule } : {}),
     build: (root) => {
-      root
+      const sums = root
         .apply(readRun())
         .flatMap(({ run }) => Array.from({ length: numbers }, (_, n) => ({ run, n })))
         .map(({ run, n }) => ({ key: `${run}/${n % 10}`, n }))
@@ -39,12 +42,14 @@ export function digitsPipeline({
         .map((digit) => {
           visit(digit.sum);
           return digit;
-        })
-        .apply(
-          writeToZnodes(({ key, sum }) => ({ path: `/results/${name}/${key}`, data: String(sum) }), {
-            mode: "create",
-          }),
+        });
+      const write = (data: (sum: number) => string, suffix: string) =>
+        writeToZnodes<{ key: string; sum: number }>(
+          ({ key, sum }) => ({ path: `/results/${name}/${key}${suffix}`, data: data(sum) }),
+          { mode: "create" },
         );
+      sums.apply(write(String, ""));
+      if (withMore) sums.apply(write(() => "more", "-more"));
     },
   });
 }

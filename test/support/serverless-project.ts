@@ -1,7 +1,8 @@
-import { spawn } from "node:child_process";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { Readable } from "node:stream";
 
 const PROJECT = join(__dirname, "../..");
 const COPIED = ["functions", "infra", "lib", "pipelines", "package.json", "serverless.yml"];
@@ -14,6 +15,16 @@ export function bareEnvironment(): NodeJS.ProcessEnv {
   );
   const nowhere = join(tmpdir(), "there-is-no-such-file");
   return { ...Object.fromEntries(kept), AWS_SHARED_CREDENTIALS_FILE: nowhere, AWS_CONFIG_FILE: nowhere };
+}
+
+/** A command of `serverless` that goes on. */
+export interface RunningServerless {
+  /** What it has printed. */
+  output(): string;
+  /** Resolves once it has printed this; rejects where it ends before. */
+  says(pattern: RegExp): Promise<void>;
+  /** Kills it. May be called twice. */
+  stop(): Promise<void>;
 }
 
 /** A copy of this project in a folder of its own, so that its pipelines can be others, and packages don't collide. */
@@ -34,13 +45,53 @@ export class ServerlessProject {
     writeFileSync(this.path(file), text);
   }
 
-  /** Runs `serverless` and resolves with what it printed; rejects with the same where it fails. */
-  serverless(...args: string[]): Promise<string> {
-    const child = spawn(process.execPath, ["--no-warnings", SERVERLESS, ...args], {
+  removeFolder(name: string): void {
+    rmSync(this.path(name), { recursive: true });
+  }
+
+  /** Starts `serverless` with a command that goes on until it is stopped. */
+  start(...args: string[]): RunningServerless {
+    const child = this.spawn(args, true);
+    let output = "";
+    let changed = (): void => undefined;
+    const ended = new Promise<void>((done) => child.once("close", () => done()));
+    const hear = (chunk: Buffer): void => {
+      output += chunk.toString();
+      changed();
+    };
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", hear);
+    child.once("close", () => changed());
+    const isOver = (): boolean => child.exitCode !== null || child.signalCode !== null;
+    return {
+      output: () => output,
+      async says(pattern) {
+        while (!pattern.test(output)) {
+          if (isOver()) throw new Error(`serverless ${args.join(" ")} ended:\n${output}`);
+          await new Promise<void>((done) => {
+            changed = done;
+          });
+        }
+      },
+      async stop() {
+        // With all that it has started.
+        if (!isOver()) process.kill(-child.pid!, "SIGKILL");
+        await ended;
+      },
+    };
+  }
+
+  private spawn(args: readonly string[], detached: boolean): ChildProcessByStdio<null, Readable, Readable> {
+    return spawn(process.execPath, ["--no-warnings", SERVERLESS, ...args], {
       cwd: this.folder,
       env: { ...bareEnvironment(), ...this.environment },
       stdio: ["ignore", "pipe", "pipe"],
+      detached,
     });
+  }
+
+  /** Runs `serverless` and resolves with what it printed; rejects with the same where it fails. */
+  serverless(...args: string[]): Promise<string> {
+    const child = this.spawn(args, false);
     let output = "";
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk: Buffer) => {

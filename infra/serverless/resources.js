@@ -1,0 +1,83 @@
+/** What the pipelines of a deployment add to its template. Each function changes the template that it is given. */
+const { createHash } = require("node:crypto");
+
+/** The bundle function may write to the S3 URLs that pipelines write to, and to nothing more. */
+function grantText({ Resources }, pipelines) {
+  const urls = pipelines.flatMap(({ outputs }) => outputs).filter((output) => output.startsWith("s3://"));
+  if (urls.length === 0 || !Resources.BundleRole) return;
+  Resources.BundleRole.Properties.Policies[0].PolicyDocument.Statement.push({
+    Sid: "WriteTextElsewhere",
+    Effect: "Allow",
+    Action: "s3:PutObject",
+    Resource: [...new Set(urls)].sort().map((url) => ({
+      "Fn::Join": ["", ["arn:", { Ref: "AWS::Partition" }, `:s3:::${url.slice("s3://".length)}*`]],
+    })),
+  });
+}
+
+/**
+ * A schedule of EventBridge Scheduler for each pipeline that has one.
+ * @returns {string[]} the pipelines whose schedule has ended
+ */
+function addSchedules({ Resources }, pipelines) {
+  const scheduled = pipelines.filter(({ schedule }) => schedule);
+  for (const { name, schedule } of scheduled) {
+    const { expression, timeZone, start, end, isOver } = schedule;
+    if (isOver) continue;
+    Resources[`ScheduleOf${logicalName(name)}`] = {
+      Type: "AWS::Scheduler::Schedule",
+      Properties: {
+        Description: `Runs of the pipeline ${name}`,
+        ScheduleExpression: expression,
+        ScheduleExpressionTimezone: timeZone,
+        ...(start === null ? {} : { StartDate: start }),
+        ...(end === null ? {} : { EndDate: end }),
+        FlexibleTimeWindow: { Mode: "OFF" },
+        Target: {
+          Arn: { "Fn::GetAtt": ["BatchLambdaFunction", "Arn"] },
+          RoleArn: { "Fn::GetAtt": ["ScheduleRole", "Arn"] },
+          Input: JSON.stringify({ pipeline: name, tick: "<aws.scheduler.scheduled-time>" }),
+          // What comes later than this, the batch function has found by itself.
+          RetryPolicy: { MaximumEventAgeInSeconds: 60, MaximumRetryAttempts: 3 },
+        },
+      },
+    };
+  }
+  return scheduled.filter(({ schedule }) => schedule.isOver).map(({ name }) => name);
+}
+
+/** Letters and digits, and different for different names. */
+function logicalName(name) {
+  return name.replace(/[^A-Za-z0-9]/g, "") + createHash("sha256").update(name).digest("hex").slice(0, 8);
+}
+
+/** What a published version does not depend on. */
+const NOT_OF_THE_VERSION = ["Code", "ReservedConcurrentExecutions", "Tags"];
+
+/**
+ * Tells relay and batch function which version of the bundle function belongs to them. A version is published for each
+ * other code or configuration; its name in the template tells them apart, and so has to depend on what the plug-ins and
+ * `resources` have added as well.
+ */
+function nameBundleVersion({ Resources, Outputs }) {
+  const [old, version] =
+    Object.entries(Resources).find(
+      ([, { Type, Properties }]) =>
+        Type === "AWS::Lambda::Version" && Properties.FunctionName.Ref === "BundleLambdaFunction",
+    ) ?? [];
+  if (!version) return;
+  const properties = Object.entries(Resources.BundleLambdaFunction.Properties)
+    .filter(([name]) => !NOT_OF_THE_VERSION.includes(name))
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  const hash = createHash("sha256").update(JSON.stringify([version.Properties.CodeSha256, properties]));
+  const name = `BundleLambdaVersion${hash.digest("hex").slice(0, 32)}`;
+  delete Resources[old];
+  Resources[name] = version;
+  for (const output of Object.values(Outputs)) if (output.Value?.Ref === old) output.Value = { Ref: name };
+  for (const caller of ["RelayLambdaFunction", "BatchLambdaFunction"]) {
+    const { Variables } = Resources[caller]?.Properties.Environment ?? {};
+    if (Variables) Variables.BEAMKEEPER_BUNDLE_VERSION = { "Fn::GetAtt": [name, "Version"] };
+  }
+}
+
+module.exports = { addSchedules, grantText, nameBundleVersion };
