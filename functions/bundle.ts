@@ -1,6 +1,7 @@
 import * as z from "zod";
 import type { Handler, InvocationContext } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
+import type { InputFiles } from "../lib/beam/splittable";
 import type { BlobStore } from "../lib/checkpoint/blobs";
 import type { FileStore } from "../lib/checkpoint/files";
 import type { ShardReply } from "../lib/checkpoint/invocation";
@@ -19,6 +20,8 @@ export interface BundleDependencies {
   readonly connect: () => Promise<ZooKeeperClient>;
   readonly files: FileStore;
   readonly blobs: BlobStore;
+  /** What pipelines read files from. Default: this machine's. */
+  readonly inputs?: InputFiles;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -70,7 +73,7 @@ export function createBundleHandler(dependencies: BundleDependencies): BundleHan
 }
 
 async function createRunner(dependencies: BundleDependencies): Promise<ShardRunner> {
-  const { settings, pipelines: definitions, files, blobs, clock, log } = dependencies;
+  const { settings, pipelines: definitions, files, blobs, inputs, clock, log } = dependencies;
   const compiled = definitions.map((definition) => compilePipeline(definition));
   for (const pipeline of compiled) checkOutputs(pipeline, files);
   return new ShardRunner({
@@ -79,6 +82,7 @@ async function createRunner(dependencies: BundleDependencies): Promise<ShardRunn
     pipelines: new Map(compiled.map((pipeline) => [pipeline.name, pipeline])),
     files,
     blobs,
+    ...(inputs ? { inputs } : {}),
     clock,
     log,
     limits: {

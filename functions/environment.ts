@@ -1,7 +1,8 @@
 import { ensembleConnector } from "../lib/aws/ensemble";
 import { awsLambda, deployedCode, type Handler, shardInvoker } from "../lib/aws/lambda";
-import { openBlobs, openOutput } from "../lib/aws/output";
+import { openBlobs, openInputs, openOutput } from "../lib/aws/output";
 import type { PipelineDefinition } from "../lib/beam/pipeline";
+import type { InputFiles } from "../lib/beam/splittable";
 import type { BlobStore } from "../lib/checkpoint/blobs";
 import type { DeployedCode } from "../lib/checkpoint/code";
 import type { FileStore } from "../lib/checkpoint/files";
@@ -20,6 +21,7 @@ export interface Environment {
   readonly connect: () => Promise<ZooKeeper>;
   readonly files: FileStore;
   readonly blobs: BlobStore;
+  readonly inputs: InputFiles;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -35,6 +37,7 @@ export async function readEnvironment(): Promise<Environment> {
     connect: ensembleConnector(settings),
     files: openOutput(settings.output, { pathStyle }),
     blobs: openBlobs(settings.blobStore, { pathStyle }),
+    inputs: openInputs({ pathStyle }),
     clock: systemClock,
     log: jsonLines((line) => process.stdout.write(line), systemClock.now),
   };

@@ -42,6 +42,15 @@ export {
 } from "./beam/pipeline";
 export type { SinkPlace } from "./beam/primitives";
 export {
+  type InputFile,
+  type InputFiles,
+  type ReadContext,
+  type ReadPiece,
+  type SplittableSource,
+  splittableRead,
+  type ZnodeStat,
+} from "./beam/splittable";
+export {
   type AfterWatermarkOptions,
   type ProcessingTimeOptions,
   type Trigger,
@@ -66,13 +75,22 @@ export type { ChangeKind, ZnodeChange } from "./checkpoint/znode-change";
 export type { ZnodeSource } from "./checkpoint/znode-source";
 export { bytes, type DecodedZnodeChange, type Decoder, json, text, ZnodeDecodeError } from "./io/decode";
 export * as decoders from "./io/decoders";
+export { InputFileError, InputUnavailableError } from "./io/input-errors";
 export { type RunInfo, readRun } from "./io/read-run";
+export { type ReadTextOptions, readAllText, readJsonLines, readText } from "./io/read-text";
 export {
   type DecodingOptions,
   type ReadZnodeChangesOptions,
   readZnodeChanges,
 } from "./io/read-znode-changes";
-export { TEXT_SINK, type TextFilePayload, type WriteToTextOptions, writeToText } from "./io/write-to-text";
+export { readZnodes, type Znode } from "./io/read-znodes";
+export {
+  TEXT_SINK,
+  type TextFilePayload,
+  type WriteToTextOptions,
+  writeToJsonLines,
+  writeToText,
+} from "./io/write-to-text";
 export {
   type ConflictPolicy,
   type WriteToZnodesOptions,

@@ -6,10 +6,10 @@ import {
   PutObjectCommand,
   S3Client,
 } from "@aws-sdk/client-s3";
-import type { ObjectStore, S3Options } from "./s3";
+import type { ObjectDescription, ObjectStore, ReadableObjects, S3Options } from "./s3";
 
 /** The SDK's client as {@link ObjectStore}. Only `s3.ts` imports this file, when the first call comes. */
-export function createS3({ pathStyle }: S3Options): ObjectStore {
+export function createS3({ pathStyle }: S3Options): ObjectStore & ReadableObjects {
   const client = new S3Client({ forcePathStyle: pathStyle });
   return {
     async put(bucket, key, data) {
@@ -38,17 +38,33 @@ export function createS3({ pathStyle }: S3Options): ObjectStore {
       await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key }));
     },
     async list(bucket, prefix) {
-      const keys: string[] = [];
-      for (let token: string | undefined; ; ) {
-        const page = await client.send(
-          new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }),
-        );
-        keys.push(...(page.Contents ?? []).map(({ Key }) => Key!));
-        token = page.NextContinuationToken;
-        if (token === undefined) return keys;
+      return (await describe(client, bucket, prefix)).map(({ key }) => key);
+    },
+    describe: (bucket, prefix) => describe(client, bucket, prefix),
+    async getRange(bucket, key, from, to, etag) {
+      const range = { Range: `bytes=${from}-${to - 1}`, IfMatch: etag };
+      try {
+        const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key, ...range }));
+        return Buffer.from(await Body!.transformToByteArray());
+      } catch (error) {
+        if (isAbsent(error) || (error as Error).name === "PreconditionFailed") return undefined;
+        throw error;
       }
     },
   };
+}
+
+async function describe(client: S3Client, bucket: string, prefix: string): Promise<ObjectDescription[]> {
+  const objects: ObjectDescription[] = [];
+  for (let token: string | undefined; ; ) {
+    const page = await client.send(
+      new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ContinuationToken: token }),
+    );
+    for (const { Key, Size = 0, ETag = "" } of page.Contents ?? [])
+      objects.push({ key: Key!, sizeBytes: Size, etag: ETag });
+    token = page.NextContinuationToken;
+    if (token === undefined) return objects;
+  }
 }
 
 /** A missing bucket is not a missing object. */

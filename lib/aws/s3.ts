@@ -15,6 +15,20 @@ export interface ObjectStore {
   list(bucket: string, prefix: string): Promise<string[]>;
 }
 
+/** What reading from S3 takes beside that. */
+export interface ReadableObjects {
+  /** The objects whose keys begin with the prefix, in their order. */
+  describe(bucket: string, prefix: string): Promise<readonly ObjectDescription[]>;
+  /** The bytes from `from` on and before `to`; undefined where there is no such object with this ETag. */
+  getRange(bucket: string, key: string, from: number, to: number, etag: string): Promise<Buffer | undefined>;
+}
+
+export interface ObjectDescription {
+  readonly key: string;
+  readonly sizeBytes: number;
+  readonly etag: string;
+}
+
 export interface ObjectName {
   readonly bucket: string;
   readonly key: string;
@@ -49,9 +63,9 @@ export interface S3Options {
 }
 
 /** S3 as the SDK reaches it; the usual AWS variables decide where it is and who calls. */
-export function awsS3(options: S3Options): ObjectStore {
-  let loaded: Promise<ObjectStore> | undefined;
-  const service = (): Promise<ObjectStore> => {
+export function awsS3(options: S3Options): ObjectStore & ReadableObjects {
+  let loaded: Promise<ObjectStore & ReadableObjects> | undefined;
+  const service = (): Promise<ObjectStore & ReadableObjects> => {
     loaded ??= import("./s3-client.js").then(({ createS3 }) => createS3(options));
     return loaded;
   };
@@ -61,5 +75,7 @@ export function awsS3(options: S3Options): ObjectStore {
     copy: async (...args) => (await service()).copy(...args),
     remove: async (...args) => (await service()).remove(...args),
     list: async (...args) => (await service()).list(...args),
+    describe: async (...args) => (await service()).describe(...args),
+    getRange: async (...args) => (await service()).getRange(...args),
   };
 }

@@ -5,7 +5,7 @@ import type { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits } from "../checkpoint/records";
 import { encodeRun, type RunCounters, readRun, readRunScope } from "../checkpoint/run";
 import { type CurrentGeneration, readGeneration, type ScopePlan, scopeChecks } from "../checkpoint/scope";
-import { isDrained, type PipelineStatus, readScopeStatus } from "../checkpoint/status";
+import { countersOf, isDrained, readScopeStatus } from "../checkpoint/status";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import { Dispatcher } from "../relay/dispatcher";
@@ -235,16 +235,4 @@ async function finish(options: DriverOptions, id: string, end: RunEnd): Promise<
   if (now.state === "succeeded" && (now.counters?.deadLettered ?? 0) === 0)
     await forgetScope(client, layout, id);
   return now.state;
-}
-
-function countersOf({ shards }: PipelineStatus): RunCounters {
-  const sum = (of: (shard: PipelineStatus["shards"][number]) => number): number =>
-    shards.reduce((total, shard) => total + of(shard), 0);
-  return {
-    elementsIn: sum(({ elementsIn }) => elementsIn),
-    elementsOut: sum(({ elementsOut }) => elementsOut),
-    commits: sum(({ commits }) => commits),
-    failures: sum(({ failures }) => failures),
-    deadLettered: sum(({ deadLettered }) => deadLettered),
-  };
 }

@@ -4,6 +4,7 @@
  */
 
 import type { FailurePolicy } from "./failure-policy";
+import type { AnySource } from "./splittable";
 
 /** A window: `global`, or the half-open interval [startMs, endMs). */
 export type BoundedWindow =
@@ -40,12 +41,14 @@ export interface CompiledSink {
 export interface CompiledStage {
   /** From the root transform's name or its place in construction, never from function text. */
   readonly id: string;
-  readonly kind: "ordinary" | "aggregate";
+  readonly kind: "ordinary" | "aggregate" | "splittable";
   readonly upstream: readonly { readonly type: "source" | "stage"; readonly id: string }[];
   /** Ids of the stages whose inboxes it feeds. */
   readonly downstream: readonly string[];
   /** Each of its shards is sent every side input. */
   readonly hasSideInputs?: boolean;
+  /** Of a stage that divides elements into restrictions, or reads these: the runner does both, and hands on what comes. */
+  readonly splitting?: { readonly phase: "split" | "read"; readonly source: AnySource };
   /** Full names of the transforms in it, for messages. */
   readonly transforms: readonly string[];
 }
@@ -167,6 +170,8 @@ export interface StageShard {
 export interface TentativeBundle {
   /** One element of a source, in the global window, at its event time. */
   processSourceElement(value: unknown, timestampMs: number): void;
+  /** A restriction that an element was divided into, or a record that was read: what a splittable stage gives. */
+  processRecord(value: unknown, timestampMs: number, window: BoundedWindow, pane: Pane): void;
   /**
    * One element as an `OutputBlock` of the stage upstream has it, or a pane as `SetAsidePane.bytes`: all of `encoded`, or
    * what lies in it from `start` to before `end`. The bytes must stay as they are until the bundle is finished.

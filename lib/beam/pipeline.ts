@@ -155,10 +155,13 @@ function toSource({ id, root: { work } }: FusedStage): CompiledSource {
 function toStage(stage: FusedStage, all: readonly FusedStage[], graph: Graph): CompiledStage {
   const feeding = all.filter((other) => other.shuffles.includes(stage.root));
   const aggregate = isShuffle(stage.root);
+  const { work } = stage.root;
+  const splitting = work.kind === "splittable" ? { phase: work.phase, source: work.source } : undefined;
   const members = new Set<GraphNode>([stage.root, ...stage.nodes]);
   return {
     id: stage.id,
-    kind: aggregate ? "aggregate" : "ordinary",
+    kind: splitting ? "splittable" : aggregate ? "aggregate" : "ordinary",
+    ...(splitting ? { splitting } : {}),
     upstream: aggregate
       ? feeding.map(({ id }) => ({ type: "stage" as const, id }))
       : [{ type: "source" as const, id: stage.id }],

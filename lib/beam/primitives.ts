@@ -5,12 +5,14 @@ import type { Pipeline } from "apache-beam/internal/pipeline";
 import { serializeFn } from "apache-beam/internal/serialize";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
 import type { BoundedWindow, Pane } from "./api";
+import type { Splitting } from "./graph/node";
 import { isBuilding } from "./sdk/function-registry";
 import { CallableTransform } from "./sdk/pipeline-builder";
 
 /** Sources and sinks of `lib/io` are primitives with URNs of their own; what they mean is the runner's business. */
 export const READ_URN = "beamkeeper:transform:read:v1";
 export const WRITE_URN = "beamkeeper:transform:write:v1";
+export const SPLITTABLE_URN = "beamkeeper:transform:splittable:v1";
 
 /** What a source is made with. `config` is plain data: it is part of the graph's fingerprint. */
 export interface SourceSpec {
@@ -49,6 +51,20 @@ export function writePrimitive<T>(name: string, spec: SinkSpec): PTransform<PCol
   return new CallableTransform(
     (_input: PCollection<T>, _pipeline: Pipeline, proto: runnerApi.PTransform): void => {
       proto.spec = specOf(WRITE_URN, spec, name);
+    },
+    name,
+  );
+}
+
+/** One of the two halves of a splittable read: each is the beginning of a stage, whose inbox holds its input. */
+export function splittablePrimitive<I, O>(
+  name: string,
+  splitting: Splitting,
+): PTransform<PCollection<I>, PCollection<O>> {
+  return new CallableTransform(
+    (_input: PCollection<I>, pipeline: Pipeline, proto: runnerApi.PTransform): PCollection<O> => {
+      proto.spec = specOf(SPLITTABLE_URN, splitting, name);
+      return pipeline.createPCollectionInternal<O>(new GeneralObjectCoder());
     },
     name,
   );

@@ -1,6 +1,8 @@
 import type {
+  BoundedWindow,
   BundleClock,
   BundleResult,
+  Pane,
   SetAside,
   ShardLoader,
   Spool,
@@ -121,7 +123,7 @@ class Bundle implements TentativeBundle {
     if (Number.isNaN(inputWatermarkMs))
       throw new RangeError(`stage "${id}": the input watermark is not a number`);
     if (Number.isNaN(nowMs)) throw new RangeError(`stage "${id}": the processing time is not a number`);
-    if (isShuffle(root)) {
+    if (isShuffle(root) && root.work.kind !== "splittable") {
       const accumulation = accumulationOf(root, new UserCode(plan.pipeline, root.name));
       this.gate = new PaneGate(accumulation, this.emit, setAside);
       this.aggregation = before.begin(this.gate.accumulation, this.gate.emit, inputWatermarkMs, nowMs);
@@ -173,6 +175,14 @@ class Bundle implements TentativeBundle {
       throw new RangeError("the timestamp of a source's element is not a number");
     this.origins.element = this.elementsIn++;
     this.stage.receive(value, clampTimestamp(timestampMs), GLOBAL_WINDOW, NO_FIRING);
+    this.origins.element = undefined;
+  }
+
+  processRecord(value: unknown, timestampMs: number, window: BoundedWindow, pane: Pane): void {
+    this.checkUsable(this.plan.stage.root.work.kind === "splittable", "does not read in parts");
+    if (Number.isNaN(timestampMs)) throw new RangeError("the timestamp of a record is not a number");
+    this.origins.element = this.elementsIn++;
+    this.stage.receive(value, clampTimestamp(timestampMs), window, pane);
     this.origins.element = undefined;
   }
 

@@ -78,7 +78,7 @@ export interface Head extends CommitHistory {
   /** The smallest processing time, on the functions' clock, at which a trigger fires. */
   readonly nextProcessingTimerMs: number;
   /** How far the oldest segment is consumed, where that is not whole. */
-  readonly position: { readonly segment: string; readonly elements: number } | null;
+  readonly position: SegmentPosition | null;
   /** The bundle that is under way has failed; null after a commit that leaves nothing of it. */
   readonly failing: FailingBundle | null;
   readonly state: StateSummary;
@@ -86,6 +86,17 @@ export interface Head extends CommitHistory {
   readonly garbage: readonly string[];
   /** Totals over the life of the shard. */
   readonly counters: ShardCounters;
+}
+
+/** How far a segment is consumed. */
+export interface SegmentPosition {
+  readonly segment: string;
+  /** Elements from its beginning that are consumed whole. */
+  readonly elements: number;
+  /** What is left of the next one, where that is a part (base64). */
+  readonly residual?: string;
+  /** Nothing that is left in the segment is older, in ms. Default: the time in the segment's name. */
+  readonly holdMs?: number;
 }
 
 /** A bundle that user code has failed on since the last commit. */
@@ -107,6 +118,9 @@ export interface ShardCounters {
   readonly failures: number;
   /** Elements, timers and panes that went to dead-letter, those that were replayed since included. */
   readonly deadLettered: number;
+  /** What sources have found that there is to read, and have read of it, in bytes. */
+  readonly totalBytes: number;
+  readonly readBytes: number;
 }
 
 export const NEW_HEAD: Head = {
@@ -119,7 +133,15 @@ export const NEW_HEAD: Head = {
   state: { shared: null, znodes: 0, bytes: 0 },
   garbage: [],
   failing: null,
-  counters: { elementsIn: 0, elementsOut: 0, droppedLate: 0, failures: 0, deadLettered: 0 },
+  counters: {
+    elementsIn: 0,
+    elementsOut: 0,
+    droppedLate: 0,
+    failures: 0,
+    deadLettered: 0,
+    totalBytes: 0,
+    readBytes: 0,
+  },
 };
 
 /** Where one source stands. */

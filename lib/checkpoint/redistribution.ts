@@ -110,8 +110,10 @@ async function readShard(
   const segments = segmentNames(children).map(async ({ name, minTimestampMs }) => {
     const path = `${layout.inbox}/${name}`;
     const elements = decodeSegment((await readRecord(client, blobs, path)).frame, path);
-    const done = position?.segment === name ? position.elements : 0;
-    return { minTimestampMs, elements: elements.slice(done) };
+    if (position?.segment !== name) return { minTimestampMs, elements };
+    const left = elements.slice(position.elements);
+    if (position.residual !== undefined) left[0] = Buffer.from(position.residual, "base64");
+    return { minTimestampMs, elements: left };
   });
   return { shard, layout, current, segments: await Promise.all(segments) };
 }
@@ -204,6 +206,8 @@ function newHead(
       droppedLate: sum("droppedLate"),
       failures: sum("failures"),
       deadLettered: sum("deadLettered"),
+      totalBytes: sum("totalBytes"),
+      readBytes: sum("readBytes"),
     },
   };
 }

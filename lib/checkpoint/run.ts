@@ -18,6 +18,9 @@ export interface RunCounters {
   readonly commits: number;
   readonly failures: number;
   readonly deadLettered: number;
+  /** What its sources have found that there is to read, and have read of it, in bytes; 0 where they do not say. */
+  readonly totalBytes: number;
+  readonly readBytes: number;
 }
 
 /** A run that waits until fewer than `limit` runs of the pipeline are at work. */
@@ -138,7 +141,8 @@ export function readRun(
   const { path } = layout.run(id);
   return whereThere(async () => {
     const { data } = await reading(client, () => client.getData(path));
-    return decodeJson("run", data, path) as RunRecord;
+    const run = decodeJson("run", data, path) as RunRecord;
+    return { ...run, counters: run.counters && { ...NO_BYTES, ...run.counters } };
   });
 }
 
@@ -161,10 +165,14 @@ export function readRunScope(
       version: pipeline.version,
       layout: pipeline.layout,
       scope,
+      run: id,
       control: { path: scope.control, version: stat.version },
     };
   });
 }
+
+/** Runs of before these were counted. */
+const NO_BYTES = { totalBytes: 0, readBytes: 0 };
 
 async function whereThere<T>(read: () => Promise<T>): Promise<T | undefined> {
   try {

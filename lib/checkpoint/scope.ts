@@ -43,6 +43,8 @@ export interface CurrentGeneration {
   readonly version: number;
   readonly layout: PipelineLayout;
   readonly scope: ScopeLayout;
+  /** Of a run: its id. */
+  readonly run?: string;
   /** Of a run: what its commits check beside the generation. */
   readonly control?: { readonly path: string; readonly version: number };
 }

@@ -2,6 +2,7 @@ import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { reading } from "./commit";
 import { type PipelineLayout, segmentNames } from "./layout";
 import { decodeCursor, decodeHead, type FailingBundle, type Generation } from "./records";
+import type { RunCounters } from "./run";
 import { type CurrentGeneration, readGeneration } from "./scope";
 
 /**
@@ -40,6 +41,9 @@ export interface ShardStatus {
   readonly failures: number;
   /** What went to dead-letter, in all. */
   readonly deadLettered: number;
+  /** What sources have found that there is to read, and have read of it, in bytes. */
+  readonly totalBytes: number;
+  readonly readBytes: number;
   /** What is in dead-letter now. */
   readonly deadLetters: number;
   /** The bundle that user code fails on at present, if there is one. */
@@ -142,4 +146,18 @@ export function isSettled(status: PipelineStatus, timeMs: number): boolean {
     }) &&
     status.waitingFiles === 0
   );
+}
+
+/** What a run has done so far, over all its shards. */
+export function countersOf({ shards }: PipelineStatus): RunCounters {
+  const sum = (name: keyof RunCounters): number => shards.reduce((total, shard) => total + shard[name], 0);
+  return {
+    elementsIn: sum("elementsIn"),
+    elementsOut: sum("elementsOut"),
+    commits: sum("commits"),
+    failures: sum("failures"),
+    deadLettered: sum("deadLettered"),
+    totalBytes: sum("totalBytes"),
+    readBytes: sum("readBytes"),
+  };
 }

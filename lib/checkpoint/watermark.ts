@@ -77,7 +77,18 @@ function upstreamWatermark(
 async function heldBack(reading: StageReading): Promise<number[]> {
   const inboxes = await Promise.all(reading.inboxes);
   const heads = await Promise.all(reading.heads);
-  return [...inboxes.flat().map((segment) => segment.minTimestampMs), ...heads.map((head) => head.holdMs)];
+  // The heads come after the inboxes, so what a head says of a segment is true of what was still in it.
+  const waiting = inboxes.flatMap((segments, shard) =>
+    segments.map((segment) => oldestLeft(segment, heads[shard]!)),
+  );
+  return [...waiting, ...heads.map((head) => head.holdMs)];
+}
+
+/** The smallest time of what is left of a segment: where a source has told, that of the restriction being read. */
+function oldestLeft({ name, minTimestampMs }: SegmentName, { position }: Head): number {
+  return position?.segment === name
+    ? Math.max(minTimestampMs, position.holdMs ?? minTimestampMs)
+    : minTimestampMs;
 }
 
 /** All stages and sources that data of `stage` comes from, itself excluded. */

@@ -9,7 +9,7 @@ import { nextTick } from "../schedule/schedule";
 import type { Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
 import { runBatchLocally } from "./local-deployment";
-import { runText } from "./runs";
+import { bytesText, runText } from "./runs";
 import { grouped, type Terminal } from "./terminal";
 
 export interface BoundedOptions {
@@ -49,8 +49,10 @@ export async function runBounded(options: BoundedOptions): Promise<boolean> {
   let shown = "";
   await runBatchLocally({
     ...options,
-    onProgress: (_run, { elementsIn, elementsOut }) => {
-      const line = `  ${grouped(elementsIn)} elements in, ${grouped(elementsOut)} out`;
+    onProgress: (_run, counters) => {
+      const { elementsIn, elementsOut } = counters;
+      const parts = [bytesText(counters), `${grouped(elementsIn)} elements in, ${grouped(elementsOut)} out`];
+      const line = `  ${parts.filter(Boolean).join(", ")}`;
       if (line !== shown) terminal.say(line);
       shown = line;
     },

@@ -3,7 +3,7 @@ import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
 import { ensembleConnector } from "../aws/ensemble";
 import { LocalLambda, shardInvoker } from "../aws/lambda";
-import { openBlobs, openOutput } from "../aws/output";
+import { openBlobs, openInputs, openOutput } from "../aws/output";
 import { compilePipeline, type PipelineDefinition } from "../beam/pipeline";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
@@ -122,8 +122,9 @@ function deployBundle({
   const options = { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined };
   const files = openOutput(settings.output, options);
   const blobs = openBlobs(settings.blobStore, options);
+  const inputs = openInputs(options);
   checkOutputs(compilePipeline(definition), files);
-  const bundle = createBundleHandler({ ...shared, connect, files, blobs });
+  const bundle = createBundleHandler({ ...shared, connect, files, blobs, inputs });
   lambda.deploy("bundle", bundle, LAMBDA_TIMEOUT_MS);
   const close = async (): Promise<void> => {
     await bundle.close().catch((error: unknown) => log("warn", "a tear-down failed", { error }));

@@ -7,12 +7,16 @@ import {
   MAX_QUEUE,
   manualRunId,
   type QueuedRun,
+  type RunCounters,
   type RunRecord,
   readRun,
+  readRunScope,
   readScheduleRecord,
   type ScheduleRecord,
   tickRunId,
 } from "../checkpoint/run";
+import { readGeneration } from "../checkpoint/scope";
+import { countersOf, readScopeStatus } from "../checkpoint/status";
 import { systemClock } from "../clock";
 import { ticksBetween } from "../schedule/schedule";
 import { readSettings } from "../settings";
@@ -128,12 +132,33 @@ async function list({ client, layout, record, request, terminal }: Work): Promis
 
 async function show({ client, layout, record, request, terminal }: Work): Promise<number> {
   const queued = record.queue.find(({ id }) => id === request.run);
-  const run = queued ? { ...queued, state: "queued" } : await readRun(client, layout, request.run);
+  const run = queued ? { ...queued, state: "queued" } : await runNow(client, layout, request.run);
   if (!run) return absent(request, terminal);
   if (request.json) terminal.say(JSON.stringify(run));
   else if ("limit" in run) terminal.say(`${run.id} is queued, for ${iso(run.timeMs)}`);
   else terminal.say(runText(run as RunRecord));
   return 0;
+}
+
+/** The record of a run, with what it has done so far where it is still at work. */
+async function runNow(
+  client: ZooKeeperClient,
+  layout: PipelineLayout,
+  id: string,
+): Promise<RunRecord | undefined> {
+  const run = await readRun(client, layout, id);
+  if (run?.state !== "running") return run;
+  const pipeline = await readGeneration(client, layout);
+  const scope = pipeline && (await readRunScope(client, pipeline, id));
+  return scope ? { ...run, counters: countersOf(await readScopeStatus(client, scope)) } : run;
+}
+
+/** How far the sources of a run are, for a person; undefined where they do not say. */
+export function bytesText({ readBytes, totalBytes }: RunCounters): string | undefined {
+  if (totalBytes === 0) return undefined;
+  const megabytes = (bytes: number): string => grouped(Math.round(bytes / 1e5) / 10);
+  const percent = Math.floor((100 * readBytes) / totalBytes);
+  return `read ${megabytes(readBytes)} of ${megabytes(totalBytes)} MB (${percent}%)`;
 }
 
 /** A run for a person, in several lines. */
@@ -148,6 +173,8 @@ export function runText(run: RunRecord): string {
       `  ${grouped(counters.elementsIn)} elements in, ${grouped(counters.elementsOut)} out, ${grouped(counters.commits)} commits, ` +
         `${grouped(counters.failures)} failures, ${grouped(counters.deadLettered)} dead letters`,
     );
+  const bytes = counters && bytesText(counters);
+  if (bytes) lines.push(`  ${bytes}`);
   if (error !== null) lines.push("", error);
   return lines.join("\n");
 }

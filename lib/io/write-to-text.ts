@@ -71,6 +71,20 @@ export function writeToText<T>(
   return withName("writeToText", expand);
 }
 
+/**
+ * Writes files of which each line is a JSON value, as `writeToText` writes lines. Bigints become strings.
+ *
+ * @param options.suffix default: ".jsonl".
+ * @throws TypeError as `writeToText` does; an element without JSON (undefined, a function) is an error when it comes.
+ */
+export function writeToJsonLines<T>(
+  prefix: string,
+  options: Omit<WriteToTextOptions<T>, "format"> = {},
+): PTransform<PCollection<T>, void> {
+  const write = writeToText<T>(prefix, { suffix: ".jsonl", ...options, format: jsonOf });
+  return withName("writeToJsonLines", (input: PCollection<T>): void => input.apply(write));
+}
+
 /** One text for each place: "./out//a" and "out/a" are the same file. A URL's two slashes stay. */
 function normalized(prefix: string): string {
   const [, scheme = "", path = ""] = /^([a-z0-9]+:\/\/)?(.*)$/s.exec(prefix)!;
@@ -78,7 +92,10 @@ function normalized(prefix: string): string {
 }
 
 function defaultFormat(element: unknown): string {
-  if (typeof element === "string") return element;
+  return typeof element === "string" ? element : jsonOf(element);
+}
+
+function jsonOf(element: unknown): string {
   const text = JSON.stringify(element, (_, value) => (typeof value === "bigint" ? `${value}` : value));
   if (text === undefined)
     throw new TypeError(`writeToText: ${typeof element} has no JSON; give a format function`);

@@ -74,6 +74,30 @@ export class BundleTrace {
     this.inElement = false;
   }
 
+  /** Runs what the next element comes from: what it throws is that element's failure. */
+  ahead<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      throw this.failedAhead(error);
+    }
+  }
+
+  /** The same for what a source reads. Servers and disks that fail for a while are no failure of the bundle. */
+  async pull<T>(read: () => Promise<T>): Promise<T> {
+    try {
+      return await read();
+    } catch (error) {
+      throw isOutage(error) ? error : this.failedAhead(error);
+    }
+  }
+
+  private failedAhead(error: unknown): BundleFailedError {
+    this.elements += 1;
+    this.inElement = true;
+    return this.failed(error);
+  }
+
   /** Runs user code. The engine does no I/O, so whatever it throws lies in its input. */
   guard<T>(run: () => T): T {
     try {
@@ -105,6 +129,11 @@ export class BundleTrace {
     const element = this.inElement ? this.elements - 1 : this.bundle?.failedElement;
     return new BundleFailedError(cause, units, element, panes);
   }
+}
+
+function isOutage(error: unknown): boolean {
+  const outcome = error instanceof Error && "outcome" in error ? error.outcome : undefined;
+  return outcome === "retryable" || outcome === "ambiguous";
 }
 
 function isOfTheBundle(error: unknown): boolean {

@@ -28,6 +28,7 @@ import { type Consumption, consume, feedingTime } from "./consumption";
 import { downstreamSegments } from "./downstream";
 import { stillFailing } from "./failures";
 import { finalizeBundle, keptTokens } from "./finalization";
+import { consumeReads } from "./reading";
 import type { SegmentReader } from "./segment-reader";
 import type { LoadedShard, ShardContext } from "./shard-runner";
 import { type PendingFiles, publishFiles, writeFiles } from "./text-files";
@@ -134,16 +135,8 @@ async function fillBundle(
   aside: BundleAside,
   writeLetters: WriteLetters,
 ): Promise<BundleOutcome> {
-  const consumed = await consume(
-    context,
-    bundle,
-    trace,
-    current.head,
-    input.segments,
-    segments,
-    limit,
-    aside,
-  );
+  const take = context.stage.splitting ? consumeReads : consume;
+  const consumed = await take(context, bundle, trace, current.head, input.segments, segments, limit, aside);
   if (consumed === undefined) return GONE;
   const all = consumed.whole.length === input.segments.length;
   const timers = all ? limit - consumed.elements : 0;
@@ -223,7 +216,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
   ];
   const texts = result.effects.filter(({ sink }) => sink === "text-files");
   const commitName = { stage: stage.id, shard, number: head.number, id: commitId };
-  const pending = await writeFiles(files, generation.scope, commitName, texts);
+  const pending = await writeFiles(files, generation.scope, commitName, texts, generation.run);
   const tokens = keptTokens(generation.scope, commitName, result.finalizations);
   own.push(...pending.ops, ...tokens.ops);
   const outcome = await commitPlanned(context, commitId, own, work).catch(async (error: unknown) => {
@@ -369,6 +362,8 @@ function nextHead(
       droppedLate: head.counters.droppedLate + counters.droppedLate,
       failures: head.counters.failures,
       deadLettered: head.counters.deadLettered + letters.length,
+      totalBytes: head.counters.totalBytes + (consumed.totalBytes ?? 0),
+      readBytes: head.counters.readBytes + (consumed.readBytes ?? 0),
     },
   };
 }

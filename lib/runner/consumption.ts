@@ -20,6 +20,9 @@ export interface Consumption {
   readonly whole: readonly SegmentName[];
   readonly position: Head["position"];
   readonly elements: number;
+  /** What sources have read, and found that there is to read, in bytes. */
+  readonly readBytes?: number;
+  readonly totalBytes?: number;
   /** Blobs of the segments that are consumed whole. */
   readonly blobs: readonly string[];
   /** What was not processed, though it is consumed. */

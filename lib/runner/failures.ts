@@ -204,6 +204,8 @@ function describeElement(
   bytes: Buffer,
 ): Pick<DeadLetter, "kind" | "text"> {
   const from = stage.upstream[0];
+  // What was read of a restriction has the form of a pane, since it goes past the reading.
+  if (stage.splitting) return { ...describeInboxElement(bytes), kind: "element" };
   if (from?.type !== "source") return describeInboxElement(bytes);
   if (isImpulse(pipeline, from.id)) return { kind: "element", text: "the impulse" };
   if (sourceKind(pipeline, from.id) === "run") return { kind: "element", text: "the start of the run" };

@@ -1,4 +1,5 @@
 import type { CompiledPipeline, CompiledStage, StageShard } from "../beam/api";
+import type { InputFiles, ReadContext } from "../beam/splittable";
 import { type BlobStore, collectBlobs } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
 import { toJsonTime } from "../checkpoint/encoding";
@@ -19,11 +20,14 @@ import { loadState, type ReadHead, readHead as readHeadOf } from "../checkpoint/
 import { readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
+import { LocalFiles } from "../io/local-files";
 import type { Log } from "../log";
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
 import { finalizeBundle } from "./finalization";
+import { OpenReads } from "./open-reads";
+import { RECORDS_PER_UNIT } from "./reading";
 import { SegmentReader } from "./segment-reader";
 import { FolderSpool } from "./spool";
 import { publishLeftOver, removeAbandoned } from "./text-files";
@@ -36,6 +40,8 @@ export interface ShardRunnerOptions {
   readonly pipelines: ReadonlyMap<string, CompiledPipeline>;
   readonly files: FileStore;
   readonly blobs: BlobStore;
+  /** What sources read from (default: the files of this machine). */
+  readonly inputs?: InputFiles;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: BundleLimits;
@@ -63,6 +69,8 @@ export interface ShardContext {
   readonly limits: BundleLimits;
   /** When the invocation begins no more bundles. */
   readonly deadlineMs: number;
+  readonly reads: ReadContext;
+  readonly openReads: OpenReads;
 }
 
 /** The state of a shard as the engine has it, and as it is stored. */
@@ -98,8 +106,17 @@ interface WarmShard extends LoadedShard {
 export class ShardRunner {
   private readonly warm = new Map<string, WarmShard>();
   private readonly writes = new Map<string, ZnodeWrites>();
+  private readonly openReads = new OpenReads();
+  private readonly reads: ReadContext;
 
-  constructor(private readonly options: ShardRunnerOptions) {}
+  constructor(private readonly options: ShardRunnerOptions) {
+    const { client, root, inputs = new LocalFiles() } = options;
+    const znodes: ReadContext["znodes"] = {
+      getChildren: (path) => reading(client, () => client.getChildren(path)),
+      getData: (path) => reading(client, () => client.getData(path)),
+    };
+    this.reads = { files: inputs, znodes, root };
+  }
 
   /**
    * Rejects when user code failed, a znode could not be read as what it should be, or no server answered; nothing
@@ -300,8 +317,11 @@ export class ShardRunner {
       writes: this.writesOf(pipeline),
       clock,
       log,
-      limits,
+      // Records of a source cost less than elements that wait in an inbox.
+      limits: stage.splitting ? { ...limits, maxUnits: limits.maxUnits * RECORDS_PER_UNIT } : limits,
       deadlineMs,
+      reads: this.reads,
+      openReads: this.openReads,
     };
   }
 

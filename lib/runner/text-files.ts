@@ -43,11 +43,12 @@ export function shardPrefix(scope: ScopeLayout, { stage, shard }: ShardName): st
 
 /**
  * A final name as Beam's default policy for windowed writes: prefix, window, pane where there is more than one,
- * shard of shards. The pane is left out where it is the only one of its window.
+ * shard of shards. The pane is left out where it is the only one of its window. The run of a bounded pipeline comes
+ * behind the prefix, since every run may write the same windows.
  */
-export function finalName(payload: TextFilePayload, window: BoundedWindow, pane: Pane): string {
+export function finalName(payload: TextFilePayload, window: BoundedWindow, pane: Pane, run?: string): string {
   const digits = (value: number): string => String(value).padStart(5, "0");
-  const parts = [payload.prefix];
+  const parts = run === undefined ? [payload.prefix] : [payload.prefix, run];
   if (window.kind === "interval") parts.push(isoTime(window.startMs), isoTime(window.endMs));
   if (!(pane.isFirst && pane.isLast)) parts.push(paneName(pane));
   parts.push(`${digits(payload.shard)}-of-${digits(payload.shards)}`);
@@ -82,9 +83,10 @@ export async function writeFiles(
   scope: ScopeLayout,
   commit: CommitName,
   effects: readonly SinkEffect[],
+  run?: string,
 ): Promise<PendingFiles> {
   const entries = effects.map((effect, index) => {
-    const final = finalName(effect.payload as TextFilePayload, effect.window, effect.pane);
+    const final = finalName(effect.payload as TextFilePayload, effect.window, effect.pane, run);
     files.checkName(final);
     const name = `${shardPrefix(scope, commit)}${commit.number}.${commit.id}.${index}`;
     return { name, entry: { temporary: name, final } };

@@ -37,7 +37,7 @@ test("heads survive their encoding", () => {
     ),
     counters: fc.record({
       ...{ elementsIn: fc.nat(), elementsOut: fc.nat(), droppedLate: fc.nat() },
-      ...{ failures: fc.nat(), deadLettered: fc.nat() },
+      ...{ failures: fc.nat(), deadLettered: fc.nat(), totalBytes: fc.nat(), readBytes: fc.nat() },
     }),
   });
   fc.assert(

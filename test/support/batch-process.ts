@@ -13,11 +13,13 @@ import { readSettings } from "../../lib/settings";
 import { connect } from "../../lib/zookeeper";
 import { digitsPipeline } from "./batch-pipeline";
 import { withFault } from "./faults";
+import { linesPipeline } from "./lines-pipeline";
 
 const settings = readSettings(process.env);
+const sample = JSON.parse(process.env.TEST_PIPELINE!);
 const shared = {
   settings,
-  pipelines: [digitsPipeline(JSON.parse(process.env.TEST_PIPELINE!))],
+  pipelines: [process.env.TEST_SAMPLE === "lines" ? linesPipeline(sample) : digitsPipeline(sample)],
   connect: () => connect({ ...settings }),
   clock: systemClock,
   log: silent,

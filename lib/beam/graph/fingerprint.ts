@@ -48,6 +48,8 @@ function describe(work: Work): unknown {
       return { kind: work.kind, source: work.spec.kind, config: work.spec.config };
     case "write":
       return { kind: work.kind, sink: work.spec.sink, config: work.spec.config };
+    case "splittable":
+      return { kind: work.kind, phase: work.phase, source: work.source.name, config: work.source.config };
     case "windowInto":
       return { kind: work.kind, windowFn: windowFnSettings(work.windowing.windowFn) };
     case "combine":

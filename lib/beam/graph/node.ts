@@ -1,12 +1,14 @@
 import type { AsyncFn, BatchSettings } from "../async-fn";
 import type { Windowing } from "../engine/windowing";
 import type { SinkSpec, SourceSpec } from "../primitives";
+import type { AnySource } from "../splittable";
 
 /** What a transform does, taken out of the SDK's proto. Functions are the user's own objects. */
 export type Work =
   | { readonly kind: "impulse" }
   | { readonly kind: "read"; readonly spec: SourceSpec }
   | { readonly kind: "write"; readonly spec: SinkSpec }
+  | ({ readonly kind: "splittable" } & Splitting)
   | { readonly kind: "map" | "flatMap"; readonly fn: ElementFn; readonly context: unknown }
   | { readonly kind: "parDo"; readonly doFn: UserDoFn; readonly context: unknown }
   | { readonly kind: "async"; readonly fn: AsyncFn; readonly context: unknown }
@@ -19,6 +21,12 @@ export type Work =
   | { readonly kind: "windowInto"; readonly windowing: Windowing }
   /** Lifted: the values are combined within each bundle before the shuffle, and accumulators after it. */
   | { readonly kind: "combine"; readonly combineFn: UserCombineFn; readonly isLifted: boolean };
+
+/** The half of a splittable read that divides elements into restrictions, or the one that reads these. */
+export interface Splitting {
+  readonly phase: "split" | "read";
+  readonly source: AnySource;
+}
 
 export type ElementFn = (element: unknown, context?: unknown) => unknown;
 
@@ -70,7 +78,7 @@ export function isRoot(node: GraphNode): boolean {
 
 /** Whether elements come to it through the inbox of a stage of its own. */
 export function isShuffle(node: GraphNode): boolean {
-  return isGrouping(node.work) || hasSides(node);
+  return isGrouping(node.work) || node.work.kind === "splittable" || hasSides(node);
 }
 
 export function isGrouping(work: Work): boolean {

@@ -3,10 +3,10 @@ import * as runnerApi from "apache-beam/proto/beam_runner_api";
 import { AsyncFn, BatchFn } from "../async-fn";
 import type { WindowFn } from "../engine/windows";
 import type { PipelineProblem } from "../errors";
-import { READ_URN, type SinkSpec, type SourceSpec, WRITE_URN } from "../primitives";
+import { READ_URN, type SinkSpec, type SourceSpec, SPLITTABLE_URN, WRITE_URN } from "../primitives";
 import { ElementwiseFn } from "../sdk/patches";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
-import type { Graph, GraphNode, SplitOptions, UserCombineFn, UserDoFn, Work } from "./node";
+import type { Graph, GraphNode, SplitOptions, Splitting, UserCombineFn, UserDoFn, Work } from "./node";
 import { toWindowFn } from "./window-fn";
 import { toWindowing } from "./windowing-strategy";
 
@@ -89,6 +89,8 @@ export class GraphReader {
         return { kind: "read", spec: this.object<SourceSpec>(payload) };
       case WRITE_URN:
         return { kind: "write", spec: this.object<SinkSpec>(payload) };
+      case SPLITTABLE_URN:
+        return { kind: "splittable", ...this.object<Splitting>(payload) };
       case FLATTEN_URN:
         return { kind: "flatten" };
       case GROUP_BY_KEY_URN:

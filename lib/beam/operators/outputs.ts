@@ -125,6 +125,34 @@ function keyedOperator(
   };
 }
 
+/** The end of a stage before a splittable read: restrictions go to one shard after the other, so that all have as many. */
+export function spreadingOperator(stage: string, code: UserCode, outputs: BundleOutputs): Operator {
+  const list = outputs.list(stage);
+  let sent = 0;
+  return {
+    receive(value, timestampMs, window, pane) {
+      try {
+        const bytes = encodeElement({ key: undefined, value, timestampMs, window, pane });
+        list.add(bytes, timestampMs, spread(sent++));
+      } catch (error) {
+        throw code.unencodable(error, value);
+      }
+    },
+  };
+}
+
+const SPREAD_BITS = 7;
+
+/**
+ * The lowest bits of a number in reverse (0, 64, 32, 96 ...): shards have ranges of key groups, so of any number of
+ * shards each gets its turn.
+ */
+function spread(count: number): number {
+  let reversed = 0;
+  for (let bit = 0; bit < SPREAD_BITS; bit++) reversed = (reversed << 1) | ((count >> bit) & 1);
+  return reversed;
+}
+
 export function sinkOperator(spec: SinkSpec, code: UserCode, outputs: BundleOutputs): Operator {
   const toPayload = spec.toPayload as (element: unknown, place: SinkPlace) => unknown;
   return {

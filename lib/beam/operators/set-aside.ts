@@ -79,7 +79,8 @@ export class PaneGate {
 export function describeInboxElement(bytes: Uint8Array): { kind: SetAsidePane["kind"]; text: string } {
   try {
     const { form, key, value, timestampMs } = decodeInboxElement(bytes);
-    return { kind: form, text: `${elementText(key)}: ${elementText(value)} at ${timestampMs} ms` };
+    const keyText = key === undefined ? "" : `${elementText(key)}: `;
+    return { kind: form, text: `${keyText}${elementText(value)} at ${timestampMs} ms` };
   } catch (error) {
     return {
       kind: "element",

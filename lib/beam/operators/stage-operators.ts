@@ -11,7 +11,14 @@ import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperat
 import type { Finalizations } from "./finalizations";
 import type { BundleMetrics } from "./metrics";
 import type { Origins } from "./origin";
-import { type BundleOutputs, parkingOperator, shuffleOperator, sideOperator, sinkOperator } from "./outputs";
+import {
+  type BundleOutputs,
+  parkingOperator,
+  shuffleOperator,
+  sideOperator,
+  sinkOperator,
+  spreadingOperator,
+} from "./outputs";
 import { precombineOperator } from "./precombine";
 import { fanOut, type Receiver } from "./receiver";
 import { sideInputsOf, type Views } from "./side-inputs";
@@ -118,6 +125,7 @@ class Wiring {
     if (node.work.kind === "combine" && node.work.isLifted)
       return precombineOperator(node.work.combineFn, stage, code, this.outputs);
     if (isGrouping(node.work)) return shuffleOperator(stage, code, this.outputs, node.work.kind === "view");
+    if (node.work.kind === "splittable") return spreadingOperator(stage, code, this.outputs);
     return parkingOperator(stage, code, this.outputs);
   }
 
