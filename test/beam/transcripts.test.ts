@@ -1,8 +1,10 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { readTranscripts, runTranscript, shapesOf, type Transcript } from "../support/transcripts";
+import { readTranscripts, type Transcript } from "../support/transcript-file";
+import { reportTranscripts, runTranscript, shapesOf } from "../support/transcripts";
 
 const folder = join(__dirname, "transcripts");
+const forms = join(__dirname, "data", "transcript-forms");
 const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
 const all = files.map((name) => [name, readTranscripts(join(folder, name))] as const);
 
@@ -54,4 +56,30 @@ test("every transcript cites the rule that it tests", () => {
     .flatMap(([, transcripts]) => transcripts)
     .filter(({ rule, error }) => rule === undefined && error === undefined);
   expect(without.map(({ name }) => name)).toEqual([]);
+});
+
+test("transcripts in the forms that others write them in", () => {
+  const lines: string[] = [];
+  const failed = reportTranscripts([join(forms, "odd.yaml")], (line) => lines.push(line));
+  expect(lines.filter((line) => line.startsWith("FAIL"))).toEqual([]);
+  expect(failed).toBe(0);
+  expect(lines).toHaveLength(11);
+});
+
+test("what is wrong with a transcript is reported with its place, and the others run", () => {
+  const lines: string[] = [];
+  const file = join(forms, "wrong.yaml");
+  const missing = join(forms, "missing.yaml");
+  expect(reportTranscripts([file, missing], (line) => lines.push(line))).toBe(7);
+  expect(lines.map((line) => line.replaceAll(`${forms}/`, ""))).toEqual([
+    "FAIL  wrong trigger: wrong.yaml:2: the trigger AfterCont is unknown",
+    expect.stringMatching(/^FAIL {2}wrong step: wrong.yaml:9: the action inputt is unknown/),
+    expect.stringMatching(/^FAIL {2}wrong expectation: wrong.yaml:11: .*step 2 \(expect\): Unmatched output/),
+    "ok    fine",
+    expect.stringMatching(/^FAIL {2}no attribute: wrong.yaml:23: a pane has no attribute valus/),
+    expect.stringMatching(/^FAIL {2}none: wrong.yaml:25: a transcript is a list of steps/),
+    expect.stringMatching(/^FAIL {2}a document: wrong.yaml:2[78]: /),
+    expect.stringMatching(/^FAIL {2}missing.yaml: ENOENT/),
+    "1 of 8 transcripts passed",
+  ]);
 });

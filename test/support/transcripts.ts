@@ -1,5 +1,3 @@
-import { readFileSync } from "node:fs";
-import { parseAllDocuments } from "yaml";
 import { keyId } from "../../lib/beam/coders/key";
 import { paneCodec } from "../../lib/beam/coders/pane-state-coder";
 import type { StoredRow } from "../../lib/beam/coders/state-coder";
@@ -9,188 +7,18 @@ import type { PaneState } from "../../lib/beam/engine/pane-cell";
 import { type PanePlan, planPanes } from "../../lib/beam/engine/pane-plan";
 import type { Pane } from "../../lib/beam/engine/panes";
 import type { Trigger } from "../../lib/beam/engine/trigger";
-import type { Windowing } from "../../lib/beam/engine/windowing";
 import { assigner, GLOBAL_WINDOW, maxTimestamp, type Window } from "../../lib/beam/engine/windows";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
 import { reopened } from "./reopened-state";
-import { parseExpression, toTrigger, toWindowFn, windowTags } from "./transcript-expressions";
+import {
+  type Element,
+  readDocuments,
+  type Step,
+  type Transcript,
+  type TranscriptDocument,
+} from "./transcript-file";
 
-/**
- * Runs transcripts: a windowing strategy, then steps and the panes that must come of them.
- *
- * YAML documents with `name`, `rule` (the part of the Beam model that it tests), `window_fn`, `trigger_fn`,
- * `timestamp_combiner`, `accumulation_mode`, `allowed_lateness`, `closing_behavior`, `on_time_behavior`, and a
- * `transcript` of `input`, `watermark`, `clock`, `expect` and `state`. Times are whole seconds, a window is written
- * with its first and last second. A pane matches on the attributes that it names; a pane that comes and is not
- * expected fails the transcript. The elements of one `input` arrive together: triggers are asked after the last.
- *
- * A setting may be a list: the transcript then runs with each. Where an expectation depends on the setting it is a
- * map by tags, as in `values: {discarding: [8], accumulating: [5, 8]}`, `only: lenient`. Tags are `discarding`,
- * `accumulating`, `strict` (no lateness, or the global window), `lenient`, `merges`, and the kinds of windows; `a+b`
- * means both, `else` the rest. `error` is what a transcript that must fail says.
- */
-export interface Transcript {
-  readonly name: string;
-  readonly rule: string | undefined;
-  readonly settings: Settings;
-  readonly windowing: Windowing;
-  readonly tags: ReadonlySet<string>;
-  readonly steps: readonly Step[];
-  readonly error: string | undefined;
-}
-
-interface Settings {
-  readonly window_fn: string;
-  readonly trigger_fn: string;
-  readonly accumulation_mode: string;
-  readonly allowed_lateness: number;
-  readonly timestamp_combiner: string;
-  readonly closing_behavior: string;
-  readonly on_time_behavior: string;
-}
-
-interface Element {
-  readonly key: string;
-  readonly value: unknown;
-  readonly timestampMs: number;
-}
-
-type Step =
-  | { readonly kind: "input"; readonly elements: readonly Element[] }
-  | { readonly kind: "watermark" | "clock"; readonly timeMs: number }
-  | { readonly kind: "expect"; readonly panes: readonly Record<string, unknown>[] }
-  | { readonly kind: "state"; readonly lists: Readonly<Record<string, readonly unknown[]>> };
-
-const DEFAULTS: Settings = {
-  window_fn: "GlobalWindows",
-  trigger_fn: "Default",
-  accumulation_mode: "ACCUMULATING",
-  allowed_lateness: 0,
-  timestamp_combiner: "OUTPUT_AT_EOW",
-  closing_behavior: "EMIT_IF_NONEMPTY",
-  on_time_behavior: "FIRE_ALWAYS",
-};
-
-/** All transcripts of a file, one for each combination of settings. */
-export function readTranscripts(file: string): Transcript[] {
-  return parseAllDocuments(readFileSync(file, "utf8")).flatMap((document) => {
-    if (document.errors.length > 0) throw document.errors[0]!;
-    const spec = document.toJS() as Record<string, unknown> | null;
-    return spec === null ? [] : combinations(spec).map((settings) => toTranscript(spec, settings));
-  });
-}
-
-function combinations(spec: Record<string, unknown>): Settings[] {
-  let all: Record<string, unknown>[] = [{}];
-  for (const [name, fallback] of Object.entries(DEFAULTS)) {
-    const given = spec[name] ?? fallback;
-    all = all.flatMap((one) => [given].flat().map((value) => ({ ...one, [name]: value })));
-  }
-  return all as unknown as Settings[];
-}
-
-function toTranscript(spec: Record<string, unknown>, settings: Settings): Transcript {
-  const windowFn = toWindowFn(parseExpression(settings.window_fn));
-  const accumulating = settings.accumulation_mode.toUpperCase() === "ACCUMULATING";
-  const windowing: Windowing = {
-    windowFn,
-    trigger: toTrigger(parseExpression(settings.trigger_fn)),
-    accumulating,
-    allowedLatenessMs: settings.allowed_lateness * 1000,
-    outputTime: outputTime(settings.timestamp_combiner),
-    emptyOnTimePanes: settings.on_time_behavior !== "FIRE_IF_NONEMPTY",
-    emptyFinalPanes: settings.closing_behavior === "EMIT_ALWAYS",
-    alreadyMerged: false,
-  };
-  const strict = windowing.allowedLatenessMs === 0 || windowFn.kind === "global";
-  const tags = new Set([
-    accumulating ? "accumulating" : "discarding",
-    strict ? "strict" : "lenient",
-    ...windowTags(windowFn),
-  ]);
-  const varied = Object.keys(DEFAULTS).filter((name) => Array.isArray(spec[name]));
-  const suffix = varied.map((name) => String(settings[name as keyof Settings])).join(", ");
-  return {
-    name: suffix === "" ? String(spec.name) : `${spec.name} [${suffix}]`,
-    rule: spec.rule === undefined ? undefined : String(spec.rule),
-    settings,
-    windowing,
-    tags,
-    steps: ((spec.transcript ?? []) as Record<string, unknown>[]).map((step) => toStep(step, tags)),
-    error: spec.error === undefined ? undefined : String(spec.error),
-  };
-}
-
-function outputTime(name: string): Windowing["outputTime"] {
-  const combiner = name.toUpperCase().replace(/^OUTPUT_AT_/, "");
-  if (combiner === "EOW" || combiner === "END_OF_WINDOW") return "END_OF_WINDOW";
-  if (combiner === "EARLIEST" || combiner === "LATEST") return combiner;
-  throw new Error(`the timestamp combiner ${name} is not supported`);
-}
-
-function toStep(step: Record<string, unknown>, tags: ReadonlySet<string>): Step {
-  const [[kind, given], ...more] = Object.entries(step) as [[string, unknown], ...[string, unknown][]];
-  if (more.length > 0) throw new Error(`a step must have one action, not ${Object.keys(step).join(", ")}`);
-  const value = resolve(given, tags);
-  switch (kind) {
-    case "input":
-      return { kind, elements: (value as unknown[]).map(toElement) };
-    case "watermark":
-    case "clock":
-      return { kind, timeMs: toMs(value) };
-    case "expect":
-      return {
-        kind,
-        panes: ((value ?? []) as Record<string, unknown>[]).flatMap((pane) => expected(pane, tags)),
-      };
-    case "state":
-      return { kind, lists: value as Record<string, unknown[]> };
-    default:
-      throw new Error(`the action ${kind} is unknown`);
-  }
-}
-
-/** `only` leaves a pane out where its tags do not apply; `copies` is how often it comes. */
-function expected(pane: Record<string, unknown>, tags: ReadonlySet<string>): Record<string, unknown>[] {
-  const { only, copies, ...attributes } = pane;
-  if (only !== undefined && ![only].flat().some((condition) => applies(String(condition), tags))) return [];
-  const resolved = Object.fromEntries(
-    Object.entries(attributes).map(([name, value]) => [name, resolve(value, tags)]),
-  );
-  return new Array(Number(resolve(copies, tags) ?? 1)).fill(resolved);
-}
-
-/** A map by tags becomes its first value that applies; anything else stays as it is. */
-function resolve(value: unknown, tags: ReadonlySet<string>): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  const keys = Object.keys(value);
-  if (!keys.every((key) => key === "else" || key.split("+").every((tag) => KNOWN_TAGS.has(tag))))
-    return value;
-  const key = keys.find((candidate) => candidate === "else" || applies(candidate, tags));
-  return key === undefined ? undefined : (value as Record<string, unknown>)[key];
-}
-
-const KNOWN_TAGS = new Set([
-  ...["discarding", "accumulating", "strict", "lenient", "merges"],
-  ...["global", "fixed", "sliding", "sessions", "calendar", "custom", "merging"],
-]);
-
-function applies(condition: string, tags: ReadonlySet<string>): boolean {
-  return condition.split("+").every((tag) => tags.has(tag));
-}
-
-function toElement(element: unknown): Element {
-  if (typeof element === "number") return { key: "key", value: element, timestampMs: toMs(element) };
-  const { key = "key", value, timestamp } = element as { key?: string; value: unknown; timestamp: unknown };
-  return { key, value, timestampMs: toMs(timestamp) };
-}
-
-function toMs(seconds: unknown): number {
-  if (seconds === "inf" || seconds === "infinity" || seconds === "+inf") return Infinity;
-  if (typeof seconds !== "number" || Number.isNaN(seconds))
-    throw new Error(`${String(seconds)} is not a time`);
-  return seconds * 1000;
-}
+/** Runs transcripts; `npm run transcripts -- FILE` runs files. See `Transcript` for their form. */
 
 /** How a transcript is cut into bundles. State is encoded and decoded at each cut. */
 export type TranscriptShape = "steps" | "one bundle" | "elements" | { readonly seed: number };
@@ -410,12 +238,25 @@ function show(value: unknown): string {
 export function reportTranscripts(files: readonly string[], print: (line: string) => void): number {
   let failed = 0;
   let count = 0;
+  const report = (name: string, problem: string | undefined): void => {
+    count++;
+    if (problem !== undefined) failed++;
+    print(problem === undefined ? `ok    ${name}` : `FAIL  ${name}: ${problem}`);
+  };
   for (const file of files) {
-    for (const transcript of readTranscripts(file)) {
-      count++;
-      const problem = problemOf(transcript);
-      if (problem !== undefined) failed++;
-      print(problem === undefined ? `ok    ${transcript.name}` : `FAIL  ${transcript.name}: ${problem}`);
+    let documents: readonly TranscriptDocument[];
+    try {
+      documents = readDocuments(file);
+    } catch (error) {
+      report(file, (error as Error).message);
+      continue;
+    }
+    for (const { name, where, transcripts, error } of documents) {
+      if (error !== undefined) report(name, error.message);
+      for (const transcript of transcripts) {
+        const problem = problemOf(transcript);
+        report(transcript.name, problem === undefined ? undefined : `${where}: ${problem}`);
+      }
     }
   }
   print(`${count - failed} of ${count} transcripts passed`);
