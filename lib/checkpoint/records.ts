@@ -8,6 +8,7 @@ import {
   toJsonTime,
 } from "./encoding";
 import type { StateSummary } from "./state";
+import { metricsFromJson, metricsToJson, NO_METRICS, type UserMetrics } from "./user-metrics";
 
 /** How many commit ids a head or cursor remembers: enough for an ambiguous commit that others committed on top of. */
 export const REMEMBERED_COMMITS = 8;
@@ -86,6 +87,8 @@ export interface Head extends CommitHistory {
   readonly garbage: readonly string[];
   /** Totals over the life of the shard. */
   readonly counters: ShardCounters;
+  /** What user code counted in committed bundles. */
+  readonly metrics: UserMetrics;
 }
 
 /** How far a segment is consumed. */
@@ -142,6 +145,7 @@ export const NEW_HEAD: Head = {
     totalBytes: 0,
     readBytes: 0,
   },
+  metrics: NO_METRICS,
 };
 
 /** Where one source stands. */
@@ -199,6 +203,7 @@ export function encodeHead(head: Head): Buffer {
     holdMs: toJsonTime(head.holdMs),
     nextTimerMs: toJsonTime(head.nextTimerMs),
     nextProcessingTimerMs: toJsonTime(head.nextProcessingTimerMs),
+    metrics: metricsToJson(head.metrics),
   });
 }
 
@@ -213,6 +218,7 @@ export function decodeHead(frame: Uint8Array, path: string): Head {
     holdMs: fromJsonTime(head.holdMs as JsonTime),
     nextTimerMs: fromJsonTime(head.nextTimerMs as JsonTime),
     nextProcessingTimerMs: fromJsonTime(head.nextProcessingTimerMs as JsonTime),
+    metrics: metricsFromJson(head.metrics),
   };
 }
 

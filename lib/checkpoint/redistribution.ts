@@ -16,6 +16,7 @@ import { cutSegments, decodeSegment, type SegmentElement } from "./segment";
 import { bytesOf, encodeCells, type StateCell } from "./state-record";
 import { readRecord } from "./stored-record";
 import { loadState, type ReadHead, readHead } from "./stored-state";
+import { sumOfMetrics } from "./user-metrics";
 
 /** What only Beam and the relay know of the bytes that are kept: passed in, since this knows neither. */
 export interface KeyKnowledge {
@@ -209,6 +210,7 @@ function newHead(
       totalBytes: sum("totalBytes"),
       readBytes: sum("readBytes"),
     },
+    metrics: sumOfMetrics(counted.map(({ current }) => current.head.metrics)),
   };
 }
 

@@ -4,6 +4,7 @@ import { type PipelineLayout, segmentNames } from "./layout";
 import { decodeCursor, decodeHead, type FailingBundle, type Generation } from "./records";
 import type { RunCounters } from "./run";
 import { type CurrentGeneration, readGeneration } from "./scope";
+import { sumOfMetrics, type UserMetrics } from "./user-metrics";
 
 /**
  * Where a pipeline stands. The parts are read one after the other, in the order in which data flows, so that an
@@ -19,6 +20,8 @@ export interface PipelineStatus {
   readonly shards: readonly ShardStatus[];
   /** Committed files that wait for their final names. */
   readonly waitingFiles: number;
+  /** What user code counted in committed bundles, over all shards. */
+  readonly metrics: UserMetrics;
 }
 
 export interface ShardStatus {
@@ -48,6 +51,8 @@ export interface ShardStatus {
   readonly deadLetters: number;
   /** The bundle that user code fails on at present, if there is one. */
   readonly failing: FailingBundle | null;
+  /** What user code counted in the shard's committed bundles. */
+  readonly metrics: UserMetrics;
 }
 
 /** Reads where a pipeline stands; undefined where it was never started. Rejects with EncodingError or the client's error. */
@@ -86,11 +91,13 @@ async function readParts(client: ZooKeeperClient, current: CurrentGeneration): P
   );
   const waiting = client.getChildren(scope.outputs);
   await Promise.allSettled([...sources, ...shards, waiting]);
+  const read = await Promise.all(shards);
   return {
     generation,
     sources: await Promise.all(sources),
-    shards: await Promise.all(shards),
+    shards: read,
     waitingFiles: (await waiting).children.length,
+    metrics: sumOfMetrics(read.map(({ metrics }) => metrics)),
   };
 }
 
@@ -120,11 +127,11 @@ function readStage(
     const head = decodeHead((await heads[shard]!).data, path);
     const deadLetters = (await letters[shard]!).children.length;
     const { watermarkMs, holdMs, nextTimerMs, nextProcessingTimerMs } = head;
-    const { number: commits, counters, failing } = head;
+    const { number: commits, counters, failing, metrics } = head;
     const backlog = segments.length;
     const oldestMs = Math.min(...segments.map(({ minTimestampMs }) => minTimestampMs));
     const times = { oldestMs, watermarkMs, holdMs, nextTimerMs, nextProcessingTimerMs };
-    return { stage, shard, backlog, ...times, commits, ...counters, deadLetters, failing };
+    return { stage, shard, backlog, ...times, commits, ...counters, deadLetters, failing, metrics };
   });
 }
 

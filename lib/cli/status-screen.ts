@@ -4,7 +4,7 @@ import { columns, grouped } from "./terminal";
 /** What `status` prints. */
 export function statusText(
   pipeline: string,
-  { generation, sources, shards, waitingFiles }: PipelineStatus,
+  { generation, sources, shards, waitingFiles, metrics }: PipelineStatus,
 ): string {
   const rows = shards.map((shard) => [
     shard.stage,
@@ -37,7 +37,20 @@ export function statusText(
     ...failing,
     "",
     ...columns([["stage", "shard", "backlog", "watermark", "commits", "in", "out", "late", "dead"], ...rows]),
+    ...metricsText(metrics),
   ].join("\n");
+}
+
+/** The user's own metrics, those of committed bundles. */
+function metricsText({ counters, distributions }: PipelineStatus["metrics"]): string[] {
+  const rows = [
+    ...Object.entries(counters).map(([name, value]) => [name, grouped(value), "", "", ""]),
+    ...Object.entries(distributions).map(([name, { count, sum, min, max }]) => [
+      name,
+      ...[count, sum / count, min, max].map((value) => grouped(Math.round(value * 1000) / 1000)),
+    ]),
+  ].sort(([a], [b]) => (a! < b! ? -1 : 1));
+  return rows.length === 0 ? [] : ["", ...columns([["metric", "count", "mean", "min", "max"], ...rows])];
 }
 
 /** A watermark for a person: the time, `-` before the first, `end` at infinity. */

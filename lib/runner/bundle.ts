@@ -13,6 +13,7 @@ import { decodeHead, encodeHead, type Head, nextCommit } from "../checkpoint/rec
 import { scopeChecks } from "../checkpoint/scope";
 import type { StatePlan, StoredState } from "../checkpoint/state";
 import { type ReadHead, runReader } from "../checkpoint/stored-state";
+import { countedBy, sumOfMetrics, type UserMetrics } from "../checkpoint/user-metrics";
 import type { ShardInput } from "../checkpoint/watermark";
 import { MultiError, NoNodeError, type Op } from "../zookeeper";
 import {
@@ -66,6 +67,9 @@ export type BundleOutcome =
       /** What was listed and is not consumed whole. */
       readonly left: readonly SegmentName[];
       readonly fed: readonly { readonly stage: string; readonly shard: number; readonly segments: number }[];
+      /** What user code counted in it; undefined where it counted nothing. */
+      readonly metrics: UserMetrics | undefined;
+      readonly counters: BundleResult["counters"];
       /** Writes to ZooKeeper, about: parents of the user's znodes are not counted. */
       readonly writes: number;
     }
@@ -240,6 +244,8 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     current: { head, version: outcome.version, zxid: outcome.zxid },
     left: work.left,
     fed: segments.fed,
+    metrics: countedBy(result.metrics),
+    counters: result.counters,
     writes: own.length - 1 + result.effects.length + pending.entries.length + tokens.entries.length,
   };
 }
@@ -346,6 +352,7 @@ function nextHead(
   state: StatePlan,
 ): Head {
   const { counters } = result;
+  const counted = countedBy(result.metrics);
   return {
     ...nextCommit(head, commitId),
     watermarkMs: Math.max(head.watermarkMs, watermarkMs),
@@ -365,6 +372,7 @@ function nextHead(
       totalBytes: head.counters.totalBytes + (consumed.totalBytes ?? 0),
       readBytes: head.counters.readBytes + (consumed.readBytes ?? 0),
     },
+    metrics: counted ? sumOfMetrics([head.metrics, counted]) : head.metrics,
   };
 }
 

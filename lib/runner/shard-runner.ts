@@ -261,6 +261,9 @@ export class ShardRunner {
     }
     progress.commits += 1;
     progress.writes += outcome.writes;
+    const { commitId, counters, metrics } = outcome;
+    // Each bundle that counted something is told of once, with what it alone counted.
+    if (metrics) this.options.log("info", "bundle", { ...names(context), commitId, ...counters, ...metrics });
     for (const fed of outcome.fed) {
       const segments = fed.segments + (progress.fed.get(shardName(fed))?.segments ?? 0);
       progress.fed.set(shardName(fed), { ...fed, segments, zxid: outcome.zxid });

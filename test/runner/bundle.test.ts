@@ -17,9 +17,11 @@ import {
 } from "../../lib/checkpoint/records";
 import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
 import { encodeSegment } from "../../lib/checkpoint/segment";
+import { readStatus } from "../../lib/checkpoint/status";
 import { encodeZnodeChange } from "../../lib/checkpoint/znode-change";
+import { statusText } from "../../lib/cli/status-screen";
 import { type Clock, systemClock } from "../../lib/clock";
-import { silent } from "../../lib/log";
+import { type Log, silent } from "../../lib/log";
 import type { BundleLimits } from "../../lib/runner/bundle";
 import { planPipeline } from "../../lib/runner/deployment";
 import { ShardRunner } from "../../lib/runner/shard-runner";
@@ -57,10 +59,13 @@ beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "beamkeeper-bundle-"));
   results = `/results-${++tests}`;
   const build = (root: beam.Root): void => {
-    const changes = root.apply(readZnodeChanges("/watched")).map((change: ZnodeChange) => {
+    const metrics = { seen: beam.counter("seen"), sizes: beam.distribution("sizes") };
+    const changes = root.apply(readZnodeChanges("/watched")).map((change: ZnodeChange, { seen, sizes }) => {
+      seen.increment(1);
+      sizes.update(change.text!.length);
       if (change.text === "poison") throw new RangeError("the value is poison");
       return change;
-    });
+    }, metrics);
     changes.apply(
       writeToZnodes(({ path, data }) => ({ path: results + path, data: data ?? "" }), { mode: "create" }),
     );
@@ -87,12 +92,19 @@ interface RunnerSetup {
   readonly files?: FileStore;
   readonly through?: ZooKeeperClient;
   readonly clock?: Clock;
+  readonly log?: Log;
 }
 
 /** Time stands still, so that a slow machine gives the same answers: a busy shard answers early when time passes. */
 const standing: Clock = { ...systemClock, now: () => 1_000_000 };
 
-function newRunner({ limits, files, through = client, clock = standing }: RunnerSetup = {}): ShardRunner {
+function newRunner({
+  limits,
+  files,
+  through = client,
+  clock = standing,
+  log = silent,
+}: RunnerSetup = {}): ShardRunner {
   return new ShardRunner({
     client: through,
     root: "/beamkeeper",
@@ -100,7 +112,7 @@ function newRunner({ limits, files, through = client, clock = standing }: Runner
     files: files ?? new DirectoryFiles(folder),
     blobs: new DirectoryBlobs(join(folder, ".blobs")),
     clock,
-    log: silent,
+    log,
     limits: { ...LIMITS, ...limits },
   });
 }
@@ -191,6 +203,29 @@ test("from the inbox to results, the next stage's inbox, and at last a file", as
   expect(published()).toHaveLength(1);
   expect((await client.getChildren(current.scope.outputs)).children).toEqual([]);
   expect((await readHead(1)).counters.elementsIn).toBe(3);
+});
+
+test("what user code counts is counted once for each committed bundle, and told", async () => {
+  await append("a", "bbb", "cc");
+  const lost = withMulti(async (send, ops) => {
+    if (isCommit(ops)) throw new Error("nobody sent it");
+    return send();
+  });
+  await run(newRunner({ through: lost })).catch(() => undefined);
+  expect((await readHead()).metrics).toEqual({ counters: {}, distributions: {} });
+  const told: unknown[] = [];
+  const log: Log = (_level, message, fields) => void (message === "bundle" && told.push(fields));
+  await run(newRunner({ limits: { maxUnits: 2 }, log }));
+  expect(told).toMatchObject([
+    { stage: stage(0), elementsIn: 2, counters: { "map:seen": 2 } },
+    { stage: stage(0), elementsIn: 1, counters: { "map:seen": 1 } },
+  ]);
+  const status = (await readStatus(client, new PipelineLayout("/beamkeeper", pipeline.name)))!;
+  expect(status.metrics).toEqual({
+    counters: { "map:seen": 3 },
+    distributions: { "map:sizes": { count: 3, sum: 6, min: 1, max: 3 } },
+  });
+  expect(statusText(pipeline.name, status)).toMatch(/map:seen +3\b[\s\S]*map:sizes +3 +2 +1 +3/);
 });
 
 test("a segment larger than a bundle is consumed in parts, each element once", async () => {
