@@ -77,7 +77,11 @@ async function runClients(values: Record<string, unknown>): Promise<void> {
   const count = (wanted: Verdict) => findings.filter(({ verdict }) => verdict === wanted).length;
   const verdicts = (["pass", "tie", "ceiling", "MISS"] as const).map((name) => `${count(name)} ${name}`);
   say(`\n${findings.length} targets in ${figures.length} rows: ${verdicts.join(", ")}`);
-  if (values.record) keep(contest.name, String(values.note), figures);
+  if (!values.record) return;
+  const isMeasured = (old: RowResult) =>
+    figures.some(({ row, servers }) => row === old.row && servers === old.servers);
+  const others = baseline?.figures.filter((row) => !isMeasured(row)) ?? [];
+  keep(contest.name, String(values.note), [...others, ...figures]);
 }
 
 function keep(name: string, note: string, figures: unknown): void {
@@ -98,7 +102,7 @@ async function main(): Promise<number> {
     note: { type: "string", default: "" },
     rows: { type: "string" },
     peers: { type: "string" },
-    rounds: { type: "string", default: "9" },
+    rounds: { type: "string", default: "21" },
     servers: { type: "string", default: "1,3" },
   } as const;
   const { values, positionals } = parseArgs({ options, allowPositionals: true });

@@ -63,7 +63,7 @@ function outsideOf(count: number): number {
   let below = 0;
   for (let cut = 0; cut < count >> 1; cut += 1) {
     below += probability;
-    if (below > (1 - CERTAINTY) / 2) return Math.max(0, cut);
+    if (below > (1 - CERTAINTY) / 2) return Math.max(0, cut - 1);
     probability *= (count - cut) / (cut + 1);
   }
   return 0;

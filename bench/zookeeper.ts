@@ -16,14 +16,15 @@ import {
   type Sample,
 } from "./zookeeper-verdicts";
 
-const ROUND_MS = 250;
+/** Short, so that a burst of other work on the machine meets few of many rounds. */
+const ROUND_MS = 100;
 const ZNODES = 100;
 const VALUE = Buffer.alloc(100, "x");
 const WALK_PARENTS = 100;
 const WALK_CHILDREN = 1_000;
 const WALK_IN_FLIGHT = 1_000;
 /** A walk takes seconds, so it has fewer rounds. */
-const WALK_ROUNDS = 1 / 3;
+const WALK_ROUNDS = 1 / 8;
 const SINGLES = ["getData", "exists", "setData", "create"];
 const IN_FLIGHT = [1, 100, 1_000];
 const DELETES_AT_ONCE = 500;
@@ -159,10 +160,7 @@ class Field {
     const last = isWalk ? Math.ceil(rounds * WALK_ROUNDS) : rounds;
     // The round before the first warms up.
     for (let round = isWalk ? 0 : -1; round < last; round += 1) {
-      // Who comes first changes from round to round.
-      const all = this.#peers;
-      const order = all.map((_, index) => all[(index + Math.max(round, 0)) % all.length]!);
-      for (const peer of order) {
+      for (const peer of inTurn(this.#peers, Math.max(round, 0))) {
         const sample = await this.#sample(row, peer, `${row.inFlight}-${round}-${peer.name}`);
         if (sample === undefined || round < 0) continue;
         samples[peer.name] = [...(samples[peer.name] ?? []), sample];
@@ -199,6 +197,12 @@ class Field {
       if (isCreating) await removeBelow(this.client, `/created/${tag}`);
     }
   }
+}
+
+/** Who comes first changes from round to round, and who comes after whom. */
+function inTurn(peers: readonly Peer[], round: number): Peer[] {
+  const order = peers.map((_, index) => peers[(index + round) % peers.length]!);
+  return round % 2 === 0 ? order : order.reverse();
 }
 
 async function populate(client: ZooKeeper, forWalk: boolean): Promise<void> {

@@ -232,6 +232,21 @@ describe("the writer", () => {
     expect(bytes.length).toBe(10 + 4 + 100_004);
   });
 
+  test("a buffer that has grown is kept for later requests, and one that a single great one needed is not", () => {
+    const writer = new JuteWriter();
+    const memoryOf = (bytes: number) => {
+      writer.buffer(Buffer.alloc(bytes));
+      const { buffer } = writer.take();
+      writer.recycle();
+      return buffer;
+    };
+    const grown = memoryOf(200_000);
+    expect(memoryOf(10)).toBe(grown);
+    const great = memoryOf(2_000_000);
+    expect(memoryOf(10)).not.toBe(great);
+    expect(memoryOf(10).byteLength).toBeLessThan(200_000);
+  });
+
   test("a rewound frame leaves no trace", () => {
     const writer = new JuteWriter();
     writer.int(1);

@@ -9,6 +9,8 @@
 
 /** Holds several hundred small requests; a larger request gets a buffer of its own size. */
 const CHUNK_SIZE_BYTES = 64 * 1024;
+/** A buffer that has grown to this is kept for the next tick; a greater one was for a single large request. */
+const KEPT_SIZE_BYTES = 1024 * 1024;
 const INT_BYTES = 4;
 const LONG_BYTES = 8;
 /** A UTF-16 code unit takes at most three bytes in UTF-8. */
@@ -113,7 +115,7 @@ export class JuteWriter {
 
   /** All bytes taken so far are no longer in use, and so the buffer can be written from its beginning again. */
   recycle(): void {
-    if (this.#buffer.length > CHUNK_SIZE_BYTES) this.#use(Buffer.allocUnsafeSlow(CHUNK_SIZE_BYTES));
+    if (this.#buffer.length > KEPT_SIZE_BYTES) this.#use(Buffer.allocUnsafeSlow(CHUNK_SIZE_BYTES));
     this.#start = 0;
     this.#offset = 0;
   }
