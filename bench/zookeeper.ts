@@ -18,6 +18,8 @@ import {
 
 /** Short, so that a burst of other work on the machine meets few of many rounds. */
 const ROUND_MS = 100;
+/** Long enough for code that is compiled as it runs. */
+const WARM_UP_MS = 500;
 const ZNODES = 100;
 const VALUE = Buffer.alloc(100, "x");
 const WALK_PARENTS = 100;
@@ -161,7 +163,8 @@ class Field {
     // The round before the first warms up.
     for (let round = isWalk ? 0 : -1; round < last; round += 1) {
       for (const peer of inTurn(this.#peers, Math.max(round, 0))) {
-        const sample = await this.#sample(row, peer, `${row.inFlight}-${round}-${peer.name}`);
+        const ms = round < 0 ? WARM_UP_MS : ROUND_MS;
+        const sample = await this.#sample(row, peer, ms, `${row.inFlight}-${round}-${peer.name}`);
         if (sample === undefined || round < 0) continue;
         samples[peer.name] = [...(samples[peer.name] ?? []), sample];
       }
@@ -179,11 +182,11 @@ class Field {
   }
 
   /** Creates go below a znode of the round's, which is removed after it, so that the server does not fill up. */
-  async #sample(row: Row, peer: Peer, tag: string): Promise<Sample | undefined> {
+  async #sample(row: Row, peer: Peer, ms: number, tag: string): Promise<Sample | undefined> {
     const isCreating = row.kind.startsWith("create");
     if (isCreating) await this.client.create(`/created/${tag}`);
     try {
-      const answer = await peer.ask(row.kind, row.inFlight, ROUND_MS, tag);
+      const answer = await peer.ask(row.kind, row.inFlight, ms, tag);
       if (answer === undefined) return undefined;
       const { operations, elapsedUs, p50Us, cpuUs } = answer;
       const figure = row.isLatency ? p50Us : (operations / elapsedUs) * 1e6;
