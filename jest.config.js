@@ -12,6 +12,7 @@ module.exports = {
   transformIgnorePatterns: ["/node_modules/"],
   moduleNameMapper: {
     "^beamkeeper$": "<rootDir>/lib/index.ts",
+    "^beamkeeper/testing$": "<rootDir>/lib/testing/index.ts",
     // What is loaded by import() is named with the extension that it has after compilation.
     "^(\\.{1,2}/.*)\\.js$": "$1",
   },

@@ -23,6 +23,13 @@ import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server
 const PROJECT = join(__dirname, "../..");
 const COMMAND = "node_modules/beamkeeper/bin/beamkeeper.mjs";
 
+const TEST = `import type { ZnodeChange } from "beamkeeper";
+import { runPipeline, TestStream, znodeChange } from "beamkeeper/testing";
+import flaps from "../pipelines/mine";
+const changes = new TestStream<ZnodeChange>().at(500, znodeChange({ path: "/dubbo/orders/providers/1" }));
+runPipeline(flaps, { sources: { readZnodeChanges: changes } }).then(({ znodes }) => console.log(JSON.stringify(znodes)));
+`;
+
 let folder: string;
 let ensemble: LocalZooKeeper;
 let running: ChildProcess | undefined;
@@ -39,6 +46,8 @@ beforeAll(async () => {
   const [, example] = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(PROJECT, "README.md"), "utf8"))!;
   mkdirSync(join(folder, "pipelines"));
   writeFileSync(join(folder, "pipelines/mine.ts"), example!);
+  mkdirSync(join(folder, "test"));
+  writeFileSync(join(folder, "test/mine.ts"), TEST);
 }, 240_000);
 
 afterAll(async () => {
@@ -85,9 +94,17 @@ test("the package names every package that its code imports", () => {
 
 test("the README's pipeline compiles under strict, against the package's own declarations", () => {
   const compilerOptions = { strict: true, module: "nodenext", target: "es2022", noEmit: true };
-  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["pipelines"] }));
+  writeFileSync(
+    join(folder, "tsconfig.json"),
+    JSON.stringify({ compilerOptions, include: ["pipelines", "test"] }),
+  );
   expect(node("node_modules/typescript/bin/tsc", "-p", ".")).toBe("");
 }, 120_000);
+
+test("it is tested with the package's testing kit", () => {
+  const printed = JSON.parse(node("--import", "tsx", "test/mine.ts"));
+  expect(printed).toEqual({ "/alerts/orders": '{"service":"orders","flaps":1}' });
+}, 60_000);
 
 test("it runs", async () => {
   const client = await connect({ connectString: ensemble.connectString });
