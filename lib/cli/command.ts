@@ -1,3 +1,5 @@
+import { CHECK_USAGE, check } from "./check";
+import { COST_USAGE, cost } from "./cost";
 import { DEAD_LETTER_USAGE, deadLetter } from "./dead-letter";
 import { DEV_USAGE, dev } from "./dev";
 import { INIT_USAGE, init } from "./init";
@@ -15,6 +17,10 @@ ${OPERATIONS_USAGE}
 ${DEAD_LETTER_USAGE}
 
 ${RUNS_USAGE}
+
+${CHECK_USAGE}
+
+${COST_USAGE}
 
 ${VERIFY_USAGE}
 
@@ -34,6 +40,8 @@ export async function runCommand(
     if (verb === "audit") return auditLogs(args, environment, terminal);
     if (verb === "init") return init(args, process.cwd(), terminal);
     if (verb === "runs" || verb === "backfill") return await runs(verb, args, environment, terminal);
+    if (verb === "check") return await check(args, environment, terminal);
+    if (verb === "cost") return await cost(args, terminal);
     if (verb === "dev") return await dev(args, environment, signal);
     terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
     return 2;

@@ -91,6 +91,14 @@ export class ZooKeeper extends Operations implements ZooKeeperClient {
     return this.#driver.serverVersions(timeoutMs);
   }
 
+  /**
+   * How many connections each server takes from one address (maxClientCnxns, 0 for any number), by the four-letter word
+   * `conf`; undefined where a server does not tell, as servers do unless it is in their whitelist.
+   */
+  connectionLimits(timeoutMs = 2_000): Promise<{ server: string; perAddress: number | undefined }[]> {
+    return this.#driver.connectionLimits(timeoutMs);
+  }
+
   addWatch(path: string, mode: WatchMode, listener: WatchListener, options?: CallOptions): Promise<Watch> {
     return new Promise((resolve, reject) => {
       checkPath(path);

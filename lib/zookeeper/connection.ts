@@ -143,7 +143,7 @@ export class Connection {
 export function ask(
   server: ServerAddress,
   transport: Transport,
-  word: "isro" | "srvr",
+  word: "isro" | "srvr" | "conf",
   timeoutMs: number,
 ): Promise<string | undefined> {
   return new Promise((done) => {

@@ -185,6 +185,16 @@ export class SessionDriver {
     );
   }
 
+  connectionLimits(timeoutMs: number): Promise<{ server: string; perAddress: number | undefined }[]> {
+    return Promise.all(
+      this.#servers.map(async (server) => {
+        const answer = await ask(server, this.#transport, "conf", timeoutMs);
+        const limit = /^maxClientCnxns=(\d+)/im.exec(answer ?? "")?.[1];
+        return { server: formatServer(server), perAddress: limit === undefined ? undefined : Number(limit) };
+      }),
+    );
+  }
+
   /** The server has accepted these credentials: every later connection begins with them. */
   keepAuthentication(authentication: Authentication): void {
     const isKnown = this.#authentications.some((known) => isSame(known, authentication));

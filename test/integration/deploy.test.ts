@@ -293,7 +293,7 @@ withEmulator("a deployment", () => {
       new Set([`function:${BUNDLE}:1`, `function:${BUNDLE}:2`]),
     );
     expect(emulator.log()).not.toContain("a-word-that-nobody-logs");
-  }, 180_000);
+  }, 300_000);
 
   test.each([
     ["relay", ["Log", "TellOfFailures"]],
@@ -346,7 +346,7 @@ withEmulator("a deployment", () => {
       expect([service, found]).toEqual([service, null]);
     }
     expect(JSON.parse(await awsGet(emulator.endpoint, "scheduler", "/schedules")).Schedules).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 
   async function buckets(): Promise<string[]> {
     const { Buckets = [] } = await s3.send(new ListBucketsCommand({}));

@@ -40,8 +40,18 @@ export function beamkeeperProcess(
   environment: Readonly<Record<string, string>>,
   ...args: readonly string[]
 ): Promise<CommandResult> {
-  const child = spawn(process.execPath, ["--import", "tsx", "lib/cli/main.ts", ...args], {
-    cwd: PROJECT,
+  return beamkeeperIn(PROJECT, environment, ...args);
+}
+
+/** The same in a folder with pipelines of its own, somewhere in the project. */
+export function beamkeeperIn(
+  folder: string,
+  environment: Readonly<Record<string, string>>,
+  ...args: readonly string[]
+): Promise<CommandResult> {
+  const main = join(PROJECT, "lib/cli/main.ts");
+  const child = spawn(process.execPath, ["--import", "tsx", main, ...args], {
+    cwd: folder,
     env: { ...process.env, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
