@@ -203,7 +203,7 @@ withEmulator("a deployment", () => {
     expect(await deploy(SHORT_RUN_MS)).toMatch(/deployed to stack beamkeeper-local/);
     bucket = (await buckets()).find((name) => name.includes("output"))!;
     expect(bucket).toBeDefined();
-  }, 120_000);
+  }, 300_000);
 
   test("is invoked by hand: results come to ZooKeeper and to S3, each value once", async () => {
     const invoked = invokeRelay("RequestResponse", { pipeline: "znode-summary" });
@@ -218,7 +218,7 @@ withEmulator("a deployment", () => {
     expect(payload.errorMessage).toMatch(
       /^there is no pipeline "other" in this deployment; it has .*\bznode-summary\b/,
     );
-  }, 60_000);
+  }, 120_000);
 
   test("is started by its schedule, with the credentials of its secret", async () => {
     const acl = [{ perms: 31, scheme: "digest", id: digest(CREDENTIALS) }];
