@@ -50,6 +50,33 @@ export {
   splittableRead,
   type ZnodeStat,
 } from "./beam/splittable";
+
+  type BagState,
+  bagState,
+  type CombiningState,
+  combiningState,
+  type ElementContext,
+  type EventTimer,
+  eventTimer,
+  type MapState,
+  mapState,
+  type OrderedListState,
+  orderedListState,
+  type ProcessingTimer,
+  processingTimer,
+  type SetState,
+  type StatefulContext,
+  type StatefulDoFn,
+  setState,
+  statefulParDo,
+  type TimerContext,
+  type TimerOptions,
+  type TimestampedValue,
+  timestamped,
+  type ValueState,
+  valueState,
+} from "./beam/state";
+
 export {
   type AfterWatermarkOptions,
   type ProcessingTimeOptions,

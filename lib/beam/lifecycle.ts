@@ -68,8 +68,8 @@ export class Lifecycle implements Pick<CompiledPipeline, "setUp" | "tearDown" | 
 
 function hooksOf(work: Work): Pick<Hooks, "setup" | "teardown"> {
   if (work.kind === "async") return work.fn.hooks;
-  if (work.kind !== "parDo") return {};
-  const { doFn } = work;
+  if (work.kind !== "parDo" && work.kind !== "stateful") return {};
+  const doFn = work.kind === "parDo" ? work.doFn : work.spec.doFn;
   return {
     ...(doFn.setup && { setup: () => doFn.setup!() }),
     ...(doFn.teardown && { teardown: () => doFn.teardown!() }),

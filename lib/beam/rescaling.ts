@@ -1,6 +1,7 @@
 import { ByteReader } from "./coders/byte-reader";
 import { decodeInboxElement } from "./coders/element-coder";
 import { keyHash } from "./coders/key";
+import { encodeSharedKeyed, KEYED_STATE_VERSION } from "./coders/keyed-state-coder";
 import { PANE_STATE_VERSION } from "./coders/pane-state-coder";
 import { SIDE_INPUT_STATE_VERSION } from "./coders/side-input-coder";
 import { encodeShared, STATE_VERSION } from "./coders/state-coder";
@@ -37,6 +38,8 @@ export function mergeShared(all: readonly (Uint8Array | undefined)[]): Uint8Arra
       out.byte(SIDE_INPUT_STATE_VERSION);
       out.double(watermarkMs);
     });
+  if (first.version === KEYED_STATE_VERSION)
+    return encodeSharedKeyed({ watermarkMs, nowMs: times.length > 0 ? Math.min(...times) : undefined });
   return withWriter((out) => {
     out.byte(PANE_STATE_VERSION);
     out.double(watermarkMs);
@@ -51,6 +54,8 @@ function decode(bytes: Uint8Array): Shared {
   const watermarkMs = reader.double();
   if (version === STATE_VERSION || version === SIDE_INPUT_STATE_VERSION)
     return { version, watermarkMs, nowMs: NaN, triggerSize: 0 };
+  if (version === KEYED_STATE_VERSION)
+    return { version, watermarkMs, nowMs: reader.double(), triggerSize: 0 };
   if (version !== PANE_STATE_VERSION)
     return reader.fail(`version ${version} is unknown; run the code that wrote it`);
   return { version, watermarkMs, nowMs: reader.double(), triggerSize: reader.varint() };

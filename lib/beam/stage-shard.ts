@@ -19,24 +19,31 @@ import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
 import { isShuffle } from "./graph/node";
 import { accumulationOf, type Lifted } from "./operators/accumulation";
+import { CallGate } from "./operators/call-gate";
 import { AsyncOperator } from "./operators/calls";
+import { Place } from "./operators/context";
 import { Finalizations } from "./operators/finalizations";
 import { type Grouping, loadGrouping, type OpenGrouping } from "./operators/grouping";
 import { BundleMetrics } from "./operators/metrics";
 import { Origins } from "./operators/origin";
 import { BundleOutputs } from "./operators/outputs";
+import type { Receiver } from "./operators/receiver";
 import { PaneGate } from "./operators/set-aside";
 import { loadSideInputs } from "./operators/side-inputs";
 import { type StageOperators, type StagePlan, wireStage } from "./operators/stage-operators";
+import { loadStateful, StatefulState } from "./operators/stateful";
+import { StatefulCode } from "./operators/stateful-code";
 import { UserCode } from "./operators/user-code";
 
 /** A shard whose cells come one by one, or an empty one. */
 export function loadStageShard(plan: StagePlan, spool: Spool = memorySpool()): ShardLoader {
-  const { stage, panes, sides } = plan;
+  const { stage, panes, sides, stateful } = plan;
   const loader =
-    sides === undefined
-      ? loadGrouping({ stage: stage.id, panes, isCollecting: stage.root.work.kind !== "combine", spool })
-      : loadSideInputs(stage.id, sides);
+    stateful !== undefined
+      ? loadStateful({ id: stage.id, plan: stateful, spool })
+      : sides === undefined
+        ? loadGrouping({ stage: stage.id, panes, isCollecting: stage.root.work.kind !== "combine", spool })
+        : loadSideInputs(stage.id, sides);
   return {
     add: (id, value) => loader.add(id, value),
     open: (shared) => new Shard(plan, loader.open(shared), spool),
@@ -59,10 +66,13 @@ function memorySpool(): Spool {
 const NOTHING: SetAside = new Set();
 const NO_BYTES = Buffer.alloc(0);
 
+/** What a shard keeps, of whatever kind its stage is. */
+type Contents = Grouping | StatefulState;
+
 class Shard implements StageShard {
   constructor(
     private readonly plan: StagePlan,
-    private readonly state: Grouping,
+    private readonly state: Contents,
     private readonly spool: Spool,
   ) {}
 
@@ -95,8 +105,8 @@ class Bundle implements TentativeBundle {
   private readonly origins = new Origins(() => this.gate?.current);
   private readonly stage: StageOperators;
   private readonly calls: readonly AsyncOperator[];
-  private readonly aggregation: OpenGrouping | undefined;
-  private readonly gate: PaneGate | undefined;
+  private readonly aggregation: OpenGrouping<Contents> | undefined;
+  private readonly gate: PaneGate | CallGate | undefined;
   private readonly reader = new ByteReader(NO_BYTES, "an element of an inbox");
   private readonly place: MutablePlace = {
     form: "element",
@@ -111,7 +121,7 @@ class Bundle implements TentativeBundle {
 
   constructor(
     private readonly plan: StagePlan,
-    private readonly before: Grouping,
+    private readonly before: Contents,
     private readonly spool: Spool,
     inputWatermarkMs: number,
     nowMs: number | undefined,
@@ -123,10 +133,14 @@ class Bundle implements TentativeBundle {
     if (Number.isNaN(inputWatermarkMs))
       throw new RangeError(`stage "${id}": the input watermark is not a number`);
     if (Number.isNaN(nowMs)) throw new RangeError(`stage "${id}": the processing time is not a number`);
-    if (isShuffle(root) && root.work.kind !== "splittable") {
+    if (before instanceof StatefulState) {
+      this.gate = new CallGate(setAside);
+      this.aggregation = before.begin(this.statefulCode(this.gate), inputWatermarkMs, nowMs);
+    } else if (isShuffle(root) && root.work.kind !== "splittable") {
       const accumulation = accumulationOf(root, new UserCode(plan.pipeline, root.name));
-      this.gate = new PaneGate(accumulation, this.emit, setAside);
-      this.aggregation = before.begin(this.gate.accumulation, this.gate.emit, inputWatermarkMs, nowMs);
+      const gate = new PaneGate(accumulation, this.emit, setAside);
+      this.gate = gate;
+      this.aggregation = before.begin(gate.accumulation, gate.emit, inputWatermarkMs, nowMs);
     }
     const { outputs, metrics, finalizations, origins } = this;
     const surroundings = { outputs, metrics, finalizations, origins, clock, views: this.aggregation?.views };
@@ -203,6 +217,7 @@ class Bundle implements TentativeBundle {
     reader.end();
     this.origins.element = this.elementsIn++;
     if (form === "element") this.add(keyId(key), key, value, window, timestampMs, pane);
+    else if (this.aggregation!.replay) this.aggregation!.replay(keyId(key), key, value, window, timestampMs);
     else if (form === "pane") this.emit(key, value, timestampMs, window, pane);
     else this.emit(key, this.extract(value), timestampMs, window, pane);
     this.origins.element = undefined;
@@ -271,7 +286,16 @@ class Bundle implements TentativeBundle {
     return accumulationOf(stage.root, new UserCode(pipeline, stage.root.name)).extract(accumulator);
   }
 
-  private encode(aggregation: OpenGrouping): Grouping {
+  private statefulCode(gate: CallGate): StatefulCode {
+    const { pipeline, stage, stateful } = this.plan;
+    const code = new UserCode(pipeline, stage.root.name);
+    const place = new Place(code.transform, this.metrics, undefined, this.finalizations);
+    const next: Receiver = (value, timestampMs, window, pane) =>
+      this.stage.receive(value, timestampMs, window, pane);
+    return new StatefulCode(stateful!, code, gate, place, next);
+  }
+
+  private encode(aggregation: OpenGrouping<Contents>): Contents {
     try {
       return aggregation.result();
     } catch (error) {

@@ -1,6 +1,19 @@
 import * as beam from "apache-beam";
 import { count, mean, sum } from "apache-beam/transforms/combiners";
-import { definePipeline, json, readZnodeChanges, text, writeToText, writeToZnodes } from "beamkeeper";
+import {
+  definePipeline,
+  eventTimer,
+  json,
+  mapState,
+  processingTimer,
+  readZnodeChanges,
+  statefulParDo,
+  text,
+  timestamped,
+  valueState,
+  writeToText,
+  writeToZnodes,
+} from "beamkeeper";
 
 /**
  * Compiled with the rest by `tsc`: a wrong type is an error there, and so is a `@ts-expect-error` without one.
@@ -86,5 +99,46 @@ export default definePipeline({
     summary.apply(writeToZnodes((row) => ({ path: "/out", data: row.total })));
     // @ts-expect-error: no such mode
     summary.apply(writeToZnodes(() => ({ path: "/out", data: "" }), { mode: "append" }));
+
+    const pairs = rows.map(({ service, size }) => ({ key: service, value: size }));
+    const alerts = pairs.apply(
+      statefulParDo({
+        state: { total: valueState(0), last: valueState<Date>(), names: mapState<string, bigint>() },
+        timers: { idle: processingTimer(), end: eventTimer() },
+        process({ key, value }: beam.KV<string, number>, { state, timers }) {
+          state.total.write(state.total.read() + value);
+          timers.idle.setAfter(state.names.get(key) === 1n ? 5 : 10);
+          // @ts-expect-error it may not have been written
+          state.last.read().getTime();
+          // @ts-expect-error another type
+          state.total.write("1");
+          return value > 5 ? [{ key, value }] : [timestamped("late", 5)];
+        },
+        onTimer: {
+          idle: ({ key, state }) => [key.length + state.total.read()],
+          end: () => undefined,
+        },
+        onWindowExpiration: ({ key }) => [new Set([key])],
+      }),
+    );
+    expectType<{ key: string; value: number } | string | number | Set<string>>()(alerts, true);
+    expectType<boolean>()(
+      rows.apply(
+        statefulParDo((row: { service: string }) => row.service, {
+          process: (row: { service: string }, { key }) => [row.service === key],
+        }),
+      ),
+      true,
+    );
+    expectType<number>()(
+      pairs.apply(
+        statefulParDo({ n: valueState(0) }, ({ value }: beam.KV<string, number>, { state }) => [
+          state.n.read() + value,
+        ]),
+      ),
+      true,
+    );
+    // @ts-expect-error elements of another kind
+    rows.apply(statefulParDo({}, ({ value }: beam.KV<string, number>) => [value]));
   },
 });

@@ -51,11 +51,14 @@ export class Rows<V> {
   }
 
   /** Rows that come one by one; `build` ends it. */
-  static builder<V>(keeper?: RowKeeper<V>): {
+  static builder<V>(
+    keeper?: RowKeeper<V>,
+    groupOf?: RowGroup,
+  ): {
     add(id: string, value: V, times: RowTimes): void;
     build(): Rows<V>;
   } {
-    const table = new Table<V>(keeper);
+    const table = new Table<V>(keeper, groupOf);
     return {
       add: (id, value, times) => table.set(id, { value, times }),
       build: () => new Rows(table, table.version, NO_CHANGES),
@@ -84,6 +87,11 @@ export class Rows<V> {
   /** The place of a row in the order in which rows came; of one that is not there, after all. */
   orderOf(id: string): number {
     return this.current()?.orderOf(id) ?? Infinity;
+  }
+
+  /** The ids of a group's rows, in no order that means something. Only of rows from a builder that was told of groups. */
+  inGroup(name: string): Iterable<string> {
+    return this.current()?.inGroup(name) ?? [];
   }
 
   with(changes: RowChanges<V>): Rows<V> {
@@ -160,6 +168,11 @@ export interface RowKeeper<V> {
   drop(value: V): void;
 }
 
+/** The group of a row by its id; undefined for a row that is in none. */
+export type RowGroup = (id: string) => string | undefined;
+
+const NO_ROWS: ReadonlySet<string> = new Set();
+
 /** Rows in slots, so that times and heaps are plain arrays of numbers. */
 class Table<V> {
   version = 0;
@@ -175,7 +188,12 @@ class Table<V> {
   };
   private came = 0;
 
-  constructor(private readonly keeper?: RowKeeper<V>) {}
+  private readonly groups = new Map<string, Set<string>>();
+
+  constructor(
+    private readonly keeper?: RowKeeper<V>,
+    private readonly groupOf?: RowGroup,
+  ) {}
 
   get size(): number {
     return this.slots.size;
@@ -199,6 +217,10 @@ class Table<V> {
     return this.indices[time];
   }
 
+  inGroup(name: string): ReadonlySet<string> {
+    return this.groups.get(name) ?? NO_ROWS;
+  }
+
   set(id: string, { value, times }: RowChange<V>): void {
     const slot = this.slots.get(id);
     if (value === undefined) {
@@ -220,13 +242,29 @@ class Table<V> {
     this.ids[slot] = id;
     this.orders.set(slot, this.came++);
     this.slots.set(id, slot);
+    const group = this.groupOf?.(id);
+    if (group !== undefined) this.join(group, id);
     return slot;
+  }
+
+  private join(group: string, id: string): void {
+    const ids = this.groups.get(group);
+    if (ids === undefined) this.groups.set(group, new Set([id]));
+    else ids.add(id);
+  }
+
+  private leave(group: string, id: string): void {
+    const ids = this.groups.get(group);
+    ids?.delete(id);
+    if (ids?.size === 0) this.groups.delete(group);
   }
 
   private remove(id: string, slot: number): void {
     this.keeper?.drop(this.values[slot]!);
     this.setTimes(slot, NO_TIMES);
     this.slots.delete(id);
+    const group = this.groupOf?.(id);
+    if (group !== undefined) this.leave(group, id);
     this.ids[slot] = undefined;
     this.values[slot] = undefined;
     this.free.push(slot);

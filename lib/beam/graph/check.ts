@@ -3,6 +3,7 @@ import * as runnerApi from "apache-beam/proto/beam_runner_api";
 import {
   defaultWindowing,
   firesOnceAtTheEnd,
+  mergesWindows,
   type Windowing,
   windowingAfterGrouping,
 } from "../engine/windowing";
@@ -36,6 +37,7 @@ export function readGraph(builder: PipelineBuilder): { graph: Graph; problems: P
     settleWindowing(node, windowing, problems);
     checkGrouping(node, windowing, builder, problems);
     checkSides(node, windowing, problems);
+    checkStateful(node, windowing, problems);
     checkParams(node, problems);
   }
   checkClaims(nodes, problems);
@@ -115,6 +117,28 @@ function checkSides(
       problems.push({ transform: name, what, remedy: "Give both the same windowInto." });
     }
   }
+}
+
+/** Beam model: state is not supported in merging windows, since what two windows hold can't be made one. */
+function checkStateful(
+  { name, inputs, work }: GraphNode,
+  windowing: ReadonlyMap<string, Windowing>,
+  problems: PipelineProblem[],
+): void {
+  if (work.kind !== "stateful") return;
+  const input = windowing.get(inputs[0]!)!;
+  if (mergesWindows(input)) {
+    const what = `it keeps state in ${describeWindowFn(input.windowFn)}, and what windows hold that merge can't be made one`;
+    const remedy =
+      "Give it fixed or global windows; a session can be kept in state, with a timer that is set anew.";
+    problems.push({ transform: name, what, remedy });
+  }
+  const params = Object.entries(work.spec.doFn.params ?? {});
+  for (const [key, param] of params)
+    if (param instanceof ParDoParam && param.parDoParamName === "sideInput") {
+      const what = `its parameter "${key}" is a side input, which a transform with state can't have`;
+      problems.push({ transform: name, what, remedy: "Look it up in a map before or after." });
+    }
 }
 
 function checkParams({ name, work }: GraphNode, problems: PipelineProblem[]): void {

@@ -3,6 +3,7 @@ import { canonicalBytes } from "../coders/value-coder";
 import { finalizerKeys } from "../finalizer";
 import type { FusedStage } from "./fusion";
 import { type Graph, type GraphNode, hasSides, type Work } from "./node";
+import { statefulSettings } from "./stateful";
 import { windowFnSettings } from "./window-fn";
 import { windowingSettings } from "./windowing-strategy";
 
@@ -54,6 +55,8 @@ function describe(work: Work): unknown {
       return { kind: work.kind, windowFn: windowFnSettings(work.windowing.windowFn) };
     case "combine":
       return work.isLifted ? { kind: work.kind, lifted: true } : { kind: work.kind };
+    case "stateful":
+      return { kind: work.kind, ...statefulSettings(work.spec) };
     case "split":
       return { kind: work.kind, tags: [...work.options.knownTags] };
     case "async":

@@ -2,6 +2,7 @@ import type { AsyncFn, BatchSettings } from "../async-fn";
 import type { Windowing } from "../engine/windowing";
 import type { SinkSpec, SourceSpec } from "../primitives";
 import type { AnySource } from "../splittable";
+import type { StatefulSpec } from "./stateful";
 
 /** What a transform does, taken out of the SDK's proto. Functions are the user's own objects. */
 export type Work =
@@ -19,6 +20,8 @@ export type Work =
   | { readonly kind: "view" }
   | { readonly kind: "assignTimestamps"; readonly fn: (element: unknown, timestamp: unknown) => unknown }
   | { readonly kind: "windowInto"; readonly windowing: Windowing }
+  /** State and timers of each key and window. */
+  | { readonly kind: "stateful"; readonly spec: StatefulSpec; readonly context: unknown }
   /** Lifted: the values are combined within each bundle before the shuffle, and accumulators after it. */
   | { readonly kind: "combine"; readonly combineFn: UserCombineFn; readonly isLifted: boolean };
 
@@ -78,7 +81,8 @@ export function isRoot(node: GraphNode): boolean {
 
 /** Whether elements come to it through the inbox of a stage of its own. */
 export function isShuffle(node: GraphNode): boolean {
-  return isGrouping(node.work) || node.work.kind === "splittable" || hasSides(node);
+  const { kind } = node.work;
+  return isGrouping(node.work) || kind === "splittable" || kind === "stateful" || hasSides(node);
 }
 
 export function isGrouping(work: Work): boolean {

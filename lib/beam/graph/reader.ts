@@ -7,6 +7,7 @@ import { READ_URN, type SinkSpec, type SourceSpec, SPLITTABLE_URN, WRITE_URN } f
 import { ElementwiseFn } from "../sdk/patches";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
 import type { Graph, GraphNode, SplitOptions, Splitting, UserCombineFn, UserDoFn, Work } from "./node";
+import { STATEFUL_URN, type StatefulSpec } from "./stateful";
 import { toWindowFn } from "./window-fn";
 import { toWindowing } from "./windowing-strategy";
 
@@ -91,6 +92,8 @@ export class GraphReader {
         return { kind: "write", spec: this.object<SinkSpec>(payload) };
       case SPLITTABLE_URN:
         return { kind: "splittable", ...this.object<Splitting>(payload) };
+      case STATEFUL_URN:
+        return this.stateful(payload);
       case FLATTEN_URN:
         return { kind: "flatten" };
       case GROUP_BY_KEY_URN:
@@ -106,6 +109,11 @@ export class GraphReader {
           "Write it with ParDo.",
         );
     }
+  }
+
+  private stateful(payload: Uint8Array): Work {
+    const spec = this.object<StatefulSpec>(payload);
+    return { kind: "stateful", spec, context: spec.doFn.params };
   }
 
   private combine(payload: Uint8Array): Work {
@@ -199,10 +207,14 @@ function unsupportedParts(payload: runnerApi.ParDoPayload): [string, string][] {
     ]),
     [
       Object.keys(payload.stateSpecs).length > 0,
-      "user state is not supported",
-      "Use groupBy(...).combining(...).",
+      "state in the proto of another SDK is not supported",
+      "Use statefulParDo.",
     ],
-    [Object.keys(payload.timerFamilySpecs).length > 0, "timers are not supported", "Use windows."],
+    [
+      Object.keys(payload.timerFamilySpecs).length > 0,
+      "timers in the proto of another SDK are not supported",
+      "Use statefulParDo.",
+    ],
     [
       payload.restrictionCoderId !== "",
       "splittable DoFns are not supported",
@@ -211,8 +223,8 @@ function unsupportedParts(payload: runnerApi.ParDoPayload): [string, string][] {
     [payload.requestsFinalization, "bundle finalisation is not supported", "Write results with a sink."],
     [
       payload.requiresTimeSortedInput,
-      "time-sorted input is not supported",
-      "Sort within a group after groupBy.",
+      "time-sorted input in the proto of another SDK is not supported",
+      "Use requiresTimeSortedInput of statefulParDo.",
     ],
     [payload.requiresStableInput, "stable input is not supported", "Leave it out: commits are atomic here."],
   ];

@@ -49,16 +49,18 @@ export interface Grouping {
 }
 
 /** The same as one bundle sees it. */
-export interface OpenGrouping {
+export interface OpenGrouping<G = Grouping> {
   readonly droppedLate: number;
   /** Of a stage that begins with a transform with side inputs. */
   readonly views?: Views;
   /** `add` wants the reader that stands at the value's encoding instead of the value. */
   readonly takesEncodings?: boolean;
   add(keyId: KeyId, key: unknown, value: unknown, window: Window, timestampMs: number, pane: Pane): void;
+  /** Of a stateful stage: a timer or an expiry that comes back from dead-letter. */
+  replay?(keyId: KeyId, key: unknown, call: unknown, window: Window, timestampMs: number): void;
   advance(watermarkMs: number, limit: number): boolean;
   advanceClock(nowMs: number, limit: number): boolean;
-  result(): Grouping;
+  result(): G;
 }
 
 export interface GroupingLoader {
@@ -99,7 +101,7 @@ export function loadGrouping(plan: GroupingPlan): GroupingLoader {
 }
 
 /** Keeps chunks of large groups in the spool, and everything else in memory. */
-function spooling(spool: Spool): RowKeeper<StoredRow> {
+export function spooling(spool: Spool): RowKeeper<StoredRow> {
   return {
     keep: (id, row) =>
       typeof row === "string" && id.charCodeAt(0) === CHUNK_MARK

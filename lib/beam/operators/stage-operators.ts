@@ -22,6 +22,8 @@ import {
 import { precombineOperator } from "./precombine";
 import { fanOut, type Receiver } from "./receiver";
 import { sideInputsOf, type Views } from "./side-inputs";
+import { keyingOperator, planStateful } from "./stateful";
+import type { StatefulPlan } from "./stateful-code";
 import { UserCode } from "./user-code";
 import { assignTimestampsOperator, windowIntoOperator } from "./windowing";
 
@@ -43,6 +45,8 @@ export interface StagePlan {
   readonly panes: PanePlan | undefined;
   /** Of a stage that begins with a transform with side inputs. */
   readonly sides: readonly SideInput[] | undefined;
+  /** Of a stage that begins with a stateful transform. */
+  readonly stateful: StatefulPlan | undefined;
 }
 
 export function planStage(
@@ -51,8 +55,11 @@ export function planStage(
   stageOfShuffle: ReadonlyMap<GraphNode, string>,
   windowing: Graph["windowing"],
 ): StagePlan {
-  const input = isGrouping(stage.root.work) ? windowing.get(stage.root.inputs[0]!) : undefined;
+  const { work } = stage.root;
+  const input = isGrouping(work) ? windowing.get(stage.root.inputs[0]!) : undefined;
   return {
+    stateful:
+      work.kind === "stateful" ? planStateful(work.spec, windowing.get(stage.root.inputs[0]!)!) : undefined,
     panes: input === undefined || firesOnceAtTheEnd(input) ? undefined : planPanes(input),
     sides: sideInputsOf(stage, windowing),
     pipeline,
@@ -126,6 +133,12 @@ class Wiring {
       return precombineOperator(node.work.combineFn, stage, code, this.outputs);
     if (isGrouping(node.work)) return shuffleOperator(stage, code, this.outputs, node.work.kind === "view");
     if (node.work.kind === "splittable") return spreadingOperator(stage, code, this.outputs);
+    if (node.work.kind === "stateful") {
+      const { keyOf } = node.work.spec;
+      return keyOf === undefined
+        ? shuffleOperator(stage, code, this.outputs, false)
+        : keyingOperator(stage, keyOf, code, this.outputs);
+    }
     return parkingOperator(stage, code, this.outputs);
   }
 
