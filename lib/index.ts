@@ -50,7 +50,7 @@ export {
   splittableRead,
   type ZnodeStat,
 } from "./beam/splittable";
-
+export {
   type BagState,
   bagState,
   type CombiningState,
