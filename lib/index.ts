@@ -22,6 +22,7 @@ export {
   parDoAsync,
 } from "./beam/async";
 export type { AsyncCall, AsyncDoFn, AsyncOptions, BatchCall, BatchOptions } from "./beam/async-fn";
+export { type Compare, distinct, sample, smallest, type TypedCombineFn, top } from "./beam/combiners";
 export {
   BeamError,
   BuildError,

@@ -18,7 +18,7 @@ import { NO_FIRING } from "./engine/panes";
 import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
 import { isShuffle } from "./graph/node";
-import { accumulationOf, type Lifted } from "./operators/accumulation";
+import { accumulationOf, guarded, type Lifted } from "./operators/accumulation";
 import { CallGate } from "./operators/call-gate";
 import { AsyncOperator } from "./operators/calls";
 import { Place } from "./operators/context";
@@ -304,8 +304,15 @@ class Bundle implements TentativeBundle {
     }
   }
 
+  private keyOf(plain: unknown): unknown {
+    const { pipeline, stage } = this.plan;
+    const coder = stage.root.coders?.key;
+    if (coder === undefined) return plain;
+    return guarded(new UserCode(pipeline, stage.root.name), plain, () => coder.fromPlain(plain));
+  }
+
   private readonly emit: Emit = (key, value, timestampMs, window, pane) => {
-    const element = this.plan.sides === undefined ? { key, value } : value;
+    const element = this.plan.sides === undefined ? { key: this.keyOf(key), value } : value;
     this.stage.receive(element, timestampMs, window, pane);
   };
 

@@ -11,6 +11,8 @@ export interface Accumulation {
   copy(accumulator: unknown): unknown;
   /** One accumulator of several, all of which it may change. */
   merge(accumulators: readonly unknown[]): unknown;
+  /** What `extract` takes in place of an accumulator that has no encoding of its own. */
+  plain?(accumulator: unknown): unknown;
 }
 
 /** What is kept of one key in one window. */

@@ -23,6 +23,7 @@ export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string
       work: describe(node.work),
       inputs: node.inputs.map((input) => place.get(input)),
       ...finalizersOf(node),
+      ...(node.coders === undefined ? {} : { coders: [...node.coders.urns] }),
       ...(hasSides(node)
         ? { sides: Object.entries(node.sides).map(([tag, view]) => [tag, place.get(view)]) }
         : {}),

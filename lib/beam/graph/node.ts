@@ -2,6 +2,7 @@ import type { AsyncFn, BatchSettings } from "../async-fn";
 import type { Windowing } from "../engine/windowing";
 import type { SinkSpec, SourceSpec } from "../primitives";
 import type { AnySource } from "../splittable";
+import type { GroupingCoders } from "./element-coders";
 import type { StatefulSpec } from "./stateful";
 
 /** What a transform does, taken out of the SDK's proto. Functions are the user's own objects. */
@@ -65,6 +66,8 @@ export interface GraphNode {
   readonly sides: Readonly<Record<string, string>>;
   /** By tag. */
   readonly outputs: Readonly<Record<string, string>>;
+  /** Of a grouping, where its keys or values have coders of their own. */
+  readonly coders?: GroupingCoders;
 }
 
 export interface Graph {

@@ -6,6 +6,7 @@ import type { PipelineProblem } from "../errors";
 import { READ_URN, type SinkSpec, type SourceSpec, SPLITTABLE_URN, WRITE_URN } from "../primitives";
 import { ElementwiseFn } from "../sdk/patches";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
+import { groupingCoders } from "./element-coders";
 import type { Graph, GraphNode, SplitOptions, Splitting, UserCombineFn, UserDoFn, Work } from "./node";
 import { STATEFUL_URN, type StatefulSpec } from "./stateful";
 import { toWindowFn } from "./window-fn";
@@ -61,9 +62,12 @@ export class GraphReader {
     if (work === undefined) return;
     const inputs = Object.entries(proto.inputs);
     const isSide = (tag: string) => tag.startsWith(SIDE_PREFIX);
+    const isGrouping = work.kind === "groupByKey" || work.kind === "combine";
+    const coders = isGrouping ? groupingCoders(this.builder, inputs[0]![1]) : undefined;
     this.nodes.push({
       name: proto.uniqueName,
       work,
+      ...(coders === undefined ? {} : { coders }),
       sides: Object.fromEntries(
         inputs
           .filter(([tag]) => isSide(tag))

@@ -1,13 +1,21 @@
 import { decodeValue, encodeValue } from "../coders/value-coder";
 import type { Accumulation } from "../engine/aggregation";
 import type { GraphNode, UserCombineFn } from "../graph/node";
-import { BAGS } from "./bag";
+import { BAGS, bagsOf } from "./bag";
 import type { UserCode } from "./user-code";
 
 /** How an aggregate stage's root brings the values of a key together. */
-export function accumulationOf({ work }: GraphNode, code: UserCode): Accumulation {
-  if (work.kind !== "combine") return BAGS;
-  return work.isLifted ? merging(work.combineFn, code) : combining(work.combineFn, code);
+export function accumulationOf({ work, coders }: GraphNode, code: UserCode): Accumulation {
+  const coder = coders?.value;
+  if (work.kind !== "combine") {
+    if (coder === undefined) return BAGS;
+    return bagsOf((plain) => guarded(code, plain, () => coder.fromPlain(plain)));
+  }
+  if (work.isLifted) return merging(work.combineFn, code);
+  const plain = combining(work.combineFn, code);
+  if (coder === undefined) return plain;
+  const decoded = (value: unknown): unknown => guarded(code, value, () => coder.fromPlain(value));
+  return { ...plain, add: (accumulator, value) => plain.add(accumulator, decoded(value)) };
 }
 
 function combining(fn: UserCombineFn, code: UserCode): Accumulation {

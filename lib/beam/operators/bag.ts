@@ -78,12 +78,16 @@ export class Bag {
   }
 
   /** An array; of a large group one that reads chunk after chunk, and that can't be written to. */
-  values(): unknown[] {
-    const tail = (): unknown[] => decodeValues(this.tail, "a group");
+  values(decode?: Decode): unknown[] {
+    const decoded = (values: unknown[]): unknown[] => (decode ? values.map(decode) : values);
+    const tail = (): unknown[] => decoded(decodeValues(this.tail, "a group"));
     if (this.chunks.length === 0 && this.sealed.length === 0) return tail();
     return largeGroup([
-      ...this.chunks.map(({ number, count }) => ({ count, values: () => this.read(number) })),
-      ...this.sealed.map((part) => ({ count: part.count, values: () => decodeValues(part, "a group") })),
+      ...this.chunks.map(({ number, count }) => ({ count, values: () => decoded(this.read(number)) })),
+      ...this.sealed.map((part) => ({
+        count: part.count,
+        values: () => decoded(decodeValues(part, "a group")),
+      })),
       { count: this.count, values: tail },
     ]);
   }
@@ -156,6 +160,19 @@ export const BAGS: Accumulation = {
     return merged;
   },
 };
+
+/** From what the general coder wrote, by a coder of the user's. */
+export type Decode = (plain: unknown) => unknown;
+
+/** The same with a coder of the user's, which is asked when a group is emitted. */
+export function bagsOf(decode: Decode): Accumulation {
+  return {
+    ...BAGS,
+    extract: (accumulator) =>
+      accumulator instanceof Bag ? accumulator.values(decode) : (accumulator as unknown[]).map(decode),
+    plain: (accumulator) => [...(accumulator as Bag).values()],
+  };
+}
 
 function decodeValues({ bytes, start, end, count }: Sealed, subject: string): unknown[] {
   const reader = new ByteReader(bytes, subject, start, end);

@@ -1,6 +1,7 @@
 import type { SinkEffect, Spool, StageOutputs } from "../api";
 import { encodeElement } from "../coders/element-coder";
 import { keyHash, murmur3 } from "../coders/key";
+import type { ElementCoder, GroupingCoders } from "../graph/element-coders";
 import type { SinkPlace, SinkSpec } from "../primitives";
 import type { Operator } from "./elementwise";
 import { BROADCAST, OutputList } from "./output-list";
@@ -65,12 +66,17 @@ export function shuffleOperator(
   code: UserCode,
   outputs: BundleOutputs,
   asOne: boolean,
+  coders: GroupingCoders | undefined,
 ): Operator {
   if (asOne) return keyedOperator(stage, code, outputs, null);
   const list = outputs.list(stage);
   return {
     receive(element, timestampMs, window, pane) {
-      const { key, value } = keyedParts(element, code);
+      let { key, value } = keyedParts(element, code);
+      if (coders !== undefined) {
+        key = toPlain(coders.key, key, code, element);
+        value = toPlain(coders.value, value, code, element);
+      }
       try {
         list.addKeyed(key, value, timestampMs, window, pane);
       } catch (error) {
@@ -78,6 +84,21 @@ export function shuffleOperator(
       }
     },
   };
+}
+
+/** By a coder of the user's; as it is where there is none. */
+export function toPlain(
+  coder: ElementCoder | undefined,
+  value: unknown,
+  code: UserCode,
+  element: unknown,
+): unknown {
+  if (coder === undefined) return value;
+  try {
+    return coder.toPlain(value);
+  } catch (error) {
+    throw code.failure(error, element);
+  }
 }
 
 export function keyedParts(

@@ -3,10 +3,11 @@ import type { KeyId } from "../engine/aggregation";
 import type { Pane } from "../engine/panes";
 import { type Window, windowName } from "../engine/windows";
 import { UnencodableValueError } from "../errors";
+import type { ElementCoder } from "../graph/element-coders";
 import type { UserCombineFn } from "../graph/node";
 import { guarded, type Lifted } from "./accumulation";
 import type { Operator } from "./elementwise";
-import { type BundleOutputs, keyedParts } from "./outputs";
+import { type BundleOutputs, keyedParts, toPlain } from "./outputs";
 import type { UserCode } from "./user-code";
 
 /** Keys of one window that a bundle combines at a time; beyond that it sends them on and begins anew. */
@@ -34,6 +35,7 @@ export function precombineOperator(
   stage: string,
   code: UserCode,
   outputs: BundleOutputs,
+  keyCoder?: ElementCoder,
 ): Operator {
   const tables = new Tables();
   const list = outputs.list(stage);
@@ -60,7 +62,8 @@ export function precombineOperator(
   };
   return {
     receive(element, timestampMs, window, pane) {
-      const { key, value } = keyedParts(element, code);
+      const { key: given, value } = keyedParts(element, code);
+      const key = toPlain(keyCoder, given, code, element);
       const id = idOf(key, element, code);
       const cell = tables.get(id, window) ?? open(id, key, value, timestampMs, window, pane);
       cell.elements++;

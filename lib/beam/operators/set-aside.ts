@@ -69,8 +69,9 @@ export class PaneGate {
       return { kind: "pane", number, position, text: elementText(value), bytes };
     } catch {
       // The CombineFn's extractOutput fails, or what it gives has no encoding; its accumulator has one.
-      const bytes = encodeReplay("timer", { key, value: accumulator, ...place });
-      return { kind: "timer", number, position, text: elementText(accumulator), bytes };
+      const value = this.own.plain ? this.own.plain(accumulator) : accumulator;
+      const bytes = encodeReplay("timer", { key, value, ...place });
+      return { kind: "timer", number, position, text: elementText(value), bytes };
     }
   }
 }

@@ -130,13 +130,14 @@ class Wiring {
     const code = new UserCode(this.plan.pipeline, node.name);
     const stage = this.plan.stageOfShuffle.get(node)!;
     if (node.work.kind === "combine" && node.work.isLifted)
-      return precombineOperator(node.work.combineFn, stage, code, this.outputs);
-    if (isGrouping(node.work)) return shuffleOperator(stage, code, this.outputs, node.work.kind === "view");
+      return precombineOperator(node.work.combineFn, stage, code, this.outputs, node.coders?.key);
+    if (isGrouping(node.work))
+      return shuffleOperator(stage, code, this.outputs, node.work.kind === "view", node.coders);
     if (node.work.kind === "splittable") return spreadingOperator(stage, code, this.outputs);
     if (node.work.kind === "stateful") {
       const { keyOf } = node.work.spec;
       return keyOf === undefined
-        ? shuffleOperator(stage, code, this.outputs, false)
+        ? shuffleOperator(stage, code, this.outputs, false, undefined)
         : keyingOperator(stage, keyOf, code, this.outputs);
     }
     return parkingOperator(stage, code, this.outputs);

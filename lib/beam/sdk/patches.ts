@@ -1,11 +1,17 @@
 // apache-beam comes first: its modules import each other in a circle.
-import { P, PCollection, parDo, Root } from "apache-beam";
+import { type KV, P, PCollection, parDo, Root } from "apache-beam";
+
+import { GeneralObjectCoder } from "apache-beam/coders/js_coders";
+import { KVCoder } from "apache-beam/coders/required_coders";
 
 import grouping = require("apache-beam/transforms/group_and_combine");
 import creation = require("apache-beam/transforms/create");
 import pardo = require("apache-beam/transforms/pardo");
 import naming = require("apache-beam/transforms/transform");
 import windowing = require("apache-beam/transforms/window");
+import internal = require("apache-beam/transforms/internal");
+
+import { elementCoder } from "../graph/element-coders";
 
 import { isBuilding } from "./function-registry";
 import { explicitName, markKind, markNamed } from "./names";
@@ -138,6 +144,24 @@ function patchGrouping(): void {
         const given =
           isBuilding() && typeof combiner === "function" ? ofOperator(combiner as never) : combiner;
         return Reflect.apply(original, this, [expr, given, ...rest]);
+      },
+  );
+  // The SDK's own forgets the coder of the elements, which are the values of the groups.
+  replace(
+    grouping.GroupBy.prototype,
+    "expand",
+    (original) =>
+      function (this: { keyFn: (element: unknown) => unknown }, input: PCollection<unknown>) {
+        const { components } = input.pipeline.getProto();
+        const { coderId } = components!.pcollections[input.getId()]!;
+        if (!isBuilding() || elementCoder(input.pipeline, coderId) === undefined)
+          return Reflect.apply(original, this, [input]);
+        const { keyFn } = this;
+        const values = input.pipeline.getCoder<unknown>(coderId);
+        const keyed = input.map((value) => ({ key: keyFn(value), value }));
+        const coder = new KVCoder(new GeneralObjectCoder(), values);
+        const coded: PCollection<KV<unknown, unknown>> = keyed.apply(internal.withCoderInternal(coder));
+        return coded.apply(internal.groupByKey());
       },
   );
   // The SDK's own takes `kv[1]` of an object and so gives undefined for every group.

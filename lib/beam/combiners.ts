@@ -1,0 +1,108 @@
+import { groupBy, type PCollection, paneInfoParam } from "apache-beam";
+import { murmur3 } from "./coders/key";
+import { canonicalBytes } from "./coders/value-coder";
+
+/** A CombineFn in the SDK's form, to be given to `combining`. */
+export interface TypedCombineFn<I, A, O> {
+  createAccumulator(): A;
+  addInput(accumulator: A, input: I): A;
+  mergeAccumulators(accumulators: Iterable<A>): A;
+  extractOutput(accumulator: A): O;
+}
+
+/** Less than 0 where `a` comes before `b`. */
+export type Compare<T> = (a: T, b: T) => number;
+
+/**
+ * The `count` largest values, the largest first; with `compare` those that come last in its order. Beam model: `Top`.
+ *
+ * @throws RangeError unless `count` is a whole number above 0.
+ */
+export function top<T>(count: number, compare: Compare<T> = natural): TypedCombineFn<T, T[], T[]> {
+  return best(count, (a, b) => compare(b, a));
+}
+
+/** The `count` smallest values, the smallest first. @throws RangeError as `top`. */
+export function smallest<T>(count: number, compare: Compare<T> = natural): TypedCombineFn<T, T[], T[]> {
+  return best(count, compare);
+}
+
+/** What a sample keeps of a value: where chance has put it. */
+type Drawn<T> = readonly [rank: number, value: T];
+
+/**
+ * At most `count` of the values, each as likely as any other. Beam model: `Sample.combineFn`. Chance comes from the
+ * values and their order, so that a bundle that is run again draws the same.
+ *
+ * @throws RangeError unless `count` is a whole number above 0.
+ */
+export function sample<T>(count: number): TypedCombineFn<T, { seen: number; drawn: Drawn<T>[] }, T[]> {
+  const { addInput, mergeAccumulators } = best<Drawn<T>>(count, ([a], [b]) => a - b);
+  return {
+    createAccumulator: () => ({ seen: 0, drawn: [] }),
+    addInput: ({ seen, drawn }, value) => ({
+      seen: seen + 1,
+      drawn: addInput(drawn, [murmur3(canonicalBytes([seen, value])), value]),
+    }),
+    mergeAccumulators(accumulators) {
+      const all = [...accumulators];
+      return {
+        seen: all.reduce((sum, { seen }) => sum + seen, 0),
+        drawn: mergeAccumulators(all.map(({ drawn }) => drawn)),
+      };
+    },
+    extractOutput: ({ drawn }) => drawn.map(([, value]) => value),
+  };
+}
+
+/**
+ * Each element once in each window; with `keyOf` the first that came of those with equal keys. Beam model: `Distinct`:
+ * where triggers give several panes, only the first one counts.
+ */
+export function distinct<T>(
+  keyOf: (element: T) => unknown = (element) => element,
+): (input: PCollection<T>) => PCollection<T> {
+  const first: TypedCombineFn<T, T[], T> = {
+    createAccumulator: () => [],
+    addInput: (kept, element) => (kept.length === 0 ? [element] : kept),
+    mergeAccumulators(all) {
+      for (const kept of all) if (kept.length > 0) return kept;
+      return [];
+    },
+    extractOutput: (kept) => kept[0]!,
+  };
+  return (input) => {
+    const grouped = input.apply(
+      groupBy(keyOf, "key").combining((element: T) => element, first as never, "element"),
+    ) as PCollection<{ element: T }>;
+    return grouped.flatMap(({ element }, { pane }) => (pane.lookup().isFirst ? [element] : []), {
+      pane: paneInfoParam(),
+    });
+  };
+}
+
+/** Sorted, and never longer than `count`. */
+function best<T>(count: number, compare: Compare<T>): TypedCombineFn<T, T[], T[]> {
+  if (!(Number.isInteger(count) && count >= 1)) {
+    throw new RangeError(`the number of values to keep must be a whole number above 0; it is ${count}`);
+  }
+  return {
+    createAccumulator: () => [],
+    addInput(kept, value) {
+      if (kept.length === count && compare(value, kept[count - 1]!) >= 0) return kept;
+      let place = kept.length;
+      while (place > 0 && compare(value, kept[place - 1]!) < 0) place--;
+      kept.splice(place, 0, value);
+      if (kept.length > count) kept.pop();
+      return kept;
+    },
+    mergeAccumulators: (all) => [...all].flat().sort(compare).slice(0, count),
+    extractOutput: (kept) => kept,
+  };
+}
+
+/** As `<` has it: numbers by size, texts by their characters. */
+function natural<T>(a: T, b: T): number {
+  if (a < b) return -1;
+  return a > b ? 1 : 0;
+}
