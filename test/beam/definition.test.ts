@@ -174,7 +174,9 @@ describe("errors of user code", () => {
   });
 
   test("a Promise and a value that is no iterable are refused", () => {
-    expect(failing((input) => input.map(async (row) => row)).message).toContain("returned a Promise");
+    expect(failing((input) => input.map((row) => Promise.resolve(row))).message).toContain(
+      "returned a Promise",
+    );
     expect(failing((input) => input.flatMap((() => 5) as never)).message).toContain(
       "must return an iterable",
     );
