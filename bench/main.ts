@@ -6,13 +6,14 @@ import { asynchronous } from "./async";
 import { engine } from "./beam";
 import { commit } from "./commit";
 import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
+import { lambda } from "./lambda";
 import { packages } from "./package";
 import { pipeline } from "./pipeline";
 import { relay } from "./relay";
 import { contest, type RowResult, runContest } from "./zookeeper";
 import type { Verdict } from "./zookeeper-verdicts";
 
-const BENCHMARKS: readonly Benchmark[] = [pipeline, commit, engine, asynchronous, relay, packages];
+const BENCHMARKS: readonly Benchmark[] = [pipeline, commit, engine, asynchronous, relay, packages, lambda];
 const BASELINES = join(__dirname, "baselines.json");
 
 function say(line: string): void {
