@@ -1,6 +1,7 @@
 /** A program of its own: compiles the deployment's pipelines and prints what a deployment has to know, as JSON. */
 import { compilePipeline } from "../lib/beam/pipeline";
 import { systemClock } from "../lib/clock";
+import { inputPatterns } from "../lib/io/read-text";
 import { TEXT_SINK } from "../lib/io/write-to-text";
 import { deployableSchedule } from "../lib/runner/readiness";
 import { deployedPipelines } from "./pipelines";
@@ -12,8 +13,11 @@ async function describe(): Promise<void> {
     const outputs = compiled.sinks
       .filter(({ sink }) => sink === TEXT_SINK)
       .map(({ config }) => (config as { prefix: string }).prefix);
+    const inputs = compiled.stages.flatMap(({ splitting }) =>
+      splitting?.phase === "read" ? inputPatterns(splitting.source.config) : [],
+    );
     const schedule = deployableSchedule(definition, compiled, systemClock.now());
-    return { name: definition.name, outputs, schedule };
+    return { name: definition.name, outputs, inputs, schedule };
   });
   process.stdout.write(JSON.stringify(described));
 }

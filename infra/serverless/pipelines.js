@@ -10,7 +10,8 @@ const DESCRIPTION = join(__dirname, "../../functions/description.ts");
 
 /**
  * @param {string} serviceDir the folder that holds `pipelines`
- * @returns {Promise<{ name: string, outputs: string[] }[]>} each pipeline, with the prefixes of its text
+ * @returns {Promise<{ name: string, outputs: string[], inputs: string[] }[]>} each pipeline, with the prefixes of
+ * its text and the patterns of what it reads
  */
 async function describePipelines(serviceDir) {
   const folder = mkdtempSync(join(tmpdir(), "beamkeeper-pipelines-"));

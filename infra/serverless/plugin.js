@@ -11,7 +11,7 @@ const { join } = require("node:path");
 const { CloudFormationClient, DescribeStackResourceCommand } = require("@aws-sdk/client-cloudformation");
 const { DeleteObjectsCommand, ListObjectsV2Command, S3Client } = require("@aws-sdk/client-s3");
 const { describePipelines } = require("./pipelines.js");
-const { addSchedules, grantText, nameBundleVersion } = require("./resources.js");
+const { addSchedules, grantInputs, grantText, nameBundleVersion } = require("./resources.js");
 
 const OUTPUT_BUCKET = "OutputBucket";
 const LOOPBACK = /^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\/?$/;
@@ -62,6 +62,7 @@ class BeamkeeperPlugin {
     });
     const template = this.serverless.service.provider.compiledCloudFormationTemplate;
     grantText(template, pipelines);
+    grantInputs(template, pipelines);
     for (const name of addSchedules(template, pipelines))
       this.log.warning(`The schedule of "${name}" has ended: no tick comes any more, and none is deployed`);
     nameBundleVersion(template);

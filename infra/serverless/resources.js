@@ -15,6 +15,34 @@ function grantText({ Resources }, pipelines) {
   });
 }
 
+/** The bundle function may read and list what pipelines name as their input in S3, up to the first wildcard. */
+function grantInputs({ Resources }, pipelines) {
+  const urls = pipelines.flatMap(({ inputs }) => inputs).filter((input) => input.startsWith("s3://"));
+  if (urls.length === 0 || !Resources.BundleRole) return;
+  const arn = (name) => ({ "Fn::Join": ["", ["arn:", { Ref: "AWS::Partition" }, `:s3:::${name}`]] });
+  const prefixes = new Map();
+  for (const url of [...new Set(urls)].sort()) {
+    const [, bucket, key = ""] = /^s3:\/\/([^/]+)(?:\/([^*?]*))?/.exec(url);
+    prefixes.set(bucket, [...(prefixes.get(bucket) ?? []), `${key}*`]);
+  }
+  const { Statement } = Resources.BundleRole.Properties.Policies[0].PolicyDocument;
+  Statement.push({
+    Sid: "ReadInputs",
+    Effect: "Allow",
+    Action: "s3:GetObject",
+    Resource: [...prefixes].flatMap(([bucket, keys]) => keys.map((key) => arn(`${bucket}/${key}`))),
+  });
+  [...prefixes].forEach(([bucket, keys], index) => {
+    Statement.push({
+      Sid: `ListInputs${index}`,
+      Effect: "Allow",
+      Action: "s3:ListBucket",
+      Resource: arn(bucket),
+      Condition: { StringLike: { "s3:prefix": keys } },
+    });
+  });
+}
+
 /**
  * A schedule of EventBridge Scheduler for each pipeline that has one.
  * @returns {string[]} the pipelines whose schedule has ended
@@ -80,4 +108,4 @@ function nameBundleVersion({ Resources, Outputs }) {
   }
 }
 
-module.exports = { addSchedules, grantText, nameBundleVersion };
+module.exports = { grantInputs, addSchedules, grantText, nameBundleVersion };

@@ -100,6 +100,14 @@ export function readJsonLines<T>(
 
 type ToRecord<T> = (line: FoundLine | LongLine, file: string, maxLineBytes: number) => T | undefined;
 
+/** What a source of this module reads, where that is known before it runs; of any other source nothing. */
+export function inputPatterns(config: unknown): readonly string[] {
+  const isOurs = typeof config === "object" && config !== null && "patterns" in config;
+  return isOurs && Array.isArray(config.patterns)
+    ? config.patterns.filter((each) => typeof each === "string")
+    : [];
+}
+
 /** The patterns are known where the pipeline is built: who deploys it asks for the right to read them. */
 function lineSource<T>(
   transform: string,

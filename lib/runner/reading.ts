@@ -13,7 +13,7 @@ export const RECORDS_PER_UNIT = 100;
 // What such a bundle gives off leaves as blobs, so it may be large; all of it is done again when the process dies.
 const MAX_READ_BYTES = 32 * 1024 * 1024;
 const MAX_PENDING_BYTES = 8 * 1024 * 1024;
-const MAX_READ_MS = 5_000;
+const MAX_READ_MS = 10_000;
 
 /** How far a bundle got with the restriction that it was at when it was full. */
 interface Residual {

@@ -1,6 +1,7 @@
 import * as beam from "apache-beam";
 import {
   InputUnavailableError,
+  mapAsync,
   type PipelineOptions,
   type ReadPiece,
   type SplittableSource,
@@ -166,6 +167,43 @@ test("a process that dies before or after a commit loses nothing and doubles not
   }
   expect(await written()).toEqual(numbers(0, TOTAL));
   expect((await lab.head(READ)).counters).toMatchObject({ elementsIn: TOTAL, readBytes: TOTAL });
+});
+
+test("asynchronous calls on what is read keep up with it, and what one fails on goes to dead-letter alone", async () => {
+  const { definition } = numbersPipeline();
+  const broken = 123;
+  const build = (root: beam.Root): void => {
+    const source: SplittableSource<string, Numbers, number> = {
+      name: "numbers",
+      split: () => [{ from: 0, to: TOTAL }],
+      *read({ from, to }) {
+        for (let at = from; at < to; at += PIECE) {
+          const end = Math.min(to, at + PIECE);
+          yield { records: numbers(at, end), rest: end < to ? { from: end, to } : undefined };
+        }
+      },
+    };
+    root
+      .apply(beam.create(["job"]))
+      .apply(splittableRead(source))
+      .apply(
+        mapAsync(async (n: number) => {
+          await Promise.resolve();
+          if (n === broken) throw new RangeError("not this one");
+          return n;
+        }),
+      )
+      .apply(writeToZnodes((n) => ({ path: `${results}/${n}`, data: "" }), { mode: "create" }));
+  };
+  lab = await ShardLab.open(client, { ...definition, build });
+  for (const stage of [0, SPLIT, READ]) await lab.drain(stage, lab.newRunner({ maxUnits: 1 }));
+  expect(await written()).toEqual(numbers(0, TOTAL).filter((n) => n !== broken));
+  const [only, ...others] = await lab.letters();
+  expect(others).toEqual([]);
+  expect(only!.letter).toMatchObject({
+    kind: "element",
+    error: { message: expect.stringMatching(/not this one$/) },
+  });
 });
 
 test("restrictions are spread over the shards", async () => {

@@ -11,7 +11,7 @@ import { type BundleOutputs, keyedParts, toPlain } from "./outputs";
 import type { UserCode } from "./user-code";
 
 /** Keys of one window that a bundle combines at a time; beyond that it sends them on and begins anew. */
-export const PRECOMBINED_KEYS = 4096;
+export const PRECOMBINED_KEYS = 65_536;
 
 /** What an accumulator that waits adds to a bundle, roughly, for cutting it. */
 const CELL_BYTES = 64;
