@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { ServerlessProject } from "../support/serverless-project";
 import { zipEntries } from "../support/zip-entries";
 
-/** Code of one function, minified, without the AWS clients that lie beside it. */
-const LARGEST_FUNCTION_BYTES = 950_000;
+/** Code of one function, minified, without the AWS clients beside it: against accidents; the budget is the benchmark's. */
+const LARGEST_FUNCTION_BYTES = 1_000_000;
 
 const SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:zookeeper";
 
