@@ -21,7 +21,14 @@ export {
   mapBatches,
   parDoAsync,
 } from "./beam/async";
-export type { AsyncCall, AsyncDoFn, AsyncOptions, BatchCall, BatchOptions } from "./beam/async-fn";
+export type {
+  AsyncCall,
+  AsyncDoFn,
+  AsyncOptions,
+  BatchCall,
+  BatchOptions,
+  WatchedZnode,
+} from "./beam/async-fn";
 export { type Compare, distinct, sample, smallest, type TypedCombineFn, top } from "./beam/combiners";
 export {
   BeamError,
@@ -35,6 +42,8 @@ export {
 } from "./beam/errors";
 export type { FailureOptions, FailurePolicy } from "./beam/failure-policy";
 export { type BundleFinalizer, bundleFinalizer } from "./beam/finalizer";
+export { type ModelHandler, type RunInferenceOptions, runInference } from "./beam/inference";
+export { type OnnxOptions, type OnnxRuntime, onnxHandler } from "./beam/onnx";
 export {
   compilePipeline,
   definePipeline,

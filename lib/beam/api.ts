@@ -3,6 +3,7 @@
  * Times are milliseconds since 1970; no I/O and no clock anywhere behind this surface.
  */
 
+import type { ReadZnode } from "./async-fn";
 import type { FailurePolicy } from "./failure-policy";
 import type { AnySource } from "./splittable";
 
@@ -70,6 +71,11 @@ export interface CompiledPipeline {
    * where there is nothing left to wait for. Rejects with UserCodeError; the next call tries again.
    */
   setUp(stageId: string): Promise<void> | undefined;
+  /**
+   * To be called before each bundle: lets transforms take up what znodes hold now. Undefined where there is none that
+   * does. Rejects with UserCodeError; no element is to blame.
+   */
+  refresh(stageId: string, read: ReadZnode): Promise<void> | undefined;
   /** Calls what is to be called when the process ends in an orderly way, for all that was set up. */
   tearDown(): Promise<void>;
   /** Calls a finaliser, after the commit of its bundle. Rejects with UserCodeError. */

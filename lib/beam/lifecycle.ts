@@ -1,15 +1,16 @@
 import type { CompiledPipeline } from "./api";
-import type { Hooks } from "./async-fn";
+import type { Hooks, ReadZnode } from "./async-fn";
 import type { FusedStage } from "./graph/fusion";
 import type { Graph, GraphNode, Work } from "./graph/node";
 import { finalize, finalizersOf } from "./operators/finalizations";
 import { UserCode } from "./operators/user-code";
 
 /** What is called once for each process: set-up before the first bundle of a stage, tear-down at the end. */
-export class Lifecycle implements Pick<CompiledPipeline, "setUp" | "tearDown" | "finalize"> {
+export class Lifecycle implements Pick<CompiledPipeline, "setUp" | "refresh" | "tearDown" | "finalize"> {
   private readonly started = new Map<GraphNode, Promise<void>>();
   private readonly ready = new Set<GraphNode>();
   private readonly byStage: ReadonlyMap<string, readonly GraphNode[]>;
+  private readonly refreshed: ReadonlyMap<string, readonly GraphNode[]>;
   private readonly finalizers: ReturnType<typeof finalizersOf>;
 
   constructor(
@@ -20,6 +21,9 @@ export class Lifecycle implements Pick<CompiledPipeline, "setUp" | "tearDown" | 
     const withSetup = ({ root, nodes }: FusedStage) =>
       [root, ...nodes].filter(({ work }) => hooksOf(work).setup);
     this.byStage = new Map(stages.map((stage) => [stage.id, withSetup(stage)]));
+    const following = ({ root, nodes }: FusedStage) =>
+      [root, ...nodes].filter(({ work }) => hooksOf(work).refresh);
+    this.refreshed = new Map(stages.map((stage) => [stage.id, following(stage)]));
     this.finalizers = finalizersOf(graph);
   }
 
@@ -29,6 +33,16 @@ export class Lifecycle implements Pick<CompiledPipeline, "setUp" | "tearDown" | 
     return Promise.all(waiting.map((node) => this.started.get(node) ?? this.start(node))).then(
       () => undefined,
     );
+  }
+
+  refresh(stageId: string, read: ReadZnode): Promise<void> | undefined {
+    const following = this.refreshed.get(stageId) ?? [];
+    if (following.length === 0) return undefined;
+    const refreshing = following.map((node) => {
+      this.ready.add(node);
+      return this.guard(node.name, () => hooksOf(node.work).refresh!(read));
+    });
+    return Promise.all(refreshing).then(() => undefined);
   }
 
   async tearDown(): Promise<void> {
@@ -66,7 +80,7 @@ export class Lifecycle implements Pick<CompiledPipeline, "setUp" | "tearDown" | 
   }
 }
 
-function hooksOf(work: Work): Pick<Hooks, "setup" | "teardown"> {
+function hooksOf(work: Work): Pick<Hooks, "setup" | "refresh" | "teardown"> {
   if (work.kind === "async") return work.fn.hooks;
   if (work.kind !== "parDo" && work.kind !== "stateful") return {};
   const doFn = work.kind === "parDo" ? work.doFn : work.spec.doFn;

@@ -125,6 +125,7 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
     ),
     stages: stages.map((stage) => toStage(stage, stages, graph)),
     setUp: (stageId) => lifecycle.setUp(stageId),
+    refresh: (stageId, read) => lifecycle.refresh(stageId, read),
     tearDown: () => lifecycle.tearDown(),
     finalize: (finalization) => lifecycle.finalize(finalization),
     openShard: (stageId) => loadStageShard(planOf(stageId)).open(undefined),

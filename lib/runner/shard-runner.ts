@@ -26,6 +26,7 @@ import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
 import { finalizeBundle } from "./finalization";
+import { followedZnodes } from "./followed-znodes";
 import { OpenReads } from "./open-reads";
 import { RECORDS_PER_UNIT } from "./reading";
 import { SegmentReader } from "./segment-reader";
@@ -218,6 +219,8 @@ export class ShardRunner {
       let outcome: BundleOutcome | TryAgain;
       let loaded: WarmShard | undefined;
       try {
+        const refreshing = context.pipeline.refresh(context.stage.id, followedZnodes(context.client));
+        if (refreshing) await refreshing;
         loaded = await this.load(context, current);
         if (loaded === undefined) return reply("superseded");
         outcome = await attemptBundle(context, current, { loaded, input, watermarkMs, segments }, limit);

@@ -7,6 +7,7 @@ import type {
   StageShard,
   TentativeBundle,
 } from "../beam/api";
+import type { WatchedZnode } from "../beam/async-fn";
 import { systemClock } from "../clock";
 import { randomNumbers } from "../simulation/random-numbers";
 
@@ -30,6 +31,8 @@ export interface RunOptions {
   readonly shards?: number;
   /** For the time limits of asynchronous calls. Default: the system's. */
   readonly clock?: BundleClock;
+  /** The znodes that transforms follow, by path, as text or bytes. Looked at before each bundle. Default: none. */
+  readonly znodes?: Readonly<Record<string, string | Uint8Array>>;
 }
 
 export type BundleShape = "single" | "whole" | { readonly seed: number };
@@ -93,6 +96,7 @@ class MemoryRun {
     string,
     { count: number; sum: number; min: number; max: number }
   >();
+  private readonly values = new Map<string, bigint>();
   private droppedLate = 0;
   private nowMs: number | undefined;
   private readonly random: () => number;
@@ -202,6 +206,17 @@ class MemoryRun {
     }
   }
 
+  /** A value has the number of its first appearance for its zxid. */
+  private followed(path: string): WatchedZnode | undefined {
+    const value = this.options.znodes?.[path];
+    if (value === undefined) return undefined;
+    const data = Buffer.from(value);
+    const text = data.toString("utf8");
+    const name = `${path}=${data.toString("latin1")}`;
+    if (!this.values.has(name)) this.values.set(name, BigInt(this.values.size + 1));
+    return { data, text, mzxid: this.values.get(name)! };
+  }
+
   private inputWatermark(stage: CompiledStage): number {
     return Math.min(
       ...stage.upstream.map(({ type, id }) =>
@@ -226,8 +241,10 @@ class MemoryRun {
     for (const [id, value] of shard.cells) loader.add(Buffer.from(id, "latin1"), value);
     const open = loader.open(shard.shared);
     // Run, and lost before its commit: nothing of it may be seen by the one that follows.
-    if (this.random() < 0.2) yield* this.result(open, watermarkMs, work);
-    const result = yield* this.result(open, watermarkMs, work);
+    const refreshing = this.pipeline.refresh(stage, async (path) => this.followed(path));
+    if (refreshing !== undefined) yield refreshing;
+    if (this.random() < 0.2) (yield* this.runOnce(open, watermarkMs, work)).bundle.dispose();
+    const { bundle, result } = yield* this.runOnce(open, watermarkMs, work);
     for (const { id, value } of result.stateChanges) {
       if (value === undefined) shard.cells.delete(Buffer.from(id).toString("latin1"));
       else shard.cells.set(Buffer.from(id).toString("latin1"), value);
@@ -244,20 +261,21 @@ class MemoryRun {
         for (const shard of isBroadcast ? shards : [shards[keyHash % shards.length]!])
           shard.inbox.push(bytes);
     }
+    bundle.dispose();
     for (const finalization of result.finalizations) yield this.pipeline.finalize(finalization);
   }
 
-  private *result(
+  private *runOnce(
     open: StageShard,
     watermarkMs: number,
     work: (bundle: TentativeBundle) => Steps,
-  ): Steps<BundleResult> {
+  ): Steps<{ readonly bundle: TentativeBundle; readonly result: BundleResult }> {
     const clock = this.options.clock ?? systemClock;
     const bundle = open.beginBundle(watermarkMs, this.nowMs, undefined, clock);
     try {
       yield* work(bundle);
       if (bundle.isAsync) yield bundle.drain();
-      return bundle.finish();
+      return { bundle, result: bundle.finish() };
     } catch (error) {
       bundle.dispose();
       throw error;

@@ -19,6 +19,8 @@ export interface TestOptions {
   readonly shards?: number;
   /** For the time limits of asynchronous transforms. Default: the system's. */
   readonly clock?: BundleClock;
+  /** The znodes that transforms follow (`runInference`), by path. Default: none. */
+  readonly znodes?: Readonly<Record<string, string | Uint8Array>>;
 }
 
 /**
@@ -116,9 +118,14 @@ function run(
   pipeline: CompiledPipeline,
   steps: Readonly<Record<string, readonly SourceStep[]>>,
   shape: BundleShape,
-  { shards, clock }: TestOptions,
+  { shards, clock, znodes }: TestOptions,
 ): ReturnType<typeof runInMemory> {
-  return runInMemory(pipeline, steps, { shape, ...(shards && { shards }), ...(clock && { clock }) });
+  return runInMemory(pipeline, steps, {
+    shape,
+    ...(shards && { shards }),
+    ...(clock && { clock }),
+    ...(znodes && { znodes }),
+  });
 }
 
 function shapesOf(bundles: BundleShape | "all"): readonly BundleShape[] {

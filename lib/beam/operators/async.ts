@@ -24,6 +24,7 @@ export function asyncOperator(
 class UserCalls implements Calling {
   readonly startBundle: Calling["startBundle"];
   readonly finishBundle: Calling["finishBundle"];
+  readonly dispose: Calling["dispose"];
   private readonly shared: unknown;
   private readonly follows: boolean;
 
@@ -35,7 +36,9 @@ class UserCalls implements Calling {
   ) {
     const { startBundle, finishBundle } = fn.hooks;
     this.follows = fn.kind !== "batch" && followsElement(context);
-    this.shared = bindContext(context, place);
+    const lent = fn.hooks.lend?.();
+    this.dispose = lent?.end;
+    this.shared = lent === undefined ? bindContext(context, place) : lent.value;
     this.startBundle = startBundle;
     if (finishBundle) this.finishBundle = async () => this.windowed(await finishBundle());
   }

@@ -48,6 +48,8 @@ export interface Calling {
   begin(call: Call): unknown;
   results(given: unknown, call: Call): readonly (readonly unknown[])[];
   readonly startBundle?: (() => unknown) | undefined;
+  /** To be called once, when the bundle is over. */
+  readonly dispose?: (() => void) | undefined;
   /** Gives elements with their windows and times. */
   readonly finishBundle?: (() => Promise<readonly WindowedValue[]>) | undefined;
 }
@@ -79,6 +81,7 @@ export class AsyncOperator implements Operator {
   private failure: unknown;
   private isOver = false;
   private isHeld = false;
+  private isDisposed = false;
   private isBeginning = false;
   private watch: AbortController | undefined;
   private readonly ahead: number;
@@ -147,6 +150,8 @@ export class AsyncOperator implements Operator {
   /** Nobody waits for what is still under way. */
   abandon(): void {
     this.stop(GIVEN_UP);
+    if (!this.isDisposed) this.calling.dispose?.();
+    this.isDisposed = true;
   }
 
   private async finishBundle(): Promise<void> {
