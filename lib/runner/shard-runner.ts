@@ -220,7 +220,7 @@ export class ShardRunner {
       let loaded: WarmShard | undefined;
       try {
         const refreshing = context.pipeline.refresh(context.stage.id, followedZnodes(context.client));
-        if (refreshing) await refreshing;
+        if (refreshing !== undefined) await refreshing;
         loaded = await this.load(context, current);
         if (loaded === undefined) return reply("superseded");
         outcome = await attemptBundle(context, current, { loaded, input, watermarkMs, segments }, limit);

@@ -211,6 +211,36 @@ test("never more calls than asked for, and as many as asked for", async () => {
   expect([most, now]).toEqual([5, 0]);
 });
 
+test("1,000 in flight at 10 ms each: the calls take no longer than the ideal, in the service's own time", async () => {
+  const waiting: { readonly atMs: number; readonly answer: () => void }[] = [];
+  let nowMs = 0;
+  // Time goes on when everything that can go on has gone on.
+  const pass = (): void => {
+    nowMs = waiting[0]?.atMs ?? nowMs;
+    while (waiting.length > 0 && waiting[0]!.atMs <= nowMs) waiting.shift()!.answer();
+    if (waiting.length > 0) setImmediate(pass);
+  };
+  const transform = mapAsync(
+    (n: number) =>
+      new Promise<number>((resolve) => {
+        if (waiting.length === 0) setImmediate(pass);
+        waiting.push({ atMs: nowMs + 10, answer: () => resolve(n) });
+      }),
+    { concurrency: 1_000 },
+  );
+  const pipeline = compilePipeline({ name: "test", build: build(transform), shards: 1 });
+  const bundle = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
+  for (let n = 0; n < 20_000; n++) {
+    bundle.processSourceElement(n, n);
+    if (bundle.isBusy) await bundle.room();
+  }
+  await bundle.drain();
+  expect(bundle.finish().effects.map(({ payload }) => payload)).toEqual(
+    Array.from({ length: 20_000 }, (_, n) => n),
+  );
+  expect(nowMs).toBe(200);
+});
+
 test("hooks: setup before everything, once; startBundle before the calls; finishBundle after them", async () => {
   const log: string[] = [];
   const transform = parDoAsync<number, number>({
