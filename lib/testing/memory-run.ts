@@ -155,17 +155,45 @@ class MemoryRun {
   }
 
   private *deliver(source: string, elements: readonly SourceElement[]): Steps {
-    for (const cut of this.cut(elements))
+    for (const cut of this.cut(elements)) {
       yield* this.bundle(source, 0, -Infinity, function* (bundle) {
         for (const { value, timestampMs } of cut) {
           bundle.processSourceElement(value, timestampMs);
           if (bundle.isBusy) yield bundle.room();
         }
       });
+      yield* this.anyBundles();
+    }
+  }
+
+  /** Where bundles are random, so is the shard that goes on next: some of what waits is processed, as it comes. */
+  private *anyBundles(): Steps {
+    if (typeof this.options.shape !== "object") return;
+    while (this.random() < 0.6) {
+      const waiting = this.pipeline.stages.flatMap(({ id }) =>
+        this.shards
+          .get(id)!
+          .flatMap((shard, index) => (shard.inbox.length > 0 ? [{ id, shard, index }] : [])),
+      );
+      const next = waiting[Math.floor(this.random() * waiting.length)];
+      if (next === undefined) return;
+      const taken = next.shard.inbox.splice(0, 1 + Math.floor(this.random() * next.shard.inbox.length));
+      yield* this.process(next.id, next.index, taken);
+    }
+  }
+
+  private *process(stage: string, index: number, elements: readonly Uint8Array[]): Steps {
+    yield* this.bundle(stage, index, -Infinity, function* (bundle) {
+      for (const bytes of elements) {
+        bundle.processElement(bytes);
+        if (bundle.isBusy) yield bundle.room();
+      }
+    });
   }
 
   /** Brings everything to rest, stage by stage in the order of the data. */
   private *settle(): Steps {
+    yield* this.anyBundles();
     for (const stage of this.pipeline.stages)
       for (const index of this.shards.get(stage.id)!.keys()) yield* this.settleShard(stage, index);
   }
@@ -175,14 +203,7 @@ class MemoryRun {
     const { inbox } = shard;
     shard.inbox = [];
     // The elements that wait come first: what they arrived under is the watermark of the last advance.
-    for (const cut of this.cut(inbox)) {
-      yield* this.bundle(stage.id, index, -Infinity, function* (bundle) {
-        for (const bytes of cut) {
-          bundle.processElement(bytes);
-          if (bundle.isBusy) yield bundle.room();
-        }
-      });
-    }
+    for (const cut of this.cut(inbox)) yield* this.process(stage.id, index, cut);
     const watermarkMs = this.inputWatermark(stage);
     const { nowMs } = this;
     // A shard without timers still has to learn the watermark, by which it judges what is late.
