@@ -129,7 +129,9 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(beam.groupBy("k").combining("n", (x: number, y: number) => x + y, "sum"))
           .apply(collect("out"));
       const steps = [a(1000, 1), a(2000, 2), at(3000, { k: "b", n: 10 }), at(4000, { k: "b", n: 20 })];
-      expect(panes(build, shape, steps).map((pane) => pane.split(" ")[0])).toEqual(["all=3", "all=30"]);
+      // Keys of different shards come in any order.
+      const sums = panes(build, shape, steps).map((pane) => pane.split(" ")[0]);
+      expect(sums.sort()).toEqual(["all=3", "all=30"]);
     });
 
     test("custom windows that merge", () => {
