@@ -2,10 +2,15 @@ import * as beam from "apache-beam";
 import type { CompiledPipeline } from "../beam/api";
 import { compilePipeline, type PipelineDefinition } from "../beam/pipeline";
 import {
+  bagState,
   bundleFinalizer,
   definePipeline,
+  eventTimer,
   mapAsync,
+  mapState,
   readZnodeChanges,
+  statefulParDo,
+  valueState,
   writeToText,
   writeToZnodes,
   type ZnodeChange,
@@ -74,7 +79,13 @@ export function probedPipeline(shards: number): ProbedPipeline {
 /** Pipelines with so many shards, or more, have asynchronous calls and finalisers in their first stage. */
 export const ASYNC_SHARDS = 3;
 
-/** Changes in windows of one second, summarised for each znode, as znodes and as text: three stages. */
+/** Pipelines with so many shards have a stage more, that keeps elements in state and gives them when a timer fires. */
+export const STATEFUL_SHARDS = 4;
+
+/** How long it keeps them, in ms of event time. */
+const KEPT_MS = 200;
+
+/** Changes in windows of one second, summarised for each znode, as znodes and as text: three stages, or four. */
 export function summaryPipeline(shards: number, probe: Probe): PipelineDefinition {
   return definePipeline({
     name: "summary",
@@ -88,8 +99,8 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
         return { path, seen, missed, atLeast: missedAtLeast };
       });
       const answered = shards < ASYNC_SHARDS ? arrived : arrived.apply(answering(probe));
-      const summaries = answered
-        .apply(beam.windowInto(beam.fixedWindows(1)))
+      const windowed = answered.apply(beam.windowInto<Counted, beam.IntervalWindow>(beam.fixedWindows(1)));
+      const summaries = (shards < STATEFUL_SHARDS ? windowed : windowed.apply(keeping()))
         .apply(
           beam
             .groupBy("path")
@@ -111,6 +122,41 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
         })),
       );
       summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
+    },
+  });
+}
+
+/** An element on its way to its summary. */
+interface Counted {
+  readonly path: string;
+  readonly seen: SeenChange[];
+  readonly missed: number;
+  readonly atLeast: boolean;
+}
+
+/** Elements of a znode wait in a bag for a timer; what is counted in state tells whether one was lost or came twice. */
+function keeping(): beam.PTransform<beam.PCollection<Counted>, beam.PCollection<Counted>> {
+  return statefulParDo((element: Counted) => element.path, {
+    state: { waiting: bagState<Counted>(), count: valueState(0), orders: mapState<string, number>() },
+    timers: { flush: eventTimer() },
+    process(element: Counted, { state, timers }) {
+      const { order } = element.seen[0]!;
+      if (state.orders.has(order)) throw new Error(`${element.path}: ${order} came twice`);
+      if (state.waiting.isEmpty()) timers.flush.setAfter(KEPT_MS);
+      state.orders.set(order, state.count.read());
+      state.count.write(state.count.read() + 1);
+      state.waiting.add(element);
+    },
+    onTimer: {
+      flush({ state }) {
+        const waiting = [...state.waiting.read()];
+        state.waiting.clear();
+        return waiting;
+      },
+    },
+    onWindowExpiration({ key, state }) {
+      if (!state.waiting.isEmpty() || state.orders.keys().length !== state.count.read())
+        throw new Error(`${key}: the state of a window that ends is not whole`);
     },
   });
 }

@@ -1,5 +1,8 @@
+import { systemClock } from "../../lib/clock";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { configurationAudit } from "../../pipelines/configuration-audit";
+import { deduplication } from "../../pipelines/deduplication";
+import orderedSteps from "../../pipelines/ordered-steps";
 import { registryFlaps } from "../../pipelines/registry-flaps";
 import taskQueue from "../../pipelines/task-queue";
 import { Deployment, readFolder, readTree, temporaryFolder } from "../support/deployment";
@@ -24,11 +27,24 @@ afterAll(async () => {
   folder?.remove();
 });
 
-async function deploy(definition: Deployment["options"]["definition"]): Promise<Deployment> {
+function start(definition: Deployment["options"]["definition"]): Deployment {
   const { connectString } = ensemble;
   deployment = new Deployment({ connectString, definition, root: "/beamkeeper", output: folder.path });
-  await deployment.settled(client);
   return deployment;
+}
+
+async function deploy(definition: Deployment["options"]["definition"]): Promise<Deployment> {
+  const started = start(definition);
+  await started.settled(client);
+  return started;
+}
+
+/** What keeps state in the global window never settles: it waits for the end of time. */
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + 40_000; !(await isSo()); ) {
+    if (Date.now() > deadline) throw new Error("it has not come to pass");
+    await systemClock.sleep(20);
+  }
 }
 
 const write = async (path: string, data = ""): Promise<void> => {
@@ -93,4 +109,43 @@ test("a task queue: each task is done once and taken off, those from before the 
   expect(done.size).toBe(51);
   expect(done.get("/first")).toBe("2 words");
   expect(done.get("/task-7")).toBe("3 words");
+});
+
+test("deduplication with state: each id once, whoever wrote it how often", async () => {
+  for (const path of ["/notices", "/notices/new", "/notices/unique"]) await write(path);
+  await write("/notices/new/before", `{"id":"n-0","text":"from before the start"}`);
+  start(deduplication(3_600));
+  const unique = async () =>
+    [...(await readTree(client, "/notices/unique"))].filter(([, text]) => text !== "");
+  await until(async () => (await unique()).length === 1);
+  const notices = Array.from({ length: 60 }, (_, index) => ({ id: `n-${index % 20}`, text: `try ${index}` }));
+  await Promise.all(
+    notices.map((notice, index) =>
+      client.create(`/notices/new/${index}`, Buffer.from(JSON.stringify(notice))),
+    ),
+  );
+  // The last one is read after all others, whatever of them had come to pass by then.
+  await until(async () => (await unique()).length === 20);
+  await write("/notices/new/last", `{"id":"last","text":"the last one"}`);
+  await until(async () => (await unique()).length === 21);
+  expect(new Map(await unique()).get("/n-0")).toBe("from before the start");
+  for (const [path] of await unique())
+    expect((await client.getData(`/notices/unique${path}`)).stat.version).toBe(0);
+});
+
+test("ordered output for each key, whatever the sequence of what comes in", async () => {
+  for (const path of ["/orders", "/orders/steps", "/orders/log"]) await write(path);
+  start(orderedSteps);
+  const log = async (order: string) => (await readTree(client, "/orders/log")).get(`/${order}`);
+  const step = (order: string, number: number): Promise<unknown> => {
+    const data = Buffer.from(JSON.stringify({ order, number, text: `step ${number}` }));
+    return client.create(`/orders/steps/${order}-${number}`, data);
+  };
+  for (const number of [3, 2, 5]) await step("a", number);
+  await step("b", 1);
+  await until(async () => (await log("b")) === "step 1");
+  expect(await log("a")).toBeUndefined();
+  for (const number of [1, 6, 4]) await step("a", number);
+  const whole = [1, 2, 3, 4, 5, 6].map((number) => `step ${number}`).join("\n");
+  await until(async () => (await log("a")) === whole);
 });

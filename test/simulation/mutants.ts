@@ -121,6 +121,11 @@ export const MUTANTS: readonly Mutant[] = [
     "    else if (state.untold || hasOthers) {",
     "    else if (Number.isNaN(0 as number)) {",
   ]),
+  mutant("timers that are set are not committed", [
+    "lib/beam/engine/keyed-state.ts",
+    "    place.changedTimers.set(name, timer);\n",
+    "",
+  ]),
   mutant("events counted by arrival", [
     "lib/relay/dirty-paths.ts",
     "events: dirty.events.filter((event) => event.zxid <= zxid)",
