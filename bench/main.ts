@@ -10,12 +10,13 @@ import { lambda } from "./lambda";
 import { packages } from "./package";
 import { pipeline } from "./pipeline";
 import { relay } from "./relay";
+import { state } from "./state";
 import { wordcount } from "./wordcount";
 import { contest, type RowResult, runContest } from "./zookeeper";
 import type { Verdict } from "./zookeeper-verdicts";
 
 const BENCHMARKS: readonly Benchmark[] = [
-  ...[pipeline, commit, engine, asynchronous, relay],
+  ...[pipeline, commit, engine, asynchronous, state, relay],
   ...[packages, lambda, wordcount],
 ];
 const BASELINES = join(__dirname, "baselines.json");

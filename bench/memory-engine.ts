@@ -32,6 +32,19 @@ export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[
       }
     }
   };
+  const finish = (id: string): void => {
+    for (let isMoreDue = true; isMoreDue; ) {
+      const result = run(id, (bundle) => {
+        isMoreDue = bundle.advanceWatermark(Infinity, BUNDLE_ELEMENTS);
+      });
+      deliver(result);
+    }
+  };
+  // What comes of an impulse, as side inputs do, is there before the first element.
+  for (const { id, downstream } of rest.filter(({ kind }) => kind === "ordinary")) {
+    deliver(run(id, (bundle) => bundle.processSourceElement(new Uint8Array(), 0)));
+    for (const fed of downstream) finish(fed);
+  }
   for (let start = 0; start < elements.length; start += BUNDLE_ELEMENTS) {
     const end = Math.min(start + BUNDLE_ELEMENTS, elements.length);
     const result = run(source!.id, (bundle) => {
@@ -39,12 +52,5 @@ export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[
     });
     deliver(result);
   }
-  for (const { id } of rest) {
-    for (let isMoreDue = true; isMoreDue; ) {
-      const result = run(id, (bundle) => {
-        isMoreDue = bundle.advanceWatermark(Infinity, BUNDLE_ELEMENTS);
-      });
-      deliver(result);
-    }
-  }
+  for (const { id } of rest) finish(id);
 }
