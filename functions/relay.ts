@@ -5,6 +5,8 @@ import type { DeployedCode } from "../lib/checkpoint/code";
 import type { ShardInvoker } from "../lib/checkpoint/invocation";
 import type { Clock } from "../lib/clock";
 import type { Log } from "../lib/log";
+import { embeddedMetrics } from "../lib/relay/metric-formats";
+import { type RelayFigures, RelayMetrics } from "../lib/relay/metrics";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import type { Elect } from "../lib/relay/standby";
 import { isBounded, planPipeline } from "../lib/runner/deployment";
@@ -30,6 +32,10 @@ export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperCli
   /** Gives up after this many failures of a shard in a row (default: never). */
   readonly maxFailures?: number;
   readonly onCommit?: RelayOptions["onCommit"];
+  /** What counts the relay of a pipeline (default: nothing does). */
+  readonly metrics?: (pipeline: string) => RelayMetrics;
+  /** Logs the metrics in CloudWatch's embedded metric format, once a minute and at the end (default: false). */
+  readonly logsMetrics?: boolean;
 }
 
 const eventSchema = z.object({ pipeline: z.string().min(1).optional() });
@@ -53,7 +59,8 @@ export function createRelayHandler<Client extends ZooKeeperClient>(
     dependencies.signal?.addEventListener("abort", () => stop.abort(), { once: true, signal: stop.signal });
     if (dependencies.signal?.aborted) stop.abort();
     const runMs = Math.min(settings.relayRunMs, context.getRemainingTimeInMillis() - settings.relayMarginMs);
-    void clock.sleep(runMs, stop.signal).then(() => stop.abort());
+    // A process that is no function has all the time.
+    if (Number.isFinite(runMs)) void clock.sleep(runMs, stop.signal).then(() => stop.abort());
     try {
       const ends = chosen.map(async (definition) => [
         definition.name,
@@ -68,7 +75,7 @@ export function createRelayHandler<Client extends ZooKeeperClient>(
   };
 }
 
-function relayOne<Client extends ZooKeeperClient>(
+async function relayOne<Client extends ZooKeeperClient>(
   dependencies: RelayDependencies<Client>,
   client: Client,
   definition: PipelineDefinition,
@@ -96,8 +103,31 @@ function relayOne<Client extends ZooKeeperClient>(
     maxFailures: maxFailures ?? Number.POSITIVE_INFINITY,
   };
   const elect = dependencies.elect?.(client);
-  const chosen = { ...options, ...(onCommit ? { onCommit } : {}), ...(elect ? { elect } : {}) };
-  return elect ? untilEnded(chosen, signal) : runRelay(chosen, signal);
+  const metrics = dependencies.metrics?.(definition.name);
+  const chosen = { ...options, metrics, ...(onCommit ? { onCommit } : {}), ...(elect ? { elect } : {}) };
+  const ended = new AbortController();
+  const logged =
+    metrics && dependencies.logsMetrics ? logMetrics(metrics, log, clock, ended.signal) : undefined;
+  try {
+    return await (elect ? untilEnded(chosen, signal) : runRelay(chosen, signal));
+  } finally {
+    metrics?.enter("ended");
+    ended.abort();
+    await logged;
+  }
+}
+
+const METRICS_INTERVAL_MS = 60_000;
+
+/** Logs the metrics each minute, and once more when the signal aborts. */
+async function logMetrics(metrics: RelayMetrics, log: Log, clock: Clock, signal: AbortSignal): Promise<void> {
+  let before: RelayFigures | undefined;
+  do {
+    await clock.sleep(METRICS_INTERVAL_MS, signal);
+    const now = metrics.figures();
+    log("info", "relay metrics", embeddedMetrics(now, clock.now(), before));
+    before = now;
+  } while (!signal.aborted);
 }
 
 /** A relay whose turn another one has taken stands by again. */
@@ -125,5 +155,7 @@ export const handler: Handler = deployedHandler(async (environment) =>
     ...environment,
     ...(await deployedBundles(environment.settings)),
     ...(environment.settings.relayStandsBy ? { elect: standingForElection } : {}),
+    metrics: (name) => new RelayMetrics(name, environment.clock.now),
+    logsMetrics: true,
   }),
 );

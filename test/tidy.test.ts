@@ -164,8 +164,11 @@ const RULES: readonly Rule[] = [
     [["lib/zookeeper/codec/x.ts", "../errors"]],
   ),
   noImport(
-    "sockets only in lib/zookeeper/connection.ts",
-    (path) => inside("lib", "functions", "pipelines")(path) && path !== "lib/zookeeper/connection.ts",
+    "sockets only in lib/zookeeper/connection.ts and the health endpoint",
+    (path) =>
+      inside("lib", "functions", "pipelines")(path) &&
+      path !== "lib/zookeeper/connection.ts" &&
+      path !== "lib/cli/health-endpoint.ts",
     (imported) => SOCKETS.test(imported),
     [
       ["lib/relay/x.ts", "node:net"],

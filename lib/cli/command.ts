@@ -4,6 +4,7 @@ import { DEAD_LETTER_USAGE, deadLetter } from "./dead-letter";
 import { DEV_USAGE, dev } from "./dev";
 import { INIT_USAGE, init } from "./init";
 import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
+import { RELAY_USAGE, relay } from "./relay";
 import { RUNS_USAGE, runs } from "./runs";
 import { describe, type Terminal } from "./terminal";
 import { auditLogs, VERIFY_USAGE, verify } from "./verify";
@@ -13,6 +14,8 @@ const USAGE = `beamkeeper dev ...   run a pipeline on this machine
 ${DEV_USAGE}
 
 ${OPERATIONS_USAGE}
+
+${RELAY_USAGE}
 
 ${DEAD_LETTER_USAGE}
 
@@ -40,6 +43,7 @@ export async function runCommand(
     if (verb === "audit") return auditLogs(args, environment, terminal);
     if (verb === "init") return init(args, process.cwd(), terminal);
     if (verb === "runs" || verb === "backfill") return await runs(verb, args, environment, terminal);
+    if (verb === "relay") return await relay(args, environment, terminal, signal);
     if (verb === "check") return await check(args, environment, terminal);
     if (verb === "cost") return await cost(args, terminal);
     if (verb === "dev") return await dev(args, environment, signal);

@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative, resolve } from "node:path";
+import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { startZooKeeper } from "../../infra/zookeeper/server";
 import znodeSummary from "../../pipelines/znode-summary";
@@ -10,19 +10,16 @@ import { PipelineLayout } from "../checkpoint/layout";
 import { createPath } from "../checkpoint/scope";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
-import { definitionOf, PipelineFileError } from "../runner/definitions";
 import { isBounded } from "../runner/deployment";
-import { loadModule, loadPipelines } from "../runner/pipeline-folder";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
 import { runBounded } from "./bounded";
 import { judge, settle, write } from "./demonstration";
 import { deployLocally, type LocalDeployment } from "./local-deployment";
+import { namedPipeline } from "./named-pipelines";
 import { removeTree } from "./remove-tree";
 import { describe, grouped, type Terminal, terminal } from "./terminal";
 import { UsageError } from "./usage-error";
-
-const PIPELINES = "pipelines";
 
 export const DEV_USAGE = `npm start [-- [FILE | NAME] [options]]
 
@@ -67,7 +64,7 @@ export async function dev(
     return 0;
   }
   const definition = withShards(
-    options.file ? await loadPipeline(options.file) : znodeSummary,
+    options.file ? await namedPipeline(options.file) : znodeSummary,
     options.shards,
   );
   const compiled = compilePipeline(definition);
@@ -276,27 +273,6 @@ function splitChroot(connectString: string): [string, string?] {
 
 function timeName(): string {
   return new Date().toISOString().slice(0, 19).replaceAll(":", "-");
-}
-
-/** A file, or the name of a pipeline in the folder `pipelines`. */
-async function loadPipeline(name: string): Promise<PipelineDefinition> {
-  try {
-    return await findPipeline(name);
-  } catch (error) {
-    throw error instanceof PipelineFileError ? new UsageError(error.message) : error;
-  }
-}
-
-async function findPipeline(name: string): Promise<PipelineDefinition> {
-  if (existsSync(name)) return definitionOf(name, await loadModule(name));
-  if (/[./\\]/.test(name) || !existsSync(PIPELINES))
-    throw new UsageError(`there is no file ${resolve(name)}`);
-  const known = await loadPipelines(PIPELINES);
-  const found = known.find((definition) => definition.name === name);
-  if (found) return found;
-  throw new UsageError(
-    `there is no file ${resolve(name)}, and no pipeline "${name}" in ${PIPELINES}/, which has ${known.map((each) => each.name).join(", ")}`,
-  );
 }
 
 function withShards(definition: PipelineDefinition, shards: number | undefined): PipelineDefinition {

@@ -34,12 +34,12 @@ export interface LocalDeploymentOptions {
 
 const LAMBDA_TIMEOUT_MS = 900_000;
 /** What the relay fails with when the ensemble is away: nothing is lost, and it may come back. */
-const OUTAGES: ReadonlySet<string> = new Set([
+export const OUTAGES: ReadonlySet<string> = new Set([
   "NotConnectedError",
   "ConnectionLossError",
   "SessionExpiredError",
 ]);
-const ENDED: ReadonlySet<RelayEnd["reason"]> = new Set(["finished", "drained", "cancelled"]);
+export const ENDED: ReadonlySet<RelayEnd["reason"]> = new Set(["finished", "drained", "cancelled"]);
 const OUTAGE_PAUSE_MS = 1_000;
 const PAUSE_POLL_MS = 1_000;
 
@@ -106,7 +106,7 @@ export async function runBatchLocally(options: LocalBatchOptions): Promise<void>
 }
 
 /** The bundle function, and what the functions beside it share. */
-function deployBundle({
+export function deployBundle({
   settings,
   definition,
   log,

@@ -14,6 +14,7 @@ import {
 } from "./comparison";
 import type { DirtyPaths } from "./dirty-paths";
 import type { KnownZnode } from "./manifest";
+import type { SourceMetrics } from "./metrics";
 import { PreviousValues } from "./previous-values";
 
 /** A znode as a read found it at `zxid`. */
@@ -30,6 +31,8 @@ export interface ChangeReaderOptions {
   /** Beamkeeper's root: what is at or below it is never delivered. */
   readonly root: string;
   readonly log: Log;
+  /** Counts the events that concern the source. */
+  readonly metrics?: SourceMetrics | undefined;
 }
 
 // For sources that deliver previous values; at 1 KB a value some 13,000 znodes.
@@ -62,6 +65,7 @@ export class ChangeReader {
     const marks = this.paths.matches(path) && (type !== "dataChanged" || this.wanted.changed);
     if (marks) dirty.heard(event);
     const marksParent = this.wanted.children && type !== "dataChanged" && this.heardOfChild(event, dirty);
+    if (marks || marksParent) this.options.metrics?.heard(event.zxid);
     return marks || marksParent;
   }
 

@@ -12,6 +12,7 @@ import type { Log } from "../log";
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { nextEpoch, RelayStoppedError } from "./errors";
+import type { RelayMetrics } from "./metrics";
 import { keepPresence } from "./presence";
 import { hearReplays } from "./replays";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
@@ -53,6 +54,7 @@ export interface RelayOptions {
   readonly maxFailures: number;
   /** Stands for election, so that one relay is active and others stand by. Default: active at once. */
   readonly elect?: Elect;
+  readonly metrics?: RelayMetrics | undefined;
   readonly onCommit?: (commit: RelayCommit) => void;
   readonly onReply?: (stage: string, shard: number, reply: ShardReply) => void;
 }
@@ -270,8 +272,9 @@ interface NamedVersion {
 }
 
 function newDispatcher(options: RelayOptions, current: CurrentGeneration, named: NamedVersion): Dispatcher {
-  const { pipeline, code, clock, log, maxInFlight, maxFailures } = options;
-  const invoke: ShardInvoker = (request) => options.invoke(request, code && named.version);
+  const { pipeline, code, clock, log, maxInFlight, maxFailures, metrics } = options;
+  const call: ShardInvoker = (request) => options.invoke(request, code && named.version);
+  const invoke: ShardInvoker = metrics ? (request) => metrics.invocation(() => call(request)) : call;
   return new Dispatcher({
     pipeline: pipeline.name,
     stages: pipeline.stages,
@@ -298,6 +301,7 @@ function newSource(
   { id, source, consumers }: RelayedPipeline["sources"][number],
 ): { id: string; source: SourceRelay } {
   const { client, root, clock, log, limits, onCommit } = options;
+  const metrics = options.metrics?.source(id);
   let isFirst = true;
   const relay = new SourceRelay({
     client,
@@ -309,6 +313,7 @@ function newSource(
     clock,
     log,
     limits,
+    metrics,
     budget,
     isHeld: () => dispatcher.holdsSource(id),
     nextTimerMs: (watermarkMs) => dispatcher.nextTimerMs(watermarkMs),
@@ -321,6 +326,7 @@ function newSource(
       for (const { stage, shard, segments } of commit.fed)
         dispatcher.wake(stage, shard, commit.zxid, segments);
       dispatcher.published(id, commit.watermarkMs, commit.zxid);
+      metrics?.committed(commit);
       onCommit?.(commit);
     },
   });

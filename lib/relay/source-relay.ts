@@ -8,18 +8,21 @@ import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
-import { appends, type FedInbox, type KeyedElement } from "./appends";
+import { appends, type KeyedElement } from "./appends";
 import { ChangeReader, type ReadZnode } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
 import { cursorAhead, nextEpoch, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
 import { Gaps } from "./gaps";
 import type { RelayLimits } from "./limits";
 import type { ManifestUpdate } from "./manifest";
+import type { SourceMetrics } from "./metrics";
+import type { RelayCommit } from "./relay-commit";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
 import type { TokenBucket } from "./token-bucket";
 
 export type { RelayLimits } from "./limits";
+export type { RelayCommit } from "./relay-commit";
 
 export interface SourceRelayOptions {
   readonly client: ZooKeeperClient;
@@ -34,26 +37,13 @@ export interface SourceRelayOptions {
   readonly limits: RelayLimits;
   /** Called after each commit. */
   readonly onCommit: (commit: RelayCommit) => void;
+  readonly metrics?: SourceMetrics | undefined;
   /** The writes that relays of this pipeline may make (default: as many as they like). */
   readonly budget?: TokenBucket;
   /** Whether what is behind the source is so far behind that it should wait (default: never). */
   readonly isHeld?: () => boolean;
   /** The next watermark above `watermarkMs` that would fire something; Infinity if none is known. */
   readonly nextTimerMs: (watermarkMs: number) => number;
-}
-
-/** What a commit of the relay did. */
-export interface RelayCommit {
-  readonly sourceId: string;
-  /** Of the cursor. */
-  readonly number: number;
-  readonly zxid: bigint;
-  readonly watermarkMs: number;
-  /** Shards that got segments. */
-  readonly fed: readonly FedInbox[];
-  readonly code: CurrentGeneration["generation"]["code"];
-  readonly elements: number;
-  readonly missed: number;
 }
 
 /** A commit's time, to be published once everything that was dirty when its reply came is appended. */
@@ -69,6 +59,7 @@ interface Batch {
   /** The latest mark when the reads were sent. */
   readonly order: number;
   missed: number;
+  coalesced: number;
   bytes: number;
 }
 
@@ -79,7 +70,9 @@ interface Reads {
   readonly znodes: Promise<ReadZnode[]>;
 }
 
-const EMPTY_BATCH: Batch = { elements: [], updates: [], delivered: [], order: 0, missed: 0, bytes: 0 };
+function emptyBatch(order: number): Batch {
+  return { elements: [], updates: [], delivered: [], order, missed: 0, coalesced: 0, bytes: 0 };
+}
 
 // The share of a commit that a chunk of the manifest's snapshot may take.
 const CHUNK_SHARE = 0.5;
@@ -196,7 +189,8 @@ export class SourceRelay {
     // In turn with deliveries, which a large manifest would hold up for seconds.
     const hasTurn = !this.compactedLast || this.dirty.size === 0;
     this.compactedLast = hasTurn && this.manifest.isCompactionDue;
-    if (this.compactedLast) return this.commit(EMPTY_BATCH, this.manifest.compaction(this.cursor.number + 1));
+    if (this.compactedLast)
+      return this.commit(emptyBatch(0), this.manifest.compaction(this.cursor.number + 1));
     if (this.current.generation.state === "draining" && !this.walking) this.drainOrder ??= this.dirty.latest;
     const paths = this.dirty.first(maxBatchPaths);
     // More events do not wake a relay that lingers; they are what it waits for.
@@ -243,13 +237,11 @@ export class SourceRelay {
     this.dirty.interrupt();
     const { client } = this.options;
     const hear = (notification: WatchNotification): void => this.hear(notification);
-    const watch = (root: string): Promise<Watch> =>
-      reading(client, () => client.addWatch(root, "persistentRecursive", hear));
     for (const armed of this.watches) armed.remove();
     this.watches = [];
     // A session that expires meanwhile ends those that are armed; then all are armed again.
     for (const root of this.reader.paths.roots) {
-      const armed = await watch(root);
+      const armed = await reading(client, () => client.addWatch(root, "persistentRecursive", hear));
       // Not before the wait: the list may have been replaced meanwhile, and a watch that is forgotten is heard twice.
       this.watches.push(armed);
     }
@@ -271,10 +263,9 @@ export class SourceRelay {
   }
 
   private beginWalk(): void {
-    const { client, clock, log, sourceId } = this.options;
     this.walkNeeded = false;
     this.barrier = undefined;
-    this.walking = new SourceWalk(sourceId, clock, log, client, this.reader, this.manifest.known);
+    this.walking = new SourceWalk(this.options, this.reader, this.manifest.known);
   }
 
   /** Marks what the next portion of the walk found. */
@@ -321,7 +312,7 @@ export class SourceRelay {
 
   /** Reads the znodes of the paths and compares them; takes as many as fit in one commit. */
   private async collect({ order, znodes }: Reads): Promise<Batch> {
-    const batch: Batch = { elements: [], updates: [], delivered: [], order, missed: 0, bytes: 0 };
+    const batch = emptyBatch(order);
     const { consumers } = this.options;
     const start = { zxid: this.cursor.startZxid ?? 0n, mode: this.options.source.start };
     for (const read of await znodes) {
@@ -340,6 +331,7 @@ export class SourceRelay {
       if (bytes > this.roomBytes()) throw valueTooLarge(this.options.sourceId, path, bytes, this.roomBytes());
       batch.bytes += bytes;
       batch.elements.push(...elements);
+      batch.coalesced += Math.max(0, heard.events.length - 1);
       batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
       const { known } = difference;
       if (known !== undefined) batch.updates.push(known ? [path, known] : [path, null, zxid]);
@@ -375,7 +367,7 @@ export class SourceRelay {
     const commitId = clock.uniqueId();
     const cursor: Cursor = {
       ...nextCommit(this.cursor, commitId),
-      zxid: maxZxid(this.cursor.zxid, client.lastZxid),
+      zxid: this.cursor.zxid > client.lastZxid ? this.cursor.zxid : client.lastZxid,
       watermarkMs,
       startZxid: this.cursor.startZxid,
     };
@@ -410,16 +402,18 @@ export class SourceRelay {
     // A walk that is still to come may find changes that are older than this commit.
     const isWalked = !this.walkNeeded && !this.walking;
     this.barrier = !isWalked ? undefined : { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
-    const { elements, missed } = batch;
+    const { elements, missed, coalesced } = batch;
     this.options.onCommit({
       sourceId,
       number: cursor.number,
       zxid: outcome.zxid,
+      mtimeMs: outcome.mtimeMs,
       watermarkMs,
       fed: segments.fed,
       code: this.current.generation.code,
       elements: elements.length,
       missed,
+      coalesced,
     });
   }
 
@@ -492,8 +486,4 @@ export class SourceRelay {
     if (client.lastZxid < this.cursor.zxid)
       throw cursorAhead(sourceId, this.layout.cursor, this.cursor.zxid, client.lastZxid);
   }
-}
-
-function maxZxid(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
 }

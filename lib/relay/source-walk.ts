@@ -3,10 +3,19 @@ import type { Log } from "../log";
 import type { ZooKeeperClient } from "../zookeeper";
 import type { DirtyPaths } from "./dirty-paths";
 import type { Manifest } from "./manifest";
+import type { SourceMetrics } from "./metrics";
 import { type WalkedSource, type WalkPortion, walk } from "./walk";
 
 // A walk of a million znodes takes minutes; this often it is told how far it is.
 const PROGRESS_ZNODES = 100_000;
+
+export interface SourceWalkOptions {
+  readonly client: ZooKeeperClient;
+  readonly sourceId: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics?: SourceMetrics | undefined;
+}
 
 /** A walk that is under way. Until its end counts are lower bounds and the watermark stands still. */
 export class SourceWalk {
@@ -17,15 +26,12 @@ export class SourceWalk {
   private different = 0;
 
   constructor(
-    private readonly sourceId: string,
-    private readonly clock: Clock,
-    private readonly log: Log,
-    client: ZooKeeperClient,
+    private readonly options: SourceWalkOptions,
     source: WalkedSource,
     manifest: Manifest,
   ) {
-    this.beganMs = clock.now();
-    this.portions = walk(client, source, manifest);
+    this.beganMs = options.clock.now();
+    this.portions = walk(options.client, source, manifest);
   }
 
   /** The next portion; undefined at the end. Rejects with the client's error. */
@@ -41,20 +47,23 @@ export class SourceWalk {
     this.different += different.length;
     this.unreadable.push(...unreadable);
     if (Math.floor(before / PROGRESS_ZNODES) < Math.floor(this.znodes / PROGRESS_ZNODES))
-      this.log("info", "walking the source", this.figures());
+      this.options.log("info", "walking the source", this.figures());
   }
 
   /** Tells what the walk found. */
   end(): void {
-    this.log("info", "walked the source", { ...this.figures(), ms: this.clock.now() - this.beganMs });
+    const { clock, log, sourceId, metrics } = this.options;
+    const ms = clock.now() - this.beganMs;
+    metrics?.walked(this.znodes, ms);
+    log("info", "walked the source", { ...this.figures(), ms });
     if (this.unreadable.length === 0) return;
-    this.log("warn", "no right to read some znodes; what is below them is unknown", {
-      source: this.sourceId,
+    log("warn", "no right to read some znodes; what is below them is unknown", {
+      source: sourceId,
       paths: this.unreadable.slice(0, 10),
     });
   }
 
   private figures(): Record<string, unknown> {
-    return { source: this.sourceId, znodes: this.znodes, different: this.different };
+    return { source: this.options.sourceId, znodes: this.znodes, different: this.different };
   }
 }

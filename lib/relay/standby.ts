@@ -1,6 +1,7 @@
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import { RelayStoppedError } from "./errors";
+import type { RelayMetrics } from "./metrics";
 
 /** A relay's turn to be the active one. What it commits is fenced by the cursors, whatever it believes. */
 export interface Turn {
@@ -24,6 +25,7 @@ export interface StandbyOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly elect?: Elect;
+  readonly metrics?: RelayMetrics | undefined;
 }
 
 /** The turn of a relay that stands for no election: it relays at once, and the cursors fence it. */
@@ -37,12 +39,15 @@ function atOnce(): Turn {
  * A source that can't stand by begins with a walk when its turn comes. Rejects with the election's error.
  */
 export async function awaitTurn(
-  { pipeline: { name: pipeline }, clock, log, elect }: StandbyOptions,
+  { pipeline: { name: pipeline }, clock, log, elect, metrics }: StandbyOptions,
   path: string,
   sources: readonly Standby[],
   signal: AbortSignal,
 ): Promise<Turn | undefined> {
-  if (!elect) return atOnce();
+  if (!elect) {
+    metrics?.enter("active");
+    return atOnce();
+  }
   const waiting = new AbortController();
   const beganMs = clock.now();
   const standing = sources.map(({ id, source }) =>
@@ -50,9 +55,11 @@ export async function awaitTurn(
       log("warn", "a source does not stand by", { pipeline, source: id, error });
     }),
   );
+  metrics?.enter("standby");
   log("info", "the relay stands by", { pipeline });
   try {
     const turn = await elect(path, signal);
+    metrics?.enter("active");
     log("info", "the relay has its turn", { pipeline, waitedMs: clock.now() - beganMs });
     return turn;
   } catch (error) {

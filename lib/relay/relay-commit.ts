@@ -1,0 +1,21 @@
+import type { CurrentGeneration } from "../checkpoint/scope";
+import type { FedInbox } from "./appends";
+
+/** What a commit of the relay did. */
+export interface RelayCommit {
+  readonly sourceId: string;
+  /** Of the cursor. */
+  readonly number: number;
+  readonly zxid: bigint;
+  /** The ensemble's time of the commit. */
+  readonly mtimeMs: number;
+  readonly watermarkMs: number;
+  /** Shards that got segments. */
+  readonly fed: readonly FedInbox[];
+  readonly code: CurrentGeneration["generation"]["code"];
+  readonly elements: number;
+  /** Values that could not be seen. */
+  readonly missed: number;
+  /** Events that shared a read with an earlier one of the same znode. */
+  readonly coalesced: number;
+}
