@@ -2,7 +2,7 @@
  * What `npm pack` makes, in an empty project: the README's pipeline compiles under strict, runs, and is packaged for
  * Lambda. The packages that it depends on are this project's own, linked, so that no registry is asked.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import {
   mkdirSync,
   mkdtempSync,
@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "../../lib/zookeeper";
+import { commandOf, instructionsOf } from "../support/dockerfile";
 import { bareEnvironment } from "../support/serverless-project";
 import { zipEntries } from "../support/zip-entries";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -123,6 +124,32 @@ test("it runs", async () => {
   running.kill("SIGINT");
   expect(await ended).toBe(0);
   await client.close();
+}, 60_000);
+
+test("the commands of the relay's image work in the project", async () => {
+  const file = join(folder, "node_modules/beamkeeper/infra/container/Dockerfile");
+  const instructions = instructionsOf(readFileSync(file, "utf8"));
+  // Any free port, since this is no container.
+  const [, ...entry] = commandOf(instructions, "ENTRYPOINT").map((part) => (part === "8080" ? "0" : part));
+  const environment = { ...bareEnvironment(), ZOOKEEPER_CONNECT: ensemble.connectString };
+  const relay = spawn(process.execPath, [...entry, "pipelines/mine.ts"], {
+    cwd: folder,
+    env: { ...environment, BEAMKEEPER_OUTPUT: join(folder, "output") },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  running = relay;
+  const ended = new Promise((done) => relay.once("exit", done));
+  let output = "";
+  while (!/"url":"http/.test(output) && relay.exitCode === null)
+    output += await new Promise((done) => relay.stdout.once("data", (chunk) => done(String(chunk))));
+  const [, port] = /"url":"http:\/\/127\.0\.0\.1:(\d+)"/.exec(output)!;
+  relay.stdout.resume();
+  const [, ...check] = commandOf(instructions, "HEALTHCHECK").map((part) => part.replace("8080", port!));
+  const isHealthy = (): boolean => spawnSync(process.execPath, check, { cwd: folder }).status === 0;
+  expect(isHealthy()).toBe(true);
+  relay.kill("SIGTERM");
+  expect(await ended).toBe(0);
+  expect(isHealthy()).toBe(false);
 }, 60_000);
 
 test("`beamkeeper init` makes the project deployable, and overwrites nothing", () => {
