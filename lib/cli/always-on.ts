@@ -21,6 +21,7 @@ export interface AlwaysOnOptions {
   readonly log: Log;
 }
 
+const STARTING = "it is starting";
 const OUTAGE_PAUSE_MS = 1_000;
 // A look costs a session.
 const STOPPED_PAUSE_MS = 5_000;
@@ -30,7 +31,7 @@ const LAST_RETRY_MS = 60_000;
 /** The relay function's code as a process: for one pipeline, begun again whenever it ends, until the signal. */
 export class AlwaysOnRelay {
   private client: ZooKeeper | undefined;
-  private trouble = "it is starting";
+  private trouble = STARTING;
   private hasEnded = false;
 
   constructor(private readonly options: AlwaysOnOptions) {}
@@ -88,6 +89,7 @@ export class AlwaysOnRelay {
       ...(settings.relayStandsBy ? { elect: standingForElection } : {}),
       connect: async () => {
         this.client = await unlessAborted(this.options.connect(), signal);
+        this.trouble = STARTING;
         return this.client;
       },
     });

@@ -3,15 +3,20 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler, standingForElection } from "../../functions/relay";
+import { LocalLambda } from "../../lib/aws/lambda";
+import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
+import { DirectoryFiles } from "../../lib/checkpoint/files";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
 import { isSettled, readStatus } from "../../lib/checkpoint/status";
 import { systemClock } from "../../lib/clock";
-import { jsonLines } from "../../lib/log";
+import { jsonLines, silent } from "../../lib/log";
 import { RelayMetrics } from "../../lib/relay/metrics";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { beamkeeper } from "../support/command";
 import { ensembleTime, readTree, temporaryFolder, testSettings } from "../support/deployment";
+import { startInvokeEndpoint } from "../support/invoke-endpoint";
 import summary from "../support/pipelines/summary";
 import type { Summary } from "../support/sample-pipelines";
 import { TcpProxy } from "../support/tcp-proxy";
@@ -19,6 +24,7 @@ import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server
 
 const PROJECT = join(__dirname, "../..");
 const PIPELINE = "test/support/pipelines/summary.ts";
+const COPY = "test/support/pipelines/copy.ts";
 // Processes that compile TypeScript first take their time on a busy machine.
 jest.setTimeout(240_000);
 
@@ -68,8 +74,12 @@ class RelayCommand {
   private unread = "";
   private errors = "";
 
-  constructor(address = server.connectString) {
-    const args = ["--import", "tsx", "lib/cli/main.ts", "relay", PIPELINE, "--health", "0"];
+  constructor(
+    address = server.connectString,
+    pipelines: readonly string[] = [PIPELINE],
+    environment: Readonly<Record<string, string>> = {},
+  ) {
+    const args = ["--import", "tsx", "lib/cli/main.ts", "relay", ...pipelines, "--health", "0"];
     this.child = spawn(process.execPath, args, {
       cwd: PROJECT,
       env: {
@@ -78,6 +88,7 @@ class RelayCommand {
         BEAMKEEPER_OUTPUT: join(folder.path, `${tests}`),
         BEAMKEEPER_IDLE_INTERVAL_MS: "50",
         BEAMKEEPER_CONNECT_TIMEOUT_MS: "500",
+        ...environment,
       },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -284,6 +295,76 @@ test("a second signal ends a relay that can't hand over", async () => {
   expect(leaving.body).toBe("it is handing over\n");
   relay.kill("SIGTERM");
   expect(await relay.ended()).toBe(130);
+});
+
+test("a pipeline that can't be relayed holds up no other; one that is paused is gone on with; drained ones need no relay", async () => {
+  const root = { ZOOKEEPER_CONNECT: `${server.connectString}/test-${tests}` };
+  await client.create("/beamkeeper");
+  await client.create("/beamkeeper/copy");
+  await client.create("/beamkeeper/copy/generation", Buffer.from("no record"));
+  const relay = new RelayCommand(server.connectString, [PIPELINE, COPY]);
+  const failing = await relay.until("/ready", ({ body }) =>
+    body.startsWith("copy: /beamkeeper/copy/generation"),
+  );
+  expect(failing.status).toBe(503);
+  await relay.until("/metrics", ({ body }) => body.includes('active{pipeline="summary"} 1'));
+  await client.delete("/beamkeeper/copy/generation");
+  await relay.ready();
+
+  expect((await beamkeeper(root, "pause", "summary")).code).toBe(0);
+  const paused = await relay.until("/ready", ({ body }) => body === "summary: the pipeline is paused\n");
+  expect(paused.status).toBe(503);
+  expect((await beamkeeper(root, "resume", "summary")).code).toBe(0);
+  await relay.ready();
+
+  expect((await beamkeeper(root, "drain", "summary")).code).toBe(0);
+  expect((await beamkeeper(root, "drain", "copy")).code).toBe(0);
+  expect(await relay.ended()).toBe(0);
+  expect(relay.messages).toContain("the pipeline has ended; it needs no relay any more");
+});
+
+test("with the name of a bundle function, bundles are that function's", async () => {
+  const connectString = `${server.connectString}/test-${tests}`;
+  const settings = testSettings({
+    connectString,
+    root: "/beamkeeper",
+    output: join(folder.path, `${tests}`),
+  });
+  const clients: ZooKeeper[] = [];
+  const lambda = new LocalLambda(systemClock.now);
+  const bundle = createBundleHandler({
+    ...{ settings, pipelines: [summary], clock: systemClock, log: silent },
+    files: new DirectoryFiles(settings.output),
+    blobs: new DirectoryBlobs(settings.blobStore),
+    connect: async () => {
+      clients.push(await connect({ ...settings }));
+      return clients.at(-1)!;
+    },
+  });
+  lambda.deploy("bundles", bundle, 900_000);
+  const endpoint = await startInvokeEndpoint({ bundles: lambda });
+  try {
+    const relay = new RelayCommand(server.connectString, [PIPELINE], {
+      AWS_ENDPOINT_URL: endpoint.url,
+      AWS_REGION: "us-east-1",
+      AWS_ACCESS_KEY_ID: "none",
+      AWS_SECRET_ACCESS_KEY: "none",
+      BEAMKEEPER_BUNDLE_FUNCTION: "bundles",
+    });
+    await relay.ready();
+    await new Writer().write(10);
+    await settled();
+    expect((await arrived()).size).toBe(8);
+    expect(await relay.metric("invocations_total")).toBeGreaterThan(0);
+    expect(new Set(endpoint.invoked)).toEqual(new Set(["bundles"]));
+    expect(await relay.metric("in_flight")).toBeGreaterThanOrEqual(0);
+    relay.kill("SIGTERM");
+    expect(await relay.ended()).toBe(0);
+  } finally {
+    await endpoint.close();
+    await bundle.close();
+    for (const each of clients) await each.close();
+  }
 });
 
 test("the function's relay logs its metrics for CloudWatch when its invocation ends", async () => {
