@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { parseArgs } from "node:util";
 import { type Bundles, deployedBundles } from "../../functions/environment";
 import { ensembleConnector } from "../aws/ensemble";
@@ -44,6 +45,8 @@ export async function relay(
   const settings = readSettings(environment);
   const definitions = relayable(await namedPipelines(names), names);
   const log = jsonLines((line) => terminal.say(line.trimEnd()), systemClock.now);
+  // Every pipeline's relay listens to it.
+  setMaxListeners(0, signal);
   const bundles = await bundlesOf(settings, definitions, log);
   const connect = ensembleConnector(settings);
   const all = definitions.map((definition) => {
