@@ -26,7 +26,11 @@ export const MUTANTS: readonly Mutant[] = [
     "data: encodeHead(head), version: current.version }",
     "data: encodeHead(head) }",
   ]),
-  mutant("no generation check", [RUNNER, "version: current.version };", "version: -1 };"]),
+  mutant("no generation check", [
+    BUNDLE,
+    '    ...scopeChecks(generation),\n    { type: "setData", path: layout.head',
+    '    { type: "setData", path: layout.head',
+  ]),
   mutant(
     "segments deleted outside the multi",
     [

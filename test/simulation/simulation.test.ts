@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Coverage } from "../../lib/simulation/faults";
 import { simulate } from "../../lib/simulation/simulate";
 import { hunt, MUTANTS } from "./mutants";
@@ -58,3 +60,12 @@ test.each([
   },
   300_000,
 );
+
+test("every mutant is still one of the code as it is", () => {
+  const gone = MUTANTS.flatMap(({ name, replacements }) =>
+    replacements
+      .filter(({ file, from }) => !readFileSync(join(__dirname, "../..", file), "utf8").includes(from))
+      .map(({ file }) => `${name}: ${file}`),
+  );
+  expect(gone).toEqual([]);
+});
