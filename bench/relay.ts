@@ -17,6 +17,7 @@ import { silent } from "../lib/log";
 import { Manifest } from "../lib/relay/manifest";
 import { SourceRelay } from "../lib/relay/source-relay";
 import { walk } from "../lib/relay/walk";
+import { MemoryBlobs } from "../lib/simulation/memory-files";
 import { connect, type ZooKeeper } from "../lib/zookeeper";
 import { type Benchmark, type Case, type Metric, quantile, type Sample } from "./frame";
 import { monotonicMs, type WriteOrder, type WriteReport } from "./relay-writer";
@@ -68,7 +69,7 @@ async function relayContestant(
   let running: Promise<void> | undefined;
   let hasBegun = (): void => undefined;
   const relay = new SourceRelay({
-    ...{ client, sourceId: "s", consumers: ["read"], root: "/beamkeeper", current },
+    ...{ client, sourceId: "s", consumers: ["read"], root: "/beamkeeper", current, blobs: new MemoryBlobs() },
     source: { paths: [root], recursive: true, start: "now", allowFeedback: false },
     ...{ clock: systemClock, log: silent, nextTimerMs: () => Number.POSITIVE_INFINITY },
     limits: {

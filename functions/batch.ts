@@ -1,4 +1,4 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import type { Handler } from "../lib/aws/lambda";
 import { type BatchOptions, runBatch } from "../lib/batch/batch";
 import type { DriveEnd } from "../lib/batch/driver";
@@ -15,7 +15,7 @@ import { isBounded, planPipeline } from "../lib/runner/deployment";
 import type { Settings } from "../lib/settings";
 import type { ZooKeeperClient } from "../lib/zookeeper";
 import { InvalidEventError } from "./bundle";
-import { choosePipelines, deployedBundles, deployedHandler } from "./environment";
+import { choosePipelines, deployedBundles, deployedHandler, eventText } from "./environment";
 
 export interface BatchDependencies {
   readonly settings: Settings;
@@ -40,9 +40,14 @@ export interface BatchDependencies {
 const MAX_FAILURES = 10;
 
 const eventSchema = z.object({
-  pipeline: z.string().min(1).optional(),
+  pipeline: z.optional(eventText),
   /** The scheduled time, as EventBridge Scheduler puts it in; an emulator may leave its place as it is. */
-  tick: z.iso.datetime({ offset: true }).or(z.literal("<aws.scheduler.scheduled-time>")).optional(),
+  tick: z.optional(
+    z.union([
+      z.iso.datetime({ offset: true, error: "must be a time with its zone" }),
+      z.literal("<aws.scheduler.scheduled-time>"),
+    ]),
+  ),
 });
 
 /**

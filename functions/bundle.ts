@@ -1,4 +1,4 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import type { Handler, InvocationContext } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
 import type { InputFiles } from "../lib/beam/splittable";
@@ -11,7 +11,7 @@ import { ShardRunner } from "../lib/runner/shard-runner";
 import { checkOutputs } from "../lib/runner/text-files";
 import type { Settings } from "../lib/settings";
 import type { ZooKeeperClient } from "../lib/zookeeper";
-import { deployedHandler } from "./environment";
+import { deployedHandler, eventText } from "./environment";
 
 export interface BundleDependencies {
   readonly settings: Settings;
@@ -27,13 +27,13 @@ export interface BundleDependencies {
 }
 
 const requestSchema = z.object({
-  pipeline: z.string().min(1),
-  stage: z.string().min(1),
-  shard: z.number().int().min(0),
-  run: z.string().min(1).optional(),
-  zxid: z.string().regex(/^[0-9a-f]{1,16}$/),
-  writes: z.number().min(1).optional(),
-  chain: z.boolean().optional(),
+  pipeline: eventText,
+  stage: eventText,
+  shard: z.int("must be a whole number").check(z.gte(0, "must not be negative")),
+  run: z.optional(eventText),
+  zxid: eventText.check(z.regex(/^[0-9a-f]{1,16}$/, "must be a hexadecimal number")),
+  writes: z.optional(z.number("must be a number").check(z.gte(1, "must be at least 1"))),
+  chain: z.optional(z.boolean("must be true or false")),
 });
 
 export interface BundleHandler {

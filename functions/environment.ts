@@ -1,3 +1,4 @@
+import * as z from "zod/mini";
 import { ensembleConnector } from "../lib/aws/ensemble";
 import { awsLambda, deployedCode, type Handler, shardInvoker } from "../lib/aws/lambda";
 import { openBlobs, openInputs, openOutput } from "../lib/aws/output";
@@ -12,6 +13,9 @@ import { jsonLines, type Log } from "../lib/log";
 import { readSettings, type Settings, SettingsError } from "../lib/settings";
 import type { ZooKeeper } from "../lib/zookeeper";
 import { deployedPipelines } from "./pipelines";
+
+/** A text in an event. */
+export const eventText = z.string("must be a text").check(z.minLength(1, "must not be empty"));
 
 /** What every deployed function works with. */
 export interface Environment {

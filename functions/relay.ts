@@ -1,6 +1,7 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import type { Handler } from "../lib/aws/lambda";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
+import type { BlobStore } from "../lib/checkpoint/blobs";
 import type { DeployedCode } from "../lib/checkpoint/code";
 import type { ShardInvoker } from "../lib/checkpoint/invocation";
 import type { Clock } from "../lib/clock";
@@ -13,7 +14,7 @@ import { isBounded, planPipeline } from "../lib/runner/deployment";
 import type { Settings } from "../lib/settings";
 import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
 import { campaign } from "../lib/zookeeper/recipes/election";
-import { choosePipelines, deployedBundles, deployedHandler } from "./environment";
+import { choosePipelines, deployedBundles, deployedHandler, eventText } from "./environment";
 
 export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperClient> {
   readonly settings: Settings;
@@ -23,6 +24,7 @@ export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperCli
   readonly invoke: ShardInvoker;
   /** Takes over from earlier versions. Default: the code has no versions. */
   readonly code?: DeployedCode;
+  readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly log: Log;
   /** Ends the invocation early, where something other than Lambda's time limit decides. */
@@ -38,7 +40,7 @@ export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperCli
   readonly logsMetrics?: boolean;
 }
 
-const eventSchema = z.object({ pipeline: z.string().min(1).optional() });
+const eventSchema = z.object({ pipeline: z.optional(eventText) });
 
 /**
  * The relay function: event {pipeline?} (all pipelines where none is named) -> how each relay ended. It works
@@ -81,12 +83,13 @@ async function relayOne<Client extends ZooKeeperClient>(
   definition: PipelineDefinition,
   signal: AbortSignal,
 ): Promise<RelayEnd> {
-  const { settings, invoke, code, clock, log, maxFailures, onCommit } = dependencies;
+  const { settings, invoke, blobs, code, clock, log, maxFailures, onCommit } = dependencies;
   const options: RelayOptions = {
     client,
     root: settings.root,
     pipeline: planPipeline(compilePipeline(definition)),
     invoke,
+    blobs,
     ...(code ? { code } : {}),
     clock,
     log,

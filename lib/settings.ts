@@ -1,12 +1,18 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 
 const integer = (name: string, min: number, max: number, fallback: number) =>
-  z.coerce
-    .number({ error: `${name} must be a whole number` })
-    .int(`${name} must be a whole number`)
-    .min(min, `${name} must be at least ${min}`)
-    .max(max, `${name} must be at most ${max}`)
-    .default(fallback);
+  z._default(
+    z.coerce
+      .number({ error: `${name} must be a whole number` })
+      .check(
+        z.multipleOf(1, `${name} must be a whole number`),
+        z.gte(min, `${name} must be at least ${min}`),
+        z.lte(max, `${name} must be at most ${max}`),
+      ),
+    fallback,
+  );
+
+const text = (name: string) => z.string().check(z.minLength(1, `${name} is empty: set it, or leave it out`));
 
 const MIB = 1024 * 1024;
 
@@ -16,17 +22,26 @@ const schema = z.object({
     .string({
       error: "ZOOKEEPER_CONNECT is missing: set it to host:port[,host:port...][/chroot] of the ensemble",
     })
-    .min(1, "ZOOKEEPER_CONNECT is empty: set it to host:port[,host:port...][/chroot] of the ensemble"),
-  BEAMKEEPER_ROOT: z
-    .string()
-    .regex(/^(\/[^/]+)+$/, "BEAMKEEPER_ROOT must be an absolute znode path, for example /beamkeeper")
-    .default("/beamkeeper"),
+    .check(
+      z.minLength(
+        1,
+        "ZOOKEEPER_CONNECT is empty: set it to host:port[,host:port...][/chroot] of the ensemble",
+      ),
+    ),
+  BEAMKEEPER_ROOT: z._default(
+    z
+      .string()
+      .check(
+        z.regex(/^(\/[^/]+)+$/, "BEAMKEEPER_ROOT must be an absolute znode path, for example /beamkeeper"),
+      ),
+    "/beamkeeper",
+  ),
   /** Where the credentials for ZooKeeper are: the ARN of a secret, or the name or ARN of a parameter of SSM. */
-  ZOOKEEPER_SECRET: z.string().optional(),
+  ZOOKEEPER_SECRET: z.optional(z.string()),
   /** Where text output goes: a folder, or s3://bucket/prefix. */
-  BEAMKEEPER_OUTPUT: z.string().min(1).default("output"),
+  BEAMKEEPER_OUTPUT: z._default(text("BEAMKEEPER_OUTPUT"), "output"),
   /** Where records too large for a znode go: a folder, or s3://bucket/prefix. Default: ".blobs" in the output. */
-  BEAMKEEPER_BLOB_STORE: z.string().min(1).optional(),
+  BEAMKEEPER_BLOB_STORE: z.optional(text("BEAMKEEPER_BLOB_STORE")),
   /** Session time-out in ms that is asked of the ensemble. */
   BEAMKEEPER_SESSION_TIMEOUT_MS: integer("BEAMKEEPER_SESSION_TIMEOUT_MS", 1_000, 600_000, 15_000),
   /** How long to look for a server, in ms. */
@@ -54,16 +69,18 @@ const schema = z.object({
   /** How long before the end of its invocation the relay hands over, in ms. */
   BEAMKEEPER_RELAY_MARGIN_MS: integer("BEAMKEEPER_RELAY_MARGIN_MS", 100, 600_000, 5_000),
   /** Whether relays stand for election: one is active, the others stand by and take over. */
-  BEAMKEEPER_RELAY_STANDBY: z
-    .enum(["true", "false"], { error: "BEAMKEEPER_RELAY_STANDBY must be true or false" })
-    .default("true"),
+  BEAMKEEPER_RELAY_STANDBY: z._default(
+    z.enum(["true", "false"], { error: "BEAMKEEPER_RELAY_STANDBY must be true or false" }),
+    "true",
+  ),
   /** The name or ARN of the bundle function, which the relay invokes. */
-  BEAMKEEPER_BUNDLE_FUNCTION: z.string().min(1).optional(),
+  BEAMKEEPER_BUNDLE_FUNCTION: z.optional(text("BEAMKEEPER_BUNDLE_FUNCTION")),
   /** The version of the bundle function that belongs to this deployment; without it, the newest code is invoked. */
-  BEAMKEEPER_BUNDLE_VERSION: z
-    .string()
-    .regex(/^[1-9]\d*$/, "BEAMKEEPER_BUNDLE_VERSION must be the number of a published version")
-    .optional(),
+  BEAMKEEPER_BUNDLE_VERSION: z.optional(
+    z
+      .string()
+      .check(z.regex(/^[1-9]\d*$/, "BEAMKEEPER_BUNDLE_VERSION must be the number of a published version")),
+  ),
 });
 
 export interface Settings {

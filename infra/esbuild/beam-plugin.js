@@ -8,8 +8,11 @@
  * | @protobufjs/inquire | knows `long` only | finds modules through eval(require), so loses Long in a bundle |
  * | protobufjs | protobufjs/minimal | the SDK uses its Reader and Writer only |
  * | @google-cloud/pubsub, grpc and its transport | nothing | talk to other runners and sources, which never run here |
+ * | @protobuf-ts/runtime-rpc | a description of services | no service is called |
+ * | uuid | Node's own | its version 4 is all that the SDK asks for |
  * | bson | nothing | the SDK's coder for objects, whose place Beamkeeper's own coders take |
- * | the SDK's runners, worker service and their APIs | nothing | Beamkeeper runs the pipeline itself; they are a sixth of the size and of the time to load |
+ * | the SDK's runners, its worker but for its operators, and their APIs | nothing | Beamkeeper runs the pipeline itself; of the operators one says which combines can be lifted |
+ * | the SDK's sources in other languages | nothing | a pipeline that uses one is refused when it is packaged |
  */
 const SERIALIZER = `
 exports.default = () => { throw new Error("functions are not serialised in a bundle; run pipelines with Beamkeeper"); };
@@ -30,6 +33,11 @@ const NOTHING = `
 class Absent { constructor() { throw new Error("this part of the Beam SDK is left out of Beamkeeper's functions"); } }
 module.exports = new Proxy(Absent, { get: (target, name) => (name in target ? target[name] : Absent) });`;
 
+/** The SDK describes a service that it never calls here. */
+const SERVICES = `exports.ServiceType = class ServiceType {};`;
+
+const RANDOM_IDS = `exports.v4 = () => require("node:crypto").randomUUID();`;
+
 const CONTENTS = new Map([
   ["serialize-closures/dist/src/serialize", SERIALIZER],
   ["serialize-closures", CLOSURES],
@@ -37,16 +45,19 @@ const CONTENTS = new Map([
   ["@google-cloud/pubsub", NOTHING],
   ["@grpc/grpc-js", NOTHING],
   ["@protobuf-ts/grpc-transport", NOTHING],
+  ["@protobuf-ts/runtime-rpc", SERVICES],
+  ["uuid", RANDOM_IDS],
   ["bson", NOTHING],
 ]);
 
 /** The SDK's own modules that only run pipelines, or talk to what runs them. */
 const RUNNERS = [
   "runners/(artifacts|direct_runner|portable_runner/runner)",
-  "worker/(data|external_worker_service|logging|state|worker)",
+  "worker/(data|external_worker_service|logging|metrics|pardo_context|state|worker)",
   "utils/service",
-  "proto/beam_(artifact|expansion|job)_api(\\.client)?",
-  "proto/beam_fn_api(\\.(client|grpc-client|grpc-server))?",
+  "proto/beam_(artifact|expansion|fn|job)_api(\\.[^/]+)?",
+  "proto/(external_transforms|metrics)",
+  "io/(avroio|bigqueryio|kafka|parquetio|pubsub|pubsublite|schemaio)",
 ].join("|");
 
 /** @returns {import("esbuild").Plugin} */

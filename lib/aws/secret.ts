@@ -1,4 +1,4 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import type { ZooKeeperOptions } from "../zookeeper";
 
 /** What the ensemble asks of its clients, as far as it is secret. */
@@ -13,22 +13,22 @@ export class SecretError extends Error {
 /** Reads the text of a secret; undefined where it has none. */
 export type SecretReader = (name: string) => Promise<string | undefined>;
 
-const text = z.string().min(1);
+const text = z.string().check(z.minLength(1));
 const schema = z.strictObject({
-  authentication: z.array(z.strictObject({ scheme: text, auth: text })).optional(),
-  sasl: z.strictObject({ username: text, password: text }).optional(),
-  tls: z
-    .union([
+  authentication: z.optional(z.array(z.strictObject({ scheme: text, auth: text }))),
+  sasl: z.optional(z.strictObject({ username: text, password: text })),
+  tls: z.optional(
+    z.union([
       z.boolean(),
       z.strictObject({
-        ca: text.optional(),
-        cert: text.optional(),
-        key: text.optional(),
-        passphrase: text.optional(),
-        servername: text.optional(),
+        ca: z.optional(text),
+        cert: z.optional(text),
+        key: z.optional(text),
+        passphrase: z.optional(text),
+        servername: z.optional(text),
       }),
-    ])
-    .optional(),
+    ]),
+  ),
 });
 
 const FORM =

@@ -1,4 +1,5 @@
 import { createRelayHandler, standingForElection } from "../../functions/relay";
+import { openBlobs } from "../aws/output";
 import type { PipelineDefinition } from "../beam/pipeline";
 import type { DeployedCode } from "../checkpoint/code";
 import type { ShardInvoker } from "../checkpoint/invocation";
@@ -85,6 +86,7 @@ export class AlwaysOnRelay {
     const handler = createRelayHandler<ZooKeeper>({
       ...{ pipelines: [definition], invoke, clock, log, signal, metrics: () => metrics },
       settings: { ...settings, relayRunMs: Number.POSITIVE_INFINITY },
+      blobs: openBlobs(settings.blobStore, { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined }),
       ...(code ? { code } : {}),
       ...(settings.relayStandsBy ? { elect: standingForElection } : {}),
       connect: async () => {

@@ -113,18 +113,18 @@ export function deployBundle({
 }: Pick<LocalDeploymentOptions, "settings" | "definition" | "log">) {
   const clients: ZooKeeperClient[] = [];
   const lambda = new LocalLambda(systemClock.now);
-  const shared = { settings, pipelines: [definition], clock: systemClock, log };
+  const options = { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined };
+  const blobs = openBlobs(settings.blobStore, options);
+  const shared = { settings, pipelines: [definition], blobs, clock: systemClock, log };
   const connect = async (): Promise<ZooKeeperClient> => {
     const client = await ensembleConnector(settings)();
     clients.push(client);
     return client;
   };
-  const options = { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined };
   const files = openOutput(settings.output, options);
-  const blobs = openBlobs(settings.blobStore, options);
   const inputs = openInputs(options);
   checkOutputs(compilePipeline(definition), files);
-  const bundle = createBundleHandler({ ...shared, connect, files, blobs, inputs });
+  const bundle = createBundleHandler({ ...shared, connect, files, inputs });
   lambda.deploy("bundle", bundle, LAMBDA_TIMEOUT_MS);
   const close = async (): Promise<void> => {
     await bundle.close().catch((error: unknown) => log("warn", "a tear-down failed", { error }));

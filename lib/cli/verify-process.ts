@@ -35,6 +35,7 @@ const shared = {
   settings,
   pipelines: [definition],
   connect: async () => tellingCommits(await connect({ ...settings }), (fate) => send({ fate })),
+  blobs: new DirectoryBlobs(settings.blobStore),
   clock: systemClock,
   log: silent,
 };
@@ -44,7 +45,6 @@ const handlers = {
   bundle: createBundleHandler({
     ...shared,
     files: new DirectoryFiles(settings.output),
-    blobs: new DirectoryBlobs(settings.blobStore),
   }),
   relay: createRelayHandler({
     ...shared,

@@ -69,11 +69,13 @@ export function cursorAhead(sourceId: string, path: string, cursor: bigint, serv
   );
 }
 
-/** A value that does not fit into a commit. */
-export function valueTooLarge(sourceId: string, path: string, bytes: number, limit: number): SourceError {
+/** The blob store did not do what was asked of it; nothing was appended. */
+export function blobStoreFailed(sourceId: string, cause: unknown): SourceError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
   return new SourceError(
-    `source "${sourceId}": ${path} holds a value that takes ${bytes} bytes in a segment, the limit is ${limit}. Nothing is lost: the source ` +
-      "stands still before this value. Raise BEAMKEEPER_COMMIT_SIZE_BYTES (below the servers' jute.maxbuffer), exclude the path, or make the value smaller.",
-    "terminal",
+    `source "${sourceId}": the blob store failed: ${reason}. Nothing is lost: the relay begins again before these values. ` +
+      "Check that BEAMKEEPER_BLOB_STORE exists, and that the relay may write to it.",
+    "retryable",
+    { cause },
   );
 }

@@ -1,4 +1,5 @@
 import { setMaxListeners } from "node:events";
+import type { BlobStore } from "../checkpoint/blobs";
 import { type DeployedCode, takeOver } from "../checkpoint/code";
 import { completeDrain } from "../checkpoint/control";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
@@ -40,6 +41,8 @@ export interface RelayOptions {
   readonly invoke: ShardInvoker;
   /** The code that takes over from earlier versions; without it, bundles are invoked in no certain version. */
   readonly code?: DeployedCode;
+  /** Where values go that are larger than a segment. */
+  readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RelayLimits;
@@ -300,7 +303,7 @@ function newSource(
   named: NamedVersion,
   { id, source, consumers }: RelayedPipeline["sources"][number],
 ): { id: string; source: SourceRelay } {
-  const { client, root, clock, log, limits, onCommit } = options;
+  const { client, root, blobs, clock, log, limits, onCommit } = options;
   const metrics = options.metrics?.source(id);
   let isFirst = true;
   const relay = new SourceRelay({
@@ -310,6 +313,7 @@ function newSource(
     consumers,
     root,
     current,
+    blobs,
     clock,
     log,
     limits,

@@ -1,3 +1,4 @@
+import type { BlobStore } from "../checkpoint/blobs";
 import { CommitLostError, reading, sendFenced } from "../checkpoint/commit";
 import type { SourceLayout } from "../checkpoint/layout";
 import { admitsCommits, type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
@@ -8,15 +9,16 @@ import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
-import { appends, type KeyedElement } from "./appends";
+import { appends } from "./appends";
+import { type Batch, emptyBatch } from "./batch";
 import { ChangeReader, type ReadZnode } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
-import { cursorAhead, nextEpoch, RelayStoppedError, SourceError, takenOver, valueTooLarge } from "./errors";
+import { cursorAhead, nextEpoch, RelayStoppedError, SourceError, takenOver } from "./errors";
 import { Gaps } from "./gaps";
 import type { RelayLimits } from "./limits";
-import type { ManifestUpdate } from "./manifest";
 import type { SourceMetrics } from "./metrics";
 import type { RelayCommit } from "./relay-commit";
+import { MAX_BLOB_BYTES, SourceBlobs } from "./source-blobs";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
 import type { TokenBucket } from "./token-bucket";
@@ -32,6 +34,8 @@ export interface SourceRelayOptions {
   readonly consumers: readonly string[];
   readonly root: string;
   readonly current: CurrentGeneration;
+  /** Where segments go that are larger than `limits.segmentSizeBytes`: one large value each. */
+  readonly blobs: BlobStore;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RelayLimits;
@@ -52,26 +56,11 @@ interface Barrier {
   readonly mtimeMs: number;
 }
 
-interface Batch {
-  readonly elements: KeyedElement[];
-  readonly updates: ManifestUpdate[];
-  readonly delivered: ReadZnode[];
-  /** The latest mark when the reads were sent. */
-  readonly order: number;
-  missed: number;
-  coalesced: number;
-  bytes: number;
-}
-
 /** Znodes that are being read. */
 interface Reads {
   /** The latest mark when the reads were sent. */
   readonly order: number;
   readonly znodes: Promise<ReadZnode[]>;
-}
-
-function emptyBatch(order: number): Batch {
-  return { elements: [], updates: [], delivered: [], order, missed: 0, coalesced: 0, bytes: 0 };
 }
 
 // The share of a commit that a chunk of the manifest's snapshot may take.
@@ -91,6 +80,7 @@ export class SourceRelay {
   private readonly dirty = new DirtyPaths();
   private readonly gaps = new Gaps();
   private readonly reader: ChangeReader;
+  private readonly blobs: SourceBlobs;
   private readonly layout: SourceLayout;
   private manifest!: StoredManifest;
   private cursor!: Cursor;
@@ -115,6 +105,7 @@ export class SourceRelay {
   constructor(private readonly options: SourceRelayOptions) {
     this.layout = options.current.scope.source(options.sourceId);
     this.reader = new ChangeReader(options);
+    this.blobs = new SourceBlobs(options, this.layout.cursor);
     this.current = options.current;
   }
 
@@ -324,12 +315,14 @@ export class SourceRelay {
         element: this.encode(change, next),
       }));
       const bytes = elements.reduce(
-        (sum, { element }) => sum + (element.bytes.length + 64) * consumers.length,
+        (sum, { element }) => sum + this.blobs.inlineBytes(element) * consumers.length,
         path.length + 96,
       );
-      if (batch.bytes + bytes > this.roomBytes() && batch.delivered.length > 0) break;
-      if (bytes > this.roomBytes()) throw valueTooLarge(this.options.sourceId, path, bytes, this.roomBytes());
+      const blobBytes = elements.reduce((sum, { element }) => sum + this.blobs.blobBytes(element), 0);
+      const isFull = batch.bytes + bytes > this.roomBytes() || batch.blobBytes + blobBytes > MAX_BLOB_BYTES;
+      if (isFull && batch.delivered.length > 0) break;
       batch.bytes += bytes;
+      batch.blobBytes += blobBytes;
       batch.elements.push(...elements);
       batch.coalesced += Math.max(0, heard.events.length - 1);
       batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
@@ -358,7 +351,7 @@ export class SourceRelay {
 
   /**
    * One multi: check(generation), the cursor with its version, the manifest's delta or snapshot, segments for the
-   * shards. It takes effect once or not at all; a relay that is fenced by another one's cursor rejects with
+   * shards, whose blobs are written before. It takes effect once or not at all; a relay that is fenced by another one's cursor rejects with
    * RelayStoppedError and has appended nothing.
    */
   private async commit(batch: Batch, manifest: ManifestChange): Promise<void> {
@@ -376,7 +369,7 @@ export class SourceRelay {
       { type: "check", path: this.current.layout.generation, version: this.current.version },
       { type: "setData", path: this.layout.cursor, data: encodeCursor(cursor), version: this.cursorVersion },
       ...manifest.ops,
-      ...segments.ops,
+      ...(batch.blobBytes > 0 ? await this.blobs.keep(segments.ops, cursor) : segments.ops),
     ];
     const fence = { path: this.layout.cursor, decode: decodeCursor };
     const outcome = await sendFenced(client, { commitId, fence, own, user: [] }).catch((error: unknown) => {
@@ -476,6 +469,7 @@ export class SourceRelay {
       this.manifest = manifest;
       break;
     }
+    await this.blobs.collect(this.cursor.number, this.current);
     if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: client.lastZxid };
     else this.gaps.interrupted();
   }

@@ -4,7 +4,7 @@ import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { silent } from "../log";
 import { ShardRunner } from "../runner/shard-runner";
 import type { SimulatedProcess } from "./process";
-import type { Step } from "./steps";
+import type { Part, Step } from "./steps";
 import { ROOT, type World } from "./world";
 
 /** An execution environment of the bundle function: a process, and what it keeps between invocations. */
@@ -67,7 +67,7 @@ export class Functions {
       root: ROOT,
       pipelines: new Map([[world.pipeline.name, world.pipeline]]),
       files: new StruckFiles(world, process, world.files),
-      blobs: struckBlobs(world, process),
+      blobs: struckBlobs(world, process, "bundle"),
       clock: process,
       log: silent,
       limits: {
@@ -115,13 +115,14 @@ class StruckFiles implements FileStore {
   }
 }
 
-function struckBlobs(world: World, process: SimulatedProcess): BlobStore {
+/** The blob store as a process of that part meets it. */
+export function struckBlobs(world: World, process: SimulatedProcess, part: Part): BlobStore {
   const { blobs } = world;
   return {
-    put: (name, data) => struck(world, process, "bundle: write a blob", () => blobs.put(name, data)),
-    get: (name) => struck(world, process, "bundle: read a blob", () => blobs.get(name)),
-    delete: (name) => struck(world, process, "bundle: delete a blob", () => blobs.delete(name)),
-    list: (prefix) => struck(world, process, "bundle: read a blob", () => blobs.list(prefix)),
+    put: (name, data) => struck(world, process, `${part}: write a blob`, () => blobs.put(name, data)),
+    get: (name) => struck(world, process, `${part}: read a blob`, () => blobs.get(name)),
+    delete: (name) => struck(world, process, `${part}: delete a blob`, () => blobs.delete(name)),
+    list: (prefix) => struck(world, process, `${part}: read a blob`, () => blobs.list(prefix)),
   };
 }
 

@@ -2,7 +2,7 @@ import type { Log } from "../log";
 import { runRelay } from "../relay/relay";
 import { LOST_WORK } from "../relay/sweep";
 import { planPipeline } from "../runner/deployment";
-import type { Functions } from "./functions";
+import { type Functions, struckBlobs } from "./functions";
 import type { SimulatedProcess } from "./process";
 import { ROOT, type World } from "./world";
 
@@ -60,11 +60,13 @@ export class Relays {
         pipeline: planPipeline(world.pipeline),
         invoke: (request) =>
           process.dead ? new Promise(() => undefined) : process.heard(functions.invoke(request)),
+        blobs: struckBlobs(world, process, "relay"),
         clock: process,
         log: this.log,
         limits: {
           commitSizeBytes: 512 * 1024,
-          segmentSizeBytes: 2_048,
+          // Now and then nothing fits into a segment, so that everything goes to blobs.
+          segmentSizeBytes: time.chance(0.2) ? 64 : 2_048,
           maxBatchPaths: time.chance(0.3) ? time.between(1, 10) : time.between(10, 50),
           idleIntervalMs: time.between(100, 1_000),
           lingerMs: time.chance(0.3) ? time.between(0, 20) : time.between(20, 80),

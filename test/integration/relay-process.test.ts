@@ -13,6 +13,7 @@ import { isSettled, readStatus } from "../../lib/checkpoint/status";
 import { systemClock } from "../../lib/clock";
 import { jsonLines, silent } from "../../lib/log";
 import { RelayMetrics } from "../../lib/relay/metrics";
+import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { beamkeeper } from "../support/command";
 import { ensembleTime, readTree, temporaryFolder, testSettings } from "../support/deployment";
@@ -379,6 +380,7 @@ test("the function's relay logs its metrics for CloudWatch when its invocation e
     connect: () => connect({ ...settings }),
     elect: standingForElection,
     invoke: () => Promise.reject(new Error("no bundle is run here")),
+    blobs: new MemoryBlobs(),
     clock: systemClock,
     log: jsonLines((line) => void records.push(JSON.parse(line)), systemClock.now),
     signal: stop.signal,

@@ -1,3 +1,4 @@
+import { type BlobStore, blobPrefix } from "../../lib/checkpoint/blobs";
 import { PipelineLayout, segmentNames } from "../../lib/checkpoint/layout";
 import {
   decodeCursor,
@@ -8,12 +9,14 @@ import {
 } from "../../lib/checkpoint/records";
 import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
 import { decodeSegment } from "../../lib/checkpoint/segment";
+import { readRecord } from "../../lib/checkpoint/stored-record";
 import { decodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
 import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
 import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "../../lib/relay/source-relay";
+import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { TcpProxy } from "../support/tcp-proxy";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -33,6 +36,7 @@ let client: ZooKeeper;
 let app: string;
 let current: CurrentGeneration;
 let relays: RunningRelay[];
+let blobs: MemoryBlobs;
 let tests = 0;
 
 beforeAll(async () => {
@@ -47,6 +51,7 @@ afterAll(async () => {
 
 beforeEach(async () => {
   relays = [];
+  blobs = new MemoryBlobs();
   app = `/app-${++tests}`;
   await client.create(app, bytes("root"));
   current = await openPipeline(client, new PipelineLayout("/beamkeeper", `p-${tests}`), {
@@ -67,6 +72,7 @@ interface RelaySetup {
   readonly source?: Partial<ZnodeSource>;
   readonly limits?: Partial<RelayLimits>;
   readonly through?: ZooKeeper;
+  readonly store?: BlobStore;
 }
 
 class RunningRelay {
@@ -76,7 +82,7 @@ class RunningRelay {
   private readonly signal = new AbortController();
   private waiters: { isSo: () => boolean; done: () => void }[] = [];
 
-  constructor({ source, limits, through = client }: RelaySetup = {}) {
+  constructor({ source, limits, through = client, store = blobs }: RelaySetup = {}) {
     const relay = new SourceRelay({
       client: through,
       sourceId: "znodes",
@@ -84,6 +90,7 @@ class RunningRelay {
       consumers: ["read"],
       root: "/beamkeeper",
       current,
+      blobs: store,
       clock: systemClock,
       log: silent,
       limits: { ...LIMITS, ...limits },
@@ -138,7 +145,7 @@ async function appended(): Promise<{ change: ZnodeChange; timestampMs: number }[
     const { inbox } = current.scope.shard("read", shard);
     for (const { name, minTimestampMs } of segmentNames((await client.getChildren(inbox)).children)) {
       const path = `${inbox}/${name}`;
-      for (const element of decodeSegment((await client.getData(path)).data, path)) {
+      for (const element of decodeSegment((await readRecord(client, blobs, path)).frame, path)) {
         const decoded = decodeZnodeChange(element);
         expect(decoded.timestampMs).toBeGreaterThanOrEqual(minTimestampMs);
         elements.push(decoded);
@@ -502,6 +509,54 @@ test("a walk past what may not be read goes on, and deletes nothing of it", asyn
   expect((await summary()).filter((line) => line.startsWith("deleted"))).toEqual([]);
 });
 
+describe("values that are larger than a segment", () => {
+  const limits = { commitSizeBytes: 64 * 1024, segmentSizeBytes: 16 * 1024 };
+  const paths = async (): Promise<string[]> =>
+    (await appended()).map(({ change }) => change.path.slice(app.length)).sort();
+
+  test("go to blobs that their segments refer to, each by itself, also when a commit could not hold them", async () => {
+    await client.create(`${app}/small`, bytes("x"));
+    await client.create(`${app}/large`, Buffer.alloc(20_000, "y"));
+    await client.create(`${app}/larger-than-a-commit`, Buffer.alloc(600_000, "z"));
+    const relay = new RunningRelay({ limits });
+    await relay.caughtUp();
+    expect(await paths()).toEqual(["", "/large", "/larger-than-a-commit", "/small"]);
+    expect(blobs.blobs.size).toBe(2);
+    const large = (await appended()).find(({ change }) => change.path.endsWith("/larger-than-a-commit"));
+    expect(large!.change.data).toEqual(Buffer.alloc(600_000, "z"));
+  });
+
+  test("what a relay leaves behind that dies before its commit is deleted by the next one, and nothing else is", async () => {
+    await client.create(`${app}/large`, Buffer.alloc(20_000, "y"));
+    const first = new RunningRelay({ limits });
+    await first.caughtUp();
+    await first.stop();
+    const [kept] = blobs.blobs.keys();
+    const { cursor } = current.scope.source("znodes");
+    const lost = `${blobPrefix(cursor)}1.a-lost-commit.0`;
+    await blobs.put(lost, bytes("lost"));
+    await new RunningRelay({ limits }).caughtUp();
+    expect([...blobs.blobs.keys()]).toEqual([kept]);
+    expect(await paths()).toEqual(["", "/large"]);
+  });
+
+  test("a store that fails: nothing is appended, the error is retryable, and the next relay delivers", async () => {
+    await client.create(`${app}/large`, Buffer.alloc(20_000, "y"));
+    const store = Object.assign(new MemoryBlobs(), {
+      put: () => Promise.reject(new Error("no space left")),
+    });
+    const error = await new RunningRelay({ limits, store }).end;
+    expect(error).toBeInstanceOf(SourceError);
+    expect(error).toMatchObject({
+      outcome: "retryable",
+      message: expect.stringMatching(/no space left.*BEAMKEEPER_BLOB_STORE/),
+    });
+    expect(await paths()).not.toContain("/large");
+    await new RunningRelay({ limits }).caughtUp();
+    expect(await paths()).toEqual(["", "/large"]);
+  });
+});
+
 describe("errors", () => {
   test("a cursor that is ahead of the ensemble: nothing is read, and both zxids are named", async () => {
     const { cursor } = current.scope.source("znodes");
@@ -513,23 +568,6 @@ describe("errors", () => {
       message: expect.stringMatching(/0x4000000000000.*backup/),
     });
     expect(await appended()).toEqual([]);
-  });
-
-  test("a value that is too large: its path and size; what came before it is delivered, and it is not lost", async () => {
-    await client.create(`${app}/small`, bytes("x"));
-    await client.create(`${app}/too-large`, Buffer.alloc(60_000, "x"));
-    const error = await new RunningRelay({
-      limits: { commitSizeBytes: 64 * 1024, segmentSizeBytes: 16 * 1024 },
-    }).end;
-    expect(error).toBeInstanceOf(SourceError);
-    expect(error).toMatchObject({
-      outcome: "terminal",
-      message: expect.stringMatching(/\/too-large holds a value that takes 60\d+ bytes/),
-    });
-    const relay = new RunningRelay();
-    await relay.caughtUp();
-    const paths = (await appended()).map(({ change }) => change.path.slice(app.length)).sort();
-    expect(paths).toEqual(["", "/small", "/too-large"]);
   });
 
   test("a damaged cursor is named", async () => {

@@ -84,6 +84,7 @@ export class Deployment {
       ...shared,
       connect: () => this.connect(wrapRelay),
       invoke: shardInvoker(this.options.bundles ?? lambda, "bundle"),
+      blobs,
       signal: this.stop.signal,
       maxFailures,
       ...(onCommit === undefined ? {} : { onCommit }),

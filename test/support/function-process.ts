@@ -49,11 +49,12 @@ async function connectMortal(): Promise<ZooKeeperClient> {
 }
 
 const send = (message: FromFunction): void => void process.send!(message);
-const shared = { settings, pipelines: [definition], connect: connectMortal, clock: systemClock, log: silent };
+const blobs = new DirectoryBlobs(settings.blobStore);
+const pipelines = [definition];
+const shared = { settings, pipelines, connect: connectMortal, blobs, clock: systemClock, log: silent };
 const bundle = createBundleHandler({
   ...shared,
   files: new DirectoryFiles(settings.output),
-  blobs: new DirectoryBlobs(settings.blobStore),
 });
 const waiting = new Map<number, { resolve: (reply: ShardReply) => void; reject: (error: Error) => void }>();
 let lastId = 0;

@@ -3,6 +3,7 @@
  * and killed. It tells of its commits and logs as messages, and ends by itself on SIGTERM.
  */
 import { createRelayHandler, standingForElection } from "../../functions/relay";
+import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import type { ShardReply } from "../../lib/checkpoint/invocation";
 import { systemClock } from "../../lib/clock";
 import { readSettings } from "../../lib/settings";
@@ -31,6 +32,7 @@ const relay = createRelayHandler({
     ...{ outcome: "idle", commits: 0, fed: [], listedZxid: zxid, inputWatermarkMs: "-inf" },
     ...{ holdMs: "+inf", nextTimerMs: "+inf", nextProcessingTimerMs: "+inf" },
   }),
+  blobs: new DirectoryBlobs(settings.blobStore),
   clock: systemClock,
   log: (_level, message) => send({ log: message }),
   signal: stop.signal,
