@@ -120,14 +120,10 @@ test.each([
   "a process that dies %s loses and doubles nothing",
   async (_when, die) => {
     lab = await ShardLab.open(client, gathering());
-    let deaths = 0;
     const mortal = new Proxy(client as ZooKeeperClient, {
       get(target, name) {
         if (name === "multi")
-          return (ops: Parameters<ZooKeeperClient["multi"]>[0]) => {
-            deaths += 1;
-            return die(() => target.multi(ops));
-          };
+          return (ops: Parameters<ZooKeeperClient["multi"]>[0]) => die(() => target.multi(ops));
         const value: unknown = Reflect.get(target, name, target);
         return typeof value === "function" ? value.bind(target) : value;
       },

@@ -164,31 +164,6 @@ export function timesOfKeyedRow(id: Uint8Array, row: Uint8Array, stage: string, 
   }
 }
 
-/** What a row is of, for people: the key, and which part of its state. Undefined for rows that only hold values. */
-export function describeKeyedRow(
-  id: Uint8Array,
-  row: Uint8Array,
-):
-  | {
-      readonly kind: "place" | "timer" | "element";
-      readonly key: unknown;
-      readonly window: Window;
-      readonly timer?: Timer;
-      readonly timestampMs?: number;
-    }
-  | undefined {
-  const stage = "";
-  const text = Buffer.from(id).toString("latin1");
-  if (text[0] !== OWN && text[0] !== TIMER && text[0] !== ELEMENT) return undefined;
-  const ofPlace = new ByteReader(Buffer.from(text.slice(placeOffset(text)), "latin1"), stateOf(stage));
-  const window = readWindow(ofPlace);
-  const reader = new ByteReader(row, stateOf(stage));
-  if (text[0] === OWN) return { kind: "place", key: readKey(reader, ofPlace), window };
-  const key = readValue(ofPlace);
-  if (text[0] === TIMER) return { kind: "timer", key, window, timer: readTimer(text, reader, stage) };
-  return { kind: "element", key, window, timestampMs: headerReader(text, stage).double() };
-}
-
 /** The group of `Rows` that a row is in: timers by place, items by cell and place. */
 export function keyedRowGroup(id: string): string | undefined {
   if (id[0] === TIMER) return TIMER + id.slice(placeOffset(id));
