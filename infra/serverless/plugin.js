@@ -50,10 +50,11 @@ class BeamkeeperPlugin {
       AWS_REGION: this.provider.getRegion(),
       AWS_ENDPOINT_URL_LAMBDA: `http://127.0.0.1:${lambdaPort}`,
     });
-    const { environment } = service.functions.bundle;
+    const { bundle, relay } = service.functions;
     const folder = join(serviceDir, ".offline");
-    environment.BEAMKEEPER_OUTPUT = environment.BEAMKEEPER_OUTPUT["Fn::If"]?.[1] || join(folder, "output");
-    environment.BEAMKEEPER_BLOB_STORE = join(folder, "blobs");
+    const output = bundle.environment.BEAMKEEPER_OUTPUT;
+    bundle.environment.BEAMKEEPER_OUTPUT = output["Fn::If"]?.[1] || join(folder, "output");
+    for (const { environment } of [bundle, relay]) environment.BEAMKEEPER_BLOB_STORE = join(folder, "blobs");
   }
 
   async addPipelines() {

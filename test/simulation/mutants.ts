@@ -63,7 +63,11 @@ export const MUTANTS: readonly Mutant[] = [
       "    const fence = { path: this.layout.cursor, decode: decodeCursor };",
       "    const fence = { path: this.layout.cursor, decode: decodeCursor };\n    if (segments.ops.length > 0) await reading(client, () => client.multi([own[0]!, ...segments.ops]));",
     ],
-    [RELAY, "      ...manifest.ops,\n      ...segments.ops,\n    ];", "      ...manifest.ops,\n    ];"],
+    [
+      RELAY,
+      "      ...(batch.blobBytes > 0 ? await this.blobs.keep(segments.ops, cursor) : segments.ops),\n",
+      "",
+    ],
   ),
   mutant("no walk after reconnect", [
     RELAY,
