@@ -16,28 +16,16 @@ import {
   type ZooKeeper,
   type ZooKeeperClient,
 } from "../../lib/zookeeper";
-import { ShardLab } from "../support/shard-lab";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { ShardLab, useLabServer } from "../support/shard-lab";
 
-let server: LocalZooKeeper;
 let client: ZooKeeper;
+let connectString: string;
 let lab: ShardLab;
 let results: string;
 let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
-  client = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await client?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  results = `/results-${++tests}`;
-  await client.create(results);
+useLabServer((test) => {
+  ({ client, connectString, results, number: tests } = test);
 });
 
 afterEach(() => lab?.close());
@@ -445,7 +433,7 @@ describe("replay and discard", () => {
 
   test("two at once: one wins, and the pane is emitted once", async () => {
     const id = await open();
-    const other = await connect({ connectString: server.connectString });
+    const other = await connect({ connectString });
     const both = [replayDeadLetter(client, lab.layout, id), replayDeadLetter(other, lab.layout, id)];
     expect((await Promise.all(both)).sort()).toEqual(["done", "gone"]);
     await other.close();

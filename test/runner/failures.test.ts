@@ -1,31 +1,18 @@
 import { type FailureOptions, type PipelineOptions, readZnodeChanges, writeToZnodes } from "beamkeeper";
 import { discardDeadLetter } from "../../lib/checkpoint/dead-letter";
 import { encodeSegment } from "../../lib/checkpoint/segment";
-import { connect, type ZooKeeper } from "../../lib/zookeeper";
-import { ShardLab } from "../support/shard-lab";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import type { ZooKeeper } from "../../lib/zookeeper";
+import { ShardLab, useLabServer } from "../support/shard-lab";
 
 const AT_ONCE: FailureOptions = { maxAttempts: 1 };
 
-let server: LocalZooKeeper;
 let client: ZooKeeper;
 let lab: ShardLab;
 let results: string;
 let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
-  client = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await client?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  results = `/results-${++tests}`;
-  await client.create(results);
+useLabServer((test) => {
+  ({ client, results, number: tests } = test);
 });
 
 afterEach(() => lab?.close());

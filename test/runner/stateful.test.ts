@@ -9,29 +9,16 @@ import {
   valueState,
   writeToZnodes,
 } from "beamkeeper";
-import { connect, type ZooKeeper, type ZooKeeperClient } from "../../lib/zookeeper";
-import { ShardLab } from "../support/shard-lab";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import type { ZooKeeper, ZooKeeperClient } from "../../lib/zookeeper";
+import { ShardLab, useLabServer } from "../support/shard-lab";
 
-let server: LocalZooKeeper;
 let client: ZooKeeper;
 let lab: ShardLab;
 let results: string;
 let tests = 0;
 
-beforeAll(async () => {
-  server = await startZooKeeper();
-  client = await connect({ connectString: server.connectString });
-});
-
-afterAll(async () => {
-  await client?.close();
-  await server?.stop();
-});
-
-beforeEach(async () => {
-  results = `/stateful-${++tests}`;
-  await client.create(results);
+useLabServer((test) => {
+  ({ client, results, number: tests } = test);
 });
 
 afterEach(() => lab?.close());

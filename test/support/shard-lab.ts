@@ -17,7 +17,8 @@ import { silent } from "../../lib/log";
 import type { BundleLimits } from "../../lib/runner/bundle";
 import { planPipeline } from "../../lib/runner/deployment";
 import { ShardRunner } from "../../lib/runner/shard-runner";
-import type { ZooKeeperClient } from "../../lib/zookeeper";
+import { connect, type ZooKeeper, type ZooKeeperClient } from "../../lib/zookeeper";
+import { type LocalZooKeeper, startZooKeeper } from "./zookeeper-server";
 
 const LIMITS: BundleLimits = { maxUnits: 100, commitSizeBytes: 128 * 1024, segmentSizeBytes: 32 * 1024 };
 const ROOT = "/beamkeeper";
@@ -148,4 +149,35 @@ export class ShardLab {
     const all = children.map((name, index) => ({ name, czxid: stats[index]!.czxid }));
     return all.sort((a, b) => Number(a.czxid - b.czxid) || (a.name < b.name ? -1 : 1));
   }
+}
+
+/** What a test of a lab stands on. */
+export interface LabTest {
+  readonly client: ZooKeeper;
+  /** For clients of the test's own. */
+  readonly connectString: string;
+  /** A znode for the results of this test alone. */
+  readonly results: string;
+  /** Of this test in its file, from 1. */
+  readonly number: number;
+}
+
+/** Registers the steps before and after: one server for a file, and for each test a znode, which `begin` hears of. */
+export function useLabServer(begin: (test: LabTest) => void): void {
+  let server: LocalZooKeeper | undefined;
+  let client: ZooKeeper | undefined;
+  let number = 0;
+  beforeAll(async () => {
+    server = await startZooKeeper();
+    client = await connect({ connectString: server.connectString });
+  });
+  afterAll(async () => {
+    await client?.close();
+    await server?.stop();
+  });
+  beforeEach(async () => {
+    const results = `/results-${++number}`;
+    await client!.create(results);
+    begin({ client: client!, connectString: server!.connectString, results, number });
+  });
 }
