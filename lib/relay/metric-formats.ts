@@ -15,37 +15,48 @@ interface Metric<Figures> {
 }
 
 const SOURCE_METRICS: readonly Metric<SourceFigures>[] = [
-  counter("Events", "events_total", "Watch events that concern the source.", ({ events }) => events),
-  counter("Elements", "elements_total", "Elements appended.", ({ elements }) => elements),
-  counter("Missed", "missed_total", "Values that could not be seen.", ({ missed }) => missed),
-  counter(
+  metric(
+    "counter",
+    "Events",
+    "events_total",
+    "Watch events that concern the source.",
+    ({ events }) => events,
+  ),
+  metric("counter", "Elements", "elements_total", "Elements appended.", ({ elements }) => elements),
+  metric("counter", "Missed", "missed_total", "Values that could not be seen.", ({ missed }) => missed),
+  metric(
+    "counter",
     "Coalesced",
     "coalesced_total",
     "Events that shared a read with an earlier one of the same znode.",
     ({ coalesced }) => coalesced,
   ),
-  counter("Commits", "commits_total", "Commits of the source's cursor.", ({ commits }) => commits),
-  counter("Walks", "walks_total", "Walks that came to their end.", ({ walks }) => walks),
-  counter(
+  metric("counter", "Commits", "commits_total", "Commits of the source's cursor.", ({ commits }) => commits),
+  metric("counter", "Walks", "walks_total", "Walks that came to their end.", ({ walks }) => walks),
+  metric(
+    "counter",
     "WalkedZnodes",
     "walked_znodes_total",
     "Znodes that these walks read.",
     ({ walkedZnodes }) => walkedZnodes,
   ),
-  counter(
+  metric(
+    "counter",
     "WalkTime",
     "walk_seconds_total",
     "The time that these walks took.",
     ({ walkMs }) => walkMs,
     "Milliseconds",
   ),
-  gauge(
+  metric(
+    "gauge",
     "LagZxids",
     "lag_zxids",
     "Transactions from the position up to which all is appended to the latest change heard of.",
     ({ lagZxids }) => lagZxids,
   ),
-  gauge(
+  metric(
+    "gauge",
     "Lag",
     "lag_seconds",
     "How far the published watermark is behind the ensemble's clock.",
@@ -55,22 +66,28 @@ const SOURCE_METRICS: readonly Metric<SourceFigures>[] = [
 ];
 
 const RELAY_METRICS: readonly Metric<RelayFigures>[] = [
-  gauge("Active", "active", "1 where this relay is the active one, 0 where it stands by.", ({ state }) =>
-    state === "active" ? 1 : 0,
+  metric(
+    "gauge",
+    "Active",
+    "active",
+    "1 where this relay is the active one, 0 where it stands by.",
+    ({ state }) => (state === "active" ? 1 : 0),
   ),
-  counter(
+  metric(
+    "counter",
     "Invocations",
     "invocations_total",
     "Invocations of the bundle function.",
     ({ invocations }) => invocations,
   ),
-  counter(
+  metric(
+    "counter",
     "Failures",
     "failures_total",
     "Invocations that ended with an error instead of an answer.",
     ({ failures }) => failures,
   ),
-  gauge("InFlight", "in_flight", "Invocations under way.", ({ inFlight }) => inFlight),
+  metric("gauge", "InFlight", "in_flight", "Invocations under way.", ({ inFlight }) => inFlight),
 ];
 
 const PREFIX = "beamkeeper_relay_";
@@ -155,22 +172,13 @@ function sumOf({ read }: Metric<SourceFigures>, { sources }: RelayFigures): numb
   return sources.reduce((sum, source) => sum + (read(source) ?? 0), 0);
 }
 
-function counter<Figures>(
+function metric<Figures>(
+  kind: Metric<Figures>["kind"],
   name: string,
   label: string,
   help: string,
   read: Metric<Figures>["read"],
   unit: Unit = "Count",
 ): Metric<Figures> {
-  return { name, label, kind: "counter", unit, help, read };
-}
-
-function gauge<Figures>(
-  name: string,
-  label: string,
-  help: string,
-  read: Metric<Figures>["read"],
-  unit: Unit = "Count",
-): Metric<Figures> {
-  return { name, label, kind: "gauge", unit, help, read };
+  return { name, label, kind, unit, help, read };
 }
