@@ -27,7 +27,6 @@ export type {
   AsyncOptions,
   BatchCall,
   BatchOptions,
-  WatchedZnode,
 } from "./beam/async-fn";
 export { type Compare, distinct, sample, smallest, type TypedCombineFn, top } from "./beam/combiners";
 export {
@@ -42,6 +41,7 @@ export {
 } from "./beam/errors";
 export type { FailureOptions, FailurePolicy } from "./beam/failure-policy";
 export { type BundleFinalizer, bundleFinalizer } from "./beam/finalizer";
+export type { WatchedZnode } from "./beam/followed-znode";
 export { type ModelHandler, type RunInferenceOptions, runInference } from "./beam/inference";
 export { type OnnxOptions, type OnnxRuntime, onnxHandler } from "./beam/onnx";
 export {
@@ -51,6 +51,13 @@ export {
   type PipelineOptions,
 } from "./beam/pipeline";
 export type { SinkPlace } from "./beam/primitives";
+export {
+  listSideInput,
+  type MapView,
+  type MultimapView,
+  mapSideInput,
+  multimapSideInput,
+} from "./beam/side-views";
 export {
   type InputFile,
   type InputFiles,
@@ -107,6 +114,7 @@ export {
   sessions,
   slidingWindows,
 } from "./beam/windows";
+export type { ZnodeParam } from "./beam/znode-param";
 export type { FieldRule, ValueFilter } from "./checkpoint/value-filter";
 export type { ChangeKind, ZnodeChange } from "./checkpoint/znode-change";
 export type { ZnodeSource } from "./checkpoint/znode-source";
@@ -120,6 +128,7 @@ export {
   type ReadZnodeChangesOptions,
   readZnodeChanges,
 } from "./io/read-znode-changes";
+export { type ReadZnodeLatestOptions, readZnodeLatest } from "./io/read-znode-latest";
 export { readZnodes, type Znode } from "./io/read-znodes";
 export {
   TEXT_SINK,

@@ -3,8 +3,9 @@
  * Times are milliseconds since 1970; no I/O and no clock anywhere behind this surface.
  */
 
-import type { ReadZnode } from "./async-fn";
+import type { BeamError } from "./errors";
 import type { FailurePolicy } from "./failure-policy";
+import type { ReadZnode } from "./followed-znode";
 import type { AnySource } from "./splittable";
 
 /** A window: `global`, or the half-open interval [startMs, endMs). */
@@ -38,6 +39,18 @@ export interface CompiledSink {
   readonly config: unknown;
 }
 
+/** A znode whose value a transform takes up while the pipeline runs. */
+export interface FollowedPath {
+  readonly transform: string;
+  readonly path: string;
+}
+
+/** A version that a commit is to check: the bundle was computed from it. */
+export interface ZnodeCheck {
+  readonly path: string;
+  readonly version: number;
+}
+
 /** PTransforms fused up to the next shuffle. */
 export interface CompiledStage {
   /** From the root transform's name or its place in construction, never from function text. */
@@ -64,6 +77,8 @@ export interface CompiledPipeline {
   readonly fingerprint: string;
   readonly sources: readonly CompiledSource[];
   readonly sinks: readonly CompiledSink[];
+  /** In the order of construction. Not part of the fingerprint. */
+  readonly followed: readonly FollowedPath[];
   /** In the order in which data flows. */
   readonly stages: readonly CompiledStage[];
   /**
@@ -73,9 +88,11 @@ export interface CompiledPipeline {
   setUp(stageId: string): Promise<void> | undefined;
   /**
    * To be called before each bundle: lets transforms take up what znodes hold now. Undefined where there is none that
-   * does. Rejects with UserCodeError; no element is to blame.
+   * does. Rejects with UserCodeError, for which no element is to blame, or with what `read` rejects with.
+   *
+   * @param report is told of a value that can't be used, where the one before stays.
    */
-  refresh(stageId: string, read: ReadZnode): Promise<void> | undefined;
+  refresh(stageId: string, read: ReadZnode, report?: (problem: BeamError) => void): Promise<void> | undefined;
   /** Calls what is to be called when the process ends in an orderly way, for all that was set up. */
   tearDown(): Promise<void>;
   /** Calls a finaliser, after the commit of its bundle. Rejects with UserCodeError. */
@@ -264,6 +281,8 @@ export interface BundleResult {
   readonly pendingBytes: number;
   readonly effects: readonly SinkEffect[];
   readonly setAside: readonly SetAsidePane[];
+  /** What has to be so still when the bundle is committed; else it has to be run again. */
+  readonly znodeChecks: readonly ZnodeCheck[];
   /** What is to be told of the commit. */
   readonly finalizations: readonly Finalization[];
   /** The shard after this bundle: what to go on with once the commit has succeeded. */

@@ -1,4 +1,5 @@
 import type { BoundedWindow, Pane } from "./api";
+import type { FollowedZnode } from "./followed-znode";
 
 /** What a call of an asynchronous function is told beside its element. */
 export interface AsyncCall<C = undefined> {
@@ -102,23 +103,9 @@ export interface Hooks {
   readonly startBundle?: () => unknown;
   readonly finishBundle?: () => unknown;
   readonly teardown?: () => unknown;
-  /** Before each bundle, to take up what a znode holds now. */
-  readonly refresh?: (read: ReadZnode) => Promise<void>;
-  /** What the calls of one bundle have as their context, until `end`. */
-  readonly lend?: () => { readonly value: unknown; readonly end: () => void };
+  /** What is made of this znode is the context of a bundle's calls. */
+  readonly follows?: Pick<FollowedZnode<unknown>, "path" | "take" | "lend" | "close">;
 }
-
-/** A znode that a transform follows, as it is before a bundle. */
-export interface WatchedZnode {
-  readonly data: Uint8Array;
-  /** The value as UTF-8 text. */
-  readonly text: string;
-  /** Of the write that gave this value; no two values have the same. */
-  readonly mzxid: bigint;
-}
-
-/** Undefined where there is no such znode. */
-export type ReadZnode = (path: string) => Promise<WatchedZnode | undefined>;
 
 /** `batchElements`, as `parDo` is given it. */
 export class BatchFn {

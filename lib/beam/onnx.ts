@@ -1,4 +1,4 @@
-import type { WatchedZnode } from "./async-fn";
+import type { WatchedZnode } from "./followed-znode";
 import type { ModelHandler } from "./inference";
 
 /** The part of an ONNX runtime that is used: `onnxruntime-web` and `onnxruntime-node` both have it. */

@@ -9,7 +9,7 @@ import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
 import { liftCombines } from "./graph/lifting";
 import { type Graph, type GraphNode, hasSides, isShuffle } from "./graph/node";
-import { Lifecycle } from "./lifecycle";
+import { followedBy, Lifecycle } from "./lifecycle";
 import { planStage, type StagePlan } from "./operators/stage-operators";
 import { elementText, isThenable } from "./operators/user-code";
 import { withRegistry } from "./sdk/function-registry";
@@ -123,9 +123,12 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
     sinks: graph.nodes.flatMap(({ name: transform, work }) =>
       work.kind === "write" ? [{ sink: work.spec.sink, transform, config: work.spec.config }] : [],
     ),
+    followed: graph.nodes.flatMap((node) =>
+      followedBy(node).map(({ path }) => ({ transform: node.name, path })),
+    ),
     stages: stages.map((stage) => toStage(stage, stages, graph)),
     setUp: (stageId) => lifecycle.setUp(stageId),
-    refresh: (stageId, read) => lifecycle.refresh(stageId, read),
+    refresh: (stageId, read, report) => lifecycle.refresh(stageId, read, report),
     tearDown: () => lifecycle.tearDown(),
     finalize: (finalization) => lifecycle.finalize(finalization),
     openShard: (stageId) => loadStageShard(planOf(stageId)).open(undefined),

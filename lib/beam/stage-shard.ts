@@ -19,6 +19,7 @@ import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
 import { isShuffle } from "./graph/node";
 import { accumulationOf, guarded, type Lifted } from "./operators/accumulation";
+import { BundleZnodes } from "./operators/bundle-znodes";
 import { CallGate } from "./operators/call-gate";
 import { AsyncOperator } from "./operators/calls";
 import { Place } from "./operators/context";
@@ -102,6 +103,7 @@ class Bundle implements TentativeBundle {
   private readonly outputs: BundleOutputs;
   private readonly metrics = new BundleMetrics();
   private readonly finalizations = new Finalizations();
+  private readonly znodes: BundleZnodes;
   private readonly origins = new Origins(() => this.gate?.current);
   private readonly stage: StageOperators;
   private readonly calls: readonly AsyncOperator[];
@@ -129,6 +131,7 @@ class Bundle implements TentativeBundle {
     clock: BundleClock | undefined,
   ) {
     this.outputs = new BundleOutputs(spool);
+    this.znodes = new BundleZnodes(plan.followed);
     const { root, id } = plan.stage;
     if (Number.isNaN(inputWatermarkMs))
       throw new RangeError(`stage "${id}": the input watermark is not a number`);
@@ -142,8 +145,9 @@ class Bundle implements TentativeBundle {
       this.gate = gate;
       this.aggregation = before.begin(gate.accumulation, gate.emit, inputWatermarkMs, nowMs);
     }
-    const { outputs, metrics, finalizations, origins } = this;
-    const surroundings = { outputs, metrics, finalizations, origins, clock, views: this.aggregation?.views };
+    const { outputs, metrics, finalizations, origins, znodes } = this;
+    const { views } = this.aggregation ?? {};
+    const surroundings = { outputs, metrics, finalizations, origins, clock, znodes, views };
     this.stage = setAside === "all" ? UNWIRED : wireStage(plan, surroundings);
     this.calls = this.stage.operators.filter((operator) => operator instanceof AsyncOperator);
     for (const operator of this.stage.operators) operator.start?.();
@@ -260,6 +264,7 @@ class Bundle implements TentativeBundle {
       effects: this.outputs.effects,
       setAside: this.gate?.setAside ?? [],
       finalizations: this.finalizations.all(),
+      znodeChecks: this.znodes.checks,
       shard: new Shard(this.plan, state, this.spool),
       stateChanges: this.aggregation === undefined ? [] : state.changes(),
       isStateEmpty: state.isEmpty,
@@ -289,7 +294,8 @@ class Bundle implements TentativeBundle {
   private statefulCode(gate: CallGate): StatefulCode {
     const { pipeline, stage, stateful } = this.plan;
     const code = new UserCode(pipeline, stage.root.name);
-    const place = new Place(code.transform, this.metrics, undefined, this.finalizations);
+    const { metrics, finalizations, znodes } = this;
+    const place = new Place(code.transform, { metrics, finalizations, znodes, views: undefined });
     const next: Receiver = (value, timestampMs, window, pane) =>
       this.stage.receive(value, timestampMs, window, pane);
     return new StatefulCode(stateful!, code, gate, place, next);

@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { ensembleConnector } from "../aws/ensemble";
 import { openOutput } from "../aws/output";
+import type { CompiledPipeline } from "../beam/api";
 import { compilePipeline } from "../beam/pipeline";
 import { systemClock } from "../clock";
 import { definitionOf } from "../runner/definitions";
@@ -13,6 +14,7 @@ import type { ZooKeeper } from "../zookeeper";
 import { shapeOf } from "./cost";
 import {
   checkConnections,
+  checkFollowed,
   checkRoot,
   checkSources,
   checkVersions,
@@ -30,6 +32,7 @@ export const CHECK_USAGE = `beamkeeper check [PIPELINE...]        before a deplo
                                       Exit codes: 0 nothing is in the way, 1 something is, 2 not usable as called.`;
 
 interface CheckedPipeline {
+  readonly compiled: CompiledPipeline;
   readonly plan: PipelinePlan;
   readonly shape: PipelineShape;
 }
@@ -121,7 +124,7 @@ async function checkFile(
         remedy: "give it a later end, or leave out the schedule",
       }
     : ok(about, `${size}${when ?? ""}`);
-  return { plan: planPipeline(compiled), shape, finding };
+  return { compiled, plan: planPipeline(compiled), shape, finding };
 }
 
 async function checkEnsemble(
@@ -145,11 +148,10 @@ async function checkEnsemble(
   const steps: (() => Promise<readonly Finding[]>)[] = [
     () => checkVersions(client),
     async () => [await checkRoot(client, settings.root)],
-    ...pipelines.map(
-      ({ plan }) =>
-        () =>
-          checkSources(client, plan),
-    ),
+    ...pipelines.map(({ plan, compiled }) => async () => [
+      ...(await checkSources(client, plan)),
+      ...(await checkFollowed(client, compiled)),
+    ]),
     () => checkConnections(client, shapes, settings),
   ];
   try {

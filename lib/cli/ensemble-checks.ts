@@ -1,4 +1,5 @@
 /** What `beamkeeper check` asks of an ensemble. It reads, and writes nothing but its session. */
+import type { CompiledPipeline } from "../beam/api";
 import { SourcePaths } from "../checkpoint/znode-source";
 import type { PipelinePlan } from "../runner/deployment";
 import type { Settings } from "../settings";
@@ -171,6 +172,32 @@ async function checkSource(client: ZooKeeper, name: string, path: string): Promi
       return failure(about, "it may not be read", "grant read at it and below to the functions' credentials");
     throw error;
   }
+}
+
+/** Whether the znodes are there whose values a pipeline takes up, and may be read. */
+export function checkFollowed(
+  client: ZooKeeper,
+  { name, followed }: Pick<CompiledPipeline, "name" | "followed">,
+): Promise<Finding[]> {
+  const paths = [...new Set(followed.map(({ path }) => path))];
+  return Promise.all(
+    paths.map(async (path) => {
+      const about = `${name} follows ${path}`;
+      try {
+        return ok(about, `${grouped((await client.getData(path)).data.length)} bytes`);
+      } catch (error) {
+        if (error instanceof NoNodeError)
+          return warning(
+            about,
+            "there is no such znode yet",
+            "create it: without a default, bundles wait for it",
+          );
+        if (error instanceof NoAuthError)
+          return failure(about, "it may not be read", "grant read at it to the functions' credentials");
+        throw error;
+      }
+    }),
+  );
 }
 
 /** Whether every server takes the connections that functions behind one address can open. */

@@ -53,6 +53,13 @@ export interface BundleInput {
   readonly segments: SegmentReader;
 }
 
+/** Computed from a znode that was written meanwhile. Nothing was committed; it has to be run again with what is there now. */
+export interface OutdatedBundle {
+  readonly kind: "outdated";
+  readonly path: string;
+  readonly units: number;
+}
+
 /** What became of a bundle. `too-large`: nothing was committed, and `units` has to be less. */
 export type BundleOutcome =
   | {
@@ -74,7 +81,8 @@ export type BundleOutcome =
       readonly writes: number;
     }
   | { readonly kind: "rejected"; readonly cause: Error }
-  | { readonly kind: "too-large"; readonly units: number };
+  | { readonly kind: "too-large"; readonly units: number }
+  | OutdatedBundle;
 
 /** A bundle on its way to the commit. */
 interface Work {
@@ -228,7 +236,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     throw error;
   });
   // Files and blobs of a rejected commit are left to a later invocation, which first looks at what was committed.
-  if (outcome.kind === "too-large") await discard(context, pending, written);
+  if (outcome.kind === "too-large" || outcome.kind === "outdated") await discard(context, pending, written);
   if (outcome.kind !== "committed") return outcome;
   state.accept(written.byPath);
   await removeGarbage(context, head);
@@ -279,12 +287,17 @@ async function commitPlanned(
   commitId: string,
   own: readonly Op[],
   { result, units, limit }: Work,
-): Promise<Exclude<CommitOutcome, { kind: "conflict" }> | { kind: "too-large"; units: number }> {
+): Promise<
+  Exclude<CommitOutcome, { kind: "conflict" }> | { kind: "too-large"; units: number } | OutdatedBundle
+> {
   const { client, layout, limits } = context;
   const znodes = result.effects.filter(({ sink }) => sink === "znodes");
+  const checks = result.znodeChecks.map((check): Op => ({ type: "check", ...check }));
   for (let plans = 0; plans < MAX_PLANS; plans++) {
-    const user = await planWrites(context, own, znodes);
-    if (!Array.isArray(user)) return user;
+    const writes = await planWrites(context, own, znodes);
+    if (!Array.isArray(writes)) return writes;
+    // Checked first, so before what the bundle itself may write to the same znodes.
+    const user = [...checks, ...writes];
     const bytes = operationsBytes(own) + operationsBytes(user);
     if (bytes > limits.commitSizeBytes) {
       if (limit > 1) return { kind: "too-large", units };
@@ -298,6 +311,8 @@ async function commitPlanned(
         user,
       });
       if (outcome.kind !== "conflict") return outcome;
+      const outdated = checks[outcome.index];
+      if (outdated) return { kind: "outdated", path: outdated.path, units };
       if (!isStalePlan(outcome.cause.cause))
         throw new RefusedWriteError(context.stage.id, user[outcome.index]!.path, outcome.cause);
       context.writes.forget();

@@ -26,7 +26,7 @@ import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
 import { attemptBundle, type TryAgain } from "./failures";
 import { finalizeBundle } from "./finalization";
-import { followedZnodes } from "./followed-znodes";
+import { FollowedZnodes } from "./followed-znodes";
 import { OpenReads } from "./open-reads";
 import { RECORDS_PER_UNIT } from "./reading";
 import { SegmentReader } from "./segment-reader";
@@ -109,8 +109,10 @@ export class ShardRunner {
   private readonly writes = new Map<string, ZnodeWrites>();
   private readonly openReads = new OpenReads();
   private readonly reads: ReadContext;
+  private readonly followed: FollowedZnodes;
 
   constructor(private readonly options: ShardRunnerOptions) {
+    this.followed = new FollowedZnodes(options.client);
     const { client, root, inputs = new LocalFiles() } = options;
     const znodes: ReadContext["znodes"] = {
       getChildren: (path) => reading(client, () => client.getChildren(path)),
@@ -164,6 +166,7 @@ export class ShardRunner {
 
   /** Tears down what user code has set up in this process. Nothing may be run any more. */
   async close(): Promise<void> {
+    this.followed.close();
     for (const pipeline of this.options.pipelines.values()) await pipeline.tearDown();
   }
 
@@ -219,13 +222,11 @@ export class ShardRunner {
       let outcome: BundleOutcome | TryAgain;
       let loaded: WarmShard | undefined;
       try {
-        const refreshing = context.pipeline.refresh(context.stage.id, followedZnodes(context.client));
-        if (refreshing !== undefined) await refreshing;
+        await this.refresh(context);
         loaded = await this.load(context, current);
         if (loaded === undefined) return reply("superseded");
         outcome = await attemptBundle(context, current, { loaded, input, watermarkMs, segments }, limit);
-        if (outcome.kind === "too-large" || outcome.kind === "again")
-          this.warm.set(context.layout.head, loaded);
+        if (isUndone(outcome)) this.warm.set(context.layout.head, loaded);
       } catch (error) {
         loaded?.spool.close();
         if (progress.commits === 0) throw error;
@@ -233,7 +234,9 @@ export class ShardRunner {
         this.options.log("warn", "a bundle failed after others were committed", { ...names(context), error });
         return reply("interrupted");
       }
-      if (outcome.kind === "too-large" || outcome.kind === "again") {
+      if (isUndone(outcome)) {
+        if (outcome.kind === "outdated") this.followed.forget(outcome.path);
+        // A smaller bundle is sooner done, so that a znode that is written all the time does not stop the shard.
         limit = outcome.kind === "again" ? outcome.limit : Math.max(1, Math.floor(outcome.units / 2));
         continue;
       }
@@ -277,6 +280,14 @@ export class ShardRunner {
       this.warm.set(key, { ...outcome, spool: loaded.spool });
     }
     return !outcome.overtaken;
+  }
+
+  /** Takes up what the znodes hold that the stage's transforms follow. */
+  private refresh(context: ShardContext): Promise<void> | undefined {
+    const { pipeline, stage, log } = context;
+    return pipeline.refresh(stage.id, this.followed.read, (error) =>
+      log("warn", "a znode's value can't be used; the one before stays", { ...names(context), error }),
+    );
   }
 
   /** Waits until the server has seen the append that this invocation was called for. */
@@ -428,6 +439,13 @@ function watermarkGraph({ pipeline, current }: ShardContext): WatermarkGraph {
 
 function names({ pipeline, stage, shard }: ShardContext): Record<string, unknown> {
   return { pipeline: pipeline.name, stage: stage.id, shard };
+}
+
+/** Whether nothing was committed, and the same shard is to try again. */
+function isUndone(
+  outcome: BundleOutcome | TryAgain,
+): outcome is Exclude<BundleOutcome | TryAgain, { kind: "committed" | "rejected" }> {
+  return outcome.kind === "too-large" || outcome.kind === "again" || outcome.kind === "outdated";
 }
 
 function shardName({ stage, shard }: { readonly stage: string; readonly shard: number }): string {

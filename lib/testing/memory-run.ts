@@ -7,7 +7,7 @@ import type {
   StageShard,
   TentativeBundle,
 } from "../beam/api";
-import type { WatchedZnode } from "../beam/async-fn";
+import type { WatchedZnode } from "../beam/followed-znode";
 import { systemClock } from "../clock";
 import { randomNumbers } from "../simulation/random-numbers";
 
@@ -21,8 +21,12 @@ export interface SourceElement {
   readonly timestampMs: number;
 }
 
-/** What a source gives, in order: elements, and watermarks and processing times between them. */
-export type SourceStep = SourceElement | { readonly watermarkMs: number } | { readonly clockMs: number };
+/** What a source gives, in order: elements, and watermarks, processing times and writes to followed znodes between them. */
+export type SourceStep =
+  | SourceElement
+  | { readonly watermarkMs: number }
+  | { readonly clockMs: number }
+  | { readonly znode: string; readonly holds: string | Uint8Array | undefined };
 
 export interface RunOptions {
   /** How the elements that wait are cut into bundles. */
@@ -96,7 +100,9 @@ class MemoryRun {
     string,
     { count: number; sum: number; min: number; max: number }
   >();
-  private readonly values = new Map<string, bigint>();
+  private readonly znodes = new Map<string, string | Uint8Array | undefined>();
+  private readonly watched = new Map<string, WatchedZnode>();
+  private writes = 0;
   private droppedLate = 0;
   private nowMs: number | undefined;
   private readonly random: () => number;
@@ -105,6 +111,7 @@ class MemoryRun {
     private readonly pipeline: CompiledPipeline,
     private readonly options: RunOptions,
   ) {
+    for (const [path, value] of Object.entries(options.znodes ?? {})) this.znodes.set(path, value);
     this.random = randomNumbers(typeof options.shape === "object" ? options.shape.seed : 1);
     for (const stage of pipeline.stages) {
       const count = stage.kind === "ordinary" ? 1 : (options.shards ?? 1);
@@ -148,6 +155,7 @@ class MemoryRun {
       waiting = [];
       yield* this.settle();
       if ("clockMs" in step) this.nowMs = step.clockMs;
+      else if ("znode" in step) this.znodes.set(step.znode, step.holds);
       else this.sourceWatermarks.set(source, step.watermarkMs);
       yield* this.settle();
     }
@@ -227,15 +235,19 @@ class MemoryRun {
     }
   }
 
-  /** A value has the number of its first appearance for its zxid. */
   private followed(path: string): WatchedZnode | undefined {
-    const value = this.options.znodes?.[path];
-    if (value === undefined) return undefined;
-    const data = Buffer.from(value);
-    const text = data.toString("utf8");
-    const name = `${path}=${data.toString("latin1")}`;
-    if (!this.values.has(name)) this.values.set(name, BigInt(this.values.size + 1));
-    return { data, text, mzxid: this.values.get(name)! };
+    const value = this.znodes.get(path);
+    if (value === undefined) {
+      this.watched.delete(path);
+      return undefined;
+    }
+    const data = Buffer.from(value as string);
+    const before = this.watched.get(path);
+    if (before !== undefined && data.equals(before.data)) return before;
+    const version = before === undefined ? 0 : before.version + 1;
+    const znode = { data, text: data.toString("utf8"), mzxid: BigInt(++this.writes), version };
+    this.watched.set(path, znode);
+    return znode;
   }
 
   private inputWatermark(stage: CompiledStage): number {

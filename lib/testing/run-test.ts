@@ -19,7 +19,7 @@ export interface TestOptions {
   readonly shards?: number;
   /** For the time limits of asynchronous transforms. Default: the system's. */
   readonly clock?: BundleClock;
-  /** The znodes that transforms follow (`runInference`), by path. Default: none. */
+  /** The znodes that transforms follow (`readZnodeLatest`, `runInference`), by path, at the beginning. Default: none. */
   readonly znodes?: Readonly<Record<string, string | Uint8Array>>;
 }
 

@@ -37,6 +37,12 @@ export class TestStream<T> {
     this.steps.push({ clockMs: this.nowMs });
     return this;
   }
+
+  /** What a followed znode holds from now on (`readZnodeLatest`, `runInference`); undefined deletes it. */
+  setZnode(path: string, value: string | Uint8Array | undefined): this {
+    this.steps.push({ znode: path, holds: value });
+    return this;
+  }
 }
 
 /** A source that gives what a stream says: for `runTest`. */

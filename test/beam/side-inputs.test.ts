@@ -1,6 +1,13 @@
 import * as beam from "apache-beam";
-import { trigger, windowingStrategy } from "../../lib/index";
-import { at, collect, readTest, runCollecting } from "../support/collect";
+import {
+  listSideInput,
+  mapAsync,
+  mapSideInput,
+  multimapSideInput,
+  trigger,
+  windowingStrategy,
+} from "../../lib/index";
+import { at, collect, readTest, runCollecting, runCollectingAsync } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
 
 const all = (n: number, { side }: { side: { lookup(): Iterable<number> } }) =>
@@ -136,6 +143,205 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
     expect(result.values("out")).toEqual(["1: 1"]);
     expect(result.droppedLate).toBe(1);
   });
+});
+
+interface Rate {
+  readonly key: { readonly from: string; readonly to: string };
+  readonly value: number;
+}
+const rate = (from: string, to: string, value: number): Rate => ({ key: { to, from }, value });
+
+describe.each(SHAPES)("views in bundles of shape %j", (shape) => {
+  test.each([1, 4])("a list, a map and a multimap of one collection, on %d shards", (shards) => {
+    const build = (root: beam.Root) => {
+      const rates = root.apply(readTest<Rate>("rates", true));
+      root
+        .apply(readTest<string>("in"))
+        .map(
+          (to, { list, map, multimap }) => {
+            const key = { from: "EUR", to };
+            return {
+              to,
+              count: list.lookup().length,
+              one: map.lookup().get(key),
+              has: map.lookup().has(key),
+              all: [...multimap.lookup().get(to)].sort(),
+            };
+          },
+          {
+            list: listSideInput(rates),
+            map: mapSideInput(rates),
+            multimap: multimapSideInput(rates.map(({ key, value }) => ({ key: key.to, value }))),
+          },
+        )
+        .apply(collect("out"));
+    };
+    const steps = {
+      rates: [at(0, rate("EUR", "USD", 2)), at(0, rate("EUR", "JPY", 150)), at(0, rate("GBP", "USD", 3))],
+      in: ["USD", "JPY", "CHF"].map((to, n) => at(n, to)),
+    };
+    expect(runCollecting(build, shape, steps, shards).values("out")).toEqual([
+      { to: "CHF", count: 3, one: undefined, has: false, all: [] },
+      { to: "JPY", count: 3, one: 150, has: true, all: [150] },
+      { to: "USD", count: 3, one: 2, has: true, all: [2, 3] },
+    ]);
+  });
+
+  test("keys are equal by value, and a view can be gone through", () => {
+    const keys = [1, 1n, "1", -0, Number.NaN, [1, 2], new Date(5), new Map([["a", new Set([1])]]), null];
+    const build = (root: beam.Root) => {
+      const side = root.apply(
+        beam.create(keys.map((key, value) => ({ key, value }) as beam.KV<unknown, number>)),
+      );
+      root
+        .apply(readTest<string>("in"))
+        .map(
+          (name, { map, multimap }) => {
+            const others = [
+              1,
+              1n,
+              "1",
+              0,
+              Number.NaN,
+              [1, 2],
+              new Date(5),
+              new Map([["a", new Set([1])]]),
+              null,
+            ];
+            const one = map.lookup();
+            const many = multimap.lookup();
+            return {
+              name,
+              one: others.map((key) => one.get(key)),
+              many: others.map((key) => many.get(key)),
+              sizes: [one.size, many.size, [...one.keys()].length, [...many.keys()].length],
+              values: [...one.values()].sort(),
+              entries: [
+                [...one].map(([, value]) => value).sort(),
+                [...many].flatMap(([, values]) => values).sort(),
+              ],
+              absent: [one.get("2"), one.has(2), many.get(2n), many.has("")],
+            };
+          },
+          { map: mapSideInput(side), multimap: multimapSideInput(side) },
+        )
+        .apply(collect("out"));
+    };
+    const numbers = keys.map((_, n) => n);
+    expect(runCollecting(build, shape, { in: [at(0, "a")] }).values("out")).toEqual([
+      {
+        name: "a",
+        one: numbers,
+        many: numbers.map((n) => [n]),
+        sizes: [9, 9, 9, 9],
+        values: numbers,
+        entries: [numbers, numbers],
+        absent: [undefined, false, [], false],
+      },
+    ]);
+  });
+
+  test("each window has its own map, and a later pane replaces it", () => {
+    const build = (root: beam.Root) => {
+      const everySecond = beam.fixedWindows(1);
+      const side = root.apply(readTest<beam.KV<string, number>>("side")).apply(
+        beam.windowInto(
+          everySecond,
+          windowingStrategy({
+            trigger: trigger.repeatedly(trigger.afterCount(1)),
+            accumulation: "accumulating",
+            allowedLatenessSeconds: 10,
+          }),
+        ),
+      );
+      root
+        .apply(readTest<string>("in"))
+        .apply(beam.windowInto(everySecond, windowingStrategy({ allowedLatenessSeconds: 10 })))
+        .map((key, { side }) => `${key}: ${side.lookup().get(key) ?? "none"}`, { side: mapSideInput(side) })
+        .apply(collect("out"));
+    };
+    const steps = {
+      side: [at(0, { key: "a", value: 1 }), at(1000, { key: "a", value: 2 }), { watermarkMs: 1 }],
+      in: [at(500, "a"), at(1500, "a"), at(1600, "b"), { watermarkMs: 1500 }],
+    };
+    expect(runCollecting(build, shape, steps).values("out")).toEqual(["a: 1", "a: 2", "b: none"]);
+    const updated = {
+      side: [...steps.side, at(1700, { key: "b", value: 3 }), { watermarkMs: 2 }],
+      in: [at(1600, "b")],
+    };
+    expect(runCollecting(build, shape, updated).values("out")).toEqual(["b: 3"]);
+  });
+
+  test("the map of a window that has ended without elements is empty", () => {
+    const build = (root: beam.Root) => {
+      const windows = beam.windowInto<unknown, beam.IntervalWindow>(beam.fixedWindows(1));
+      const side = root.apply(readTest<beam.KV<string, number>>("side")).apply(windows) as never;
+      const input = root.apply(readTest<string>("in")).apply(windows) as beam.PCollection<string>;
+      input
+        .map((key, { side }) => `${key}: ${side.lookup().size}`, { side: mapSideInput<string, number>(side) })
+        .apply(collect("out"));
+    };
+    expect(runCollecting(build, shape, { in: [at(500, "a")] }).values("out")).toEqual(["a: 0"]);
+  });
+
+  test("asynchronous calls look at views as at the moment at which they began", async () => {
+    const build = (root: beam.Root) => {
+      const side = root.apply(readTest<beam.KV<string, number>>("side", true));
+      root
+        .apply(readTest<string>("in"))
+        .apply(
+          mapAsync(
+            async (key: string, { context }) => {
+              await Promise.resolve();
+              return `${key}: ${context.side.lookup().get(key)}`;
+            },
+            { context: { side: mapSideInput(side) } },
+          ),
+        )
+        .apply(collect("out"));
+    };
+    const steps = { side: [at(0, { key: "a", value: 1 })], in: [at(0, "a"), at(1, "b")] };
+    expect((await runCollectingAsync(build, shape, steps)).values("out")).toEqual(["a: 1", "b: undefined"]);
+  });
+});
+
+test("a view is made once for all elements of a bundle", () => {
+  const views = new Set<unknown>();
+  const build = (root: beam.Root) => {
+    const side = root.apply(beam.create([{ key: "a", value: 1 }]));
+    root
+      .apply(readTest<number>("in"))
+      .map((_, { map }) => views.add(map.lookup()).size, { map: mapSideInput(side) })
+      .apply(collect("out"));
+  };
+  const elements = Array.from({ length: 100 }, (_, n) => at(n, n));
+  expect(runCollecting(build, "whole", { in: elements }).of("out")).toHaveLength(100);
+  // One bundle may be run twice, as if its commit had been lost.
+  expect(views.size).toBeLessThanOrEqual(2);
+});
+
+test.each([
+  [
+    "two values for one key name view and key",
+    [
+      { key: { a: 1, b: 2 }, value: 1 },
+      { key: { b: 2, a: 1 }, value: 2 },
+    ],
+    'pipeline "test", transform "map" on element \'x\': Error: side input "prices": the key { b: 2, a: 1 } has more than one value in its window; use multimapSideInput, or combine by key before',
+  ],
+  [
+    "an element without a key names the view",
+    [7],
+    'pipeline "test", transform "map" on element \'x\': TypeError: side input "prices" needs elements of the form {key, value}, not 7',
+  ],
+])("in a map view %s", (_, elements, message) => {
+  const build = (root: beam.Root) => {
+    const side = root.apply(beam.create(elements as beam.KV<unknown, unknown>[]));
+    root
+      .apply(beam.create(["x", "y"]))
+      .map((key, { prices }) => prices.lookup().get(key), { prices: mapSideInput(side) });
+  };
+  expect(() => runCollecting(build, "whole")).toThrow(message);
 });
 
 test("a failure names the transform and the element", () => {

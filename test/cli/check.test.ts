@@ -70,6 +70,22 @@ async function check(
 const textOf = (findings: readonly Finding[], about: string): string[] =>
   findings.filter((each) => each.about === about).map(({ level, text }) => `${level}: ${text}`);
 
+const FOLLOWING = `
+import { definePipeline, readZnodeChanges, readZnodeLatest, writeToZnodes } from "beamkeeper";
+export default definePipeline({
+  name: "following",
+  build: (root) =>
+    root
+      .apply(readZnodeChanges("/app"))
+      .map((change, { a, gone, secret }) => a.lookup() + gone.lookup() + secret.lookup(), {
+        a: readZnodeLatest("/app/a"),
+        gone: readZnodeLatest("/app/gone"),
+        secret: readZnodeLatest("/hidden"),
+      })
+      .apply(writeToZnodes((data) => ({ path: "/results/one", data }))),
+});
+`;
+
 test("what is in order is said, with numbers, and nothing is changed", async () => {
   write("nightly.ts", scheduled("nightly", '{ cron: "30 2 * * ? *", timeZone: "Europe/Berlin" }'));
   const { mzxid } = (await client.exists("/app"))!;
@@ -95,15 +111,19 @@ test("every mistake is an error of its own, with what to do, and the exit code i
   const acl = [{ perms: 1, scheme: "world", id: "anyone" }];
   await client.create("/readable", undefined, { acl });
   await client.create("/hidden", undefined, { acl: [{ perms: 4, scheme: "world", id: "anyone" }] });
+  write("following.ts", FOLLOWING);
   write("hidden.ts", WATCHING.replace('"/app"', '"/hidden"').replace('"watching"', '"hidden"'));
   const { code, findings } = await check(
     { BEAMKEEPER_ROOT: "/readable", BEAMKEEPER_MAX_IN_FLIGHT: "16" },
-    ...["watching", "hidden", "other"],
+    ...["watching", "hidden", "following", "other"],
   );
   expect(code).toBe(1);
+  expect(textOf(findings, "following follows /app/a")).toEqual(["ok: 0 bytes"]);
+  expect(textOf(findings, "following follows /app/gone")).toEqual(["warning: there is no such znode yet"]);
   const errors = findings.filter(({ level }) => level === "error");
   expect(errors.map(({ about, text }) => `${about}: ${text}`).sort()).toEqual([
-    expect.stringMatching(/^connections to .*may open 20 connections; it takes 11$/),
+    expect.stringMatching(/^connections to .*may open 21 connections; it takes 11$/),
+    "following follows /hidden: it may not be read",
     "hidden watches /hidden: it may not be read",
     expect.stringMatching(/^pipeline other: there is no such pipeline$/),
     expect.stringMatching(/^pipelines\/february\.ts: .*never fires after/),

@@ -94,8 +94,8 @@ export const MUTANTS: readonly Mutant[] = [
     "cache checked by version alone",
     [
       RUNNER,
-      "          this.warm.set(context.layout.head, loaded);\n",
-      '          this.warm.set(context.layout.head, loaded);\n        if (outcome.kind === "rejected") this.warm.set(context.layout.head, { ...loaded, number: head.number + 1 } as never);\n',
+      "        if (isUndone(outcome)) this.warm.set(context.layout.head, loaded);\n",
+      '        if (isUndone(outcome)) this.warm.set(context.layout.head, loaded);\n        if (outcome.kind === "rejected") this.warm.set(context.layout.head, { ...loaded, number: head.number + 1 } as never);\n',
     ],
     [
       RUNNER,

@@ -13,7 +13,7 @@ import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope
 import { encodeSegment } from "../../lib/checkpoint/segment";
 import { encodeZnodeChange } from "../../lib/checkpoint/znode-change";
 import { type Clock, systemClock } from "../../lib/clock";
-import { silent } from "../../lib/log";
+import { type Log, silent } from "../../lib/log";
 import type { BundleLimits } from "../../lib/runner/bundle";
 import { planPipeline } from "../../lib/runner/deployment";
 import { ShardRunner } from "../../lib/runner/shard-runner";
@@ -57,11 +57,11 @@ export class ShardLab {
     this.definition = { ...this.definition, ...definition };
   }
 
-  newRunner(limits: Partial<BundleLimits> = {}, client = this.client): ShardRunner {
+  newRunner(limits: Partial<BundleLimits> = {}, client = this.client, log: Log = silent): ShardRunner {
     const clock: Clock = { ...systemClock, now: () => this.nowMs };
     const pipeline = compilePipeline(definePipeline(this.definition));
     return new ShardRunner({
-      ...{ client, root: ROOT, clock, log: silent },
+      ...{ client, root: ROOT, clock, log },
       pipelines: new Map([[pipeline.name, pipeline]]),
       files: new DirectoryFiles(this.folder),
       blobs: this.blobs,

@@ -1,5 +1,5 @@
 import * as beam from "apache-beam";
-import { mapAsync, trigger, windowingStrategy } from "beamkeeper";
+import { mapAsync, readZnodeLatest, trigger, windowingStrategy } from "beamkeeper";
 import {
   assertThat,
   ManualClock,
@@ -137,6 +137,25 @@ describe("runTest", () => {
     await new Promise((resolve) => setImmediate(resolve));
     clock.advance(60_000);
     await ended;
+  });
+
+  test("a followed znode has what the stream says at that moment", () => {
+    const orders = new TestStream<number>()
+      .at(0, 1)
+      .setZnode("/limit", "20")
+      .at(1, 2)
+      .setZnode("/limit", undefined)
+      .at(2, 3);
+    return runTest(
+      (root) => {
+        const limit = readZnodeLatest("/limit", { default: "none" });
+        const seen = root
+          .apply(readTestStream(orders))
+          .map((order, { limit }) => `${order} of ${limit.lookup()}`, { limit });
+        assertThat(seen).containsInAnyOrder(["1 of 10", "2 of 20", "3 of none"]);
+      },
+      { znodes: { "/limit": "10" } },
+    );
   });
 
   test("outside of a build there is nothing to read and nothing to assert", () => {

@@ -125,8 +125,8 @@ function readElement(reader: ByteReader) {
   return { timestampMs, window, pane: readPane(reader), value: readValue(reader) };
 }
 
-// Views are looked at by many elements, and few at a time.
-const REMEMBERED_VIEWS = 16;
+// Views are looked at by many elements. Their rows are in memory as well, so what is remembered is a few times that.
+const REMEMBERED_VIEWS = 256;
 
 /** Does not decode the same row twice in a row; rows are compared as strings, by identity where they are the same. */
 function remembering<T>(decode: (row: string) => T): (row: string) => T {

@@ -1,7 +1,7 @@
 import type { Pane } from "./panes";
 import { type DueRows, NO_TIMES, type RowChange, type Rows, type RowTimes } from "./rows";
 import type { Windowing } from "./windowing";
-import { assigner, firingWatermark, GLOBAL_WINDOW, maxTimestamp, type Window } from "./windows";
+import { assigner, firingWatermark, GLOBAL_WINDOW, isSame, maxTimestamp, type Window } from "./windows";
 
 /** A side input of a transform, as the transform knows it. */
 export interface SideInput {
@@ -84,6 +84,8 @@ export function windowMapping({ windowFn }: Windowing): (main: Window) => Window
 export class TentativeSideInputs<V> {
   private readonly changes = new Map<string, RowChange<V>>();
   private readonly dueWaits: DueRows;
+  /** By tag, what the last element looked at: the next one mostly looks at the same. */
+  private readonly looked = new Map<string, Looked>();
   private watermarkMs: number;
   /** Elements whose side windows are forgotten already. */
   droppedLate = 0;
@@ -102,8 +104,23 @@ export class TentativeSideInputs<V> {
   /** What a side input holds for a main window. */
   lookup(tag: string, main: Window): readonly unknown[] {
     const side = this.sides.find((each) => each.tag === tag)!;
-    const row = this.row(this.codec.viewId(tag, side.mapWindow(main)));
-    return row === undefined ? [] : this.codec.decodeView(row).values;
+    const row = this.row(this.lookAt(side, main).id);
+    return row === undefined ? NO_VALUES : this.codec.decodeView(row).values;
+  }
+
+  private lookAt(side: SideInput, main: Window): Looked {
+    const last = this.looked.get(side.tag);
+    if (last !== undefined && isSame(last.main, main)) return last;
+    const window = side.mapWindow(main);
+    const readyMs = firingWatermark(window);
+    const looked = {
+      main,
+      id: this.codec.viewId(side.tag, window),
+      readyMs,
+      forgottenMs: forgottenMs(window, side),
+    };
+    this.looked.set(side.tag, looked);
+    return looked;
   }
 
   /** A pane of a side input, with the elements that have waited for it. */
@@ -115,15 +132,13 @@ export class TentativeSideInputs<V> {
   }
 
   add(element: ParkedElement): void {
-    if (this.sides.some((side) => this.isForgotten(side.mapWindow(element.window), side))) this.droppedLate++;
+    if (this.sides.some((side) => this.isForgotten(this.lookAt(side, element.window)))) this.droppedLate++;
     else this.processOrPark(element);
   }
 
   private processOrPark(element: ParkedElement): void {
     for (const side of this.sides) {
-      const window = side.mapWindow(element.window);
-      const id = this.codec.viewId(side.tag, window);
-      const readyMs = firingWatermark(window);
+      const { id, readyMs } = this.lookAt(side, element.window);
       if (this.row(id) !== undefined || readyMs <= this.watermarkMs) continue;
       this.park(id, readyMs, element);
       return;
@@ -239,10 +254,21 @@ export class TentativeSideInputs<V> {
   }
 
   /** No element looks at the window any more; at the global one they do for ever. */
-  private isForgotten(window: Window, side: SideInput): boolean {
-    return isPast(forgottenMs(window, side), this.watermarkMs);
+  private isForgotten({ forgottenMs }: Looked): boolean {
+    return isPast(forgottenMs, this.watermarkMs);
   }
 }
+
+/** What a window of the main input looks at. */
+interface Looked {
+  readonly main: Window;
+  readonly id: string;
+  /** The smallest watermark at which the side window has ended. */
+  readonly readyMs: number;
+  readonly forgottenMs: number;
+}
+
+const NO_VALUES: readonly unknown[] = [];
 
 const REMOVED = { value: undefined, times: NO_TIMES };
 

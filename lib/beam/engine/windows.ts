@@ -171,7 +171,8 @@ function rememberingPeriod(windowFn: SlidingWindowFn): Assignment {
   };
 }
 
-function isSame(a: IntervalWindow, b: IntervalWindow): boolean {
+export function isSame(a: Window, b: Window): boolean {
+  if (a.kind === "global" || b.kind === "global") return a.kind === b.kind;
   return a.startMs === b.startMs && a.endMs === b.endMs;
 }
 

@@ -24,6 +24,7 @@ const KNOWN_PARAMS: ReadonlySet<string> = new Set([
   "metric",
   "sideInput",
   "bundleFinalizer",
+  "znode",
 ]);
 
 const PARAMS_OF_ELEMENTS: ReadonlySet<string> = new Set(["window", "timestamp", "paneinfo", "sideInput"]);

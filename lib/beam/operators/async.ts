@@ -36,7 +36,7 @@ class UserCalls implements Calling {
   ) {
     const { startBundle, finishBundle } = fn.hooks;
     this.follows = fn.kind !== "batch" && followsElement(context);
-    const lent = fn.hooks.lend?.();
+    const lent = fn.hooks.follows?.lend();
     this.dispose = lent?.end;
     this.shared = lent === undefined ? bindContext(context, place) : lent.value;
     this.startBundle = startBundle;

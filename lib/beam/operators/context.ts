@@ -12,9 +12,25 @@ import { NO_FIRING, type Pane } from "../engine/panes";
 import { type Window as EngineWindow, GLOBAL_WINDOW } from "../engine/windows";
 import { BundleFinalizer } from "../finalizer";
 import { SdkLong } from "../graph/window-fn";
+import type { ZnodeParam } from "../znode-param";
+import type { BundleZnodes } from "./bundle-znodes";
 import type { Finalizations } from "./finalizations";
 import type { BundleMetrics } from "./metrics";
 import type { Views } from "./side-inputs";
+
+/** What context parameters reach beside their element. */
+export interface Reach {
+  readonly metrics: BundleMetrics;
+  readonly finalizations: Finalizations;
+  readonly znodes: BundleZnodes;
+  /** Of a stage that begins with a transform with side inputs. */
+  readonly views: Views | undefined;
+}
+
+/** As our own side inputs have it; the SDK's look at the values alone. */
+interface ViewAccessor {
+  toValue(values: readonly unknown[], sideInputId: string): unknown;
+}
 
 const COUNTER_URN = "beam:metric:user:sum_int64:v1";
 
@@ -29,14 +45,12 @@ export class Place {
 
   constructor(
     private readonly transform: string,
-    private readonly metrics: BundleMetrics,
-    private readonly views: Views | undefined,
-    private readonly finalizations?: Finalizations,
+    private readonly reach: Reach,
   ) {}
 
   /** For an element whose turn goes on while others have theirs. */
   fork(): Place {
-    return new Place(this.transform, this.metrics, this.views, this.finalizations);
+    return new Place(this.transform, this.reach);
   }
 
   moveTo(timestampMs: number, window: EngineWindow, pane: Pane): void {
@@ -53,8 +67,11 @@ export class Place {
         return SdkLong.fromNumber(this.timestampMs);
       case "sideInput": {
         const { sideInputId, accessor } = param as SideInputParam<unknown, unknown, unknown>;
-        return accessor.toValue(this.views!.lookup(sideInputId, this.window));
+        const values = this.reach.views!.lookup(sideInputId, this.window);
+        return (accessor as ViewAccessor).toValue(values, sideInputId);
       }
+      case "znode":
+        return this.reach.znodes.lookup(param as ZnodeParam<unknown>);
       default:
         return toSdkPane(this.pane);
     }
@@ -68,13 +85,15 @@ export class Place {
   }
 
   update(param: Metric<number> | BundleFinalizer<unknown>, value: unknown): void {
-    if (param instanceof BundleFinalizer) this.finalizations!.add(this.transform, param.contextKey, value);
+    if (param instanceof BundleFinalizer)
+      this.reach.finalizations.add(this.transform, param.contextKey, value);
     else this.count(param, value as number);
   }
 
   private count({ metricType, name }: Metric<number>, value: number): void {
-    if (metricType === COUNTER_URN) this.metrics.increment(this.transform, name, value);
-    else this.metrics.record(this.transform, name, value);
+    const { metrics } = this.reach;
+    if (metricType === COUNTER_URN) metrics.increment(this.transform, name, value);
+    else metrics.record(this.transform, name, value);
   }
 }
 

@@ -2,14 +2,14 @@ import type { BundleClock } from "../api";
 import { type PanePlan, planPanes } from "../engine/pane-plan";
 import type { SideInput } from "../engine/side-inputs";
 import { firesOnceAtTheEnd } from "../engine/windowing";
+import type { FollowedZnode } from "../followed-znode";
 import { type Consumer, consumersOf, type FusedStage } from "../graph/fusion";
 import { type Graph, type GraphNode, hasSides, isGrouping, isShuffle } from "../graph/node";
+import { znodeParams } from "../znode-param";
 import { asyncOperator } from "./async";
 import { batchOperator } from "./batches";
-import { Place } from "./context";
+import { Place, type Reach } from "./context";
 import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperator } from "./elementwise";
-import type { Finalizations } from "./finalizations";
-import type { BundleMetrics } from "./metrics";
 import type { Origins } from "./origin";
 import {
   type BundleOutputs,
@@ -21,7 +21,7 @@ import {
 } from "./outputs";
 import { precombineOperator } from "./precombine";
 import { fanOut, type Receiver } from "./receiver";
-import { sideInputsOf, type Views } from "./side-inputs";
+import { sideInputsOf } from "./side-inputs";
 import { keyingOperator, planStateful } from "./stateful";
 import type { StatefulPlan } from "./stateful-code";
 import { UserCode } from "./user-code";
@@ -41,6 +41,8 @@ export interface StagePlan {
   readonly consumers: ReturnType<typeof consumersOf>;
   /** The stage that begins at a shuffle. */
   readonly stageOfShuffle: ReadonlyMap<GraphNode, string>;
+  /** The znodes that context parameters look up. */
+  readonly followed: ReadonlySet<FollowedZnode<unknown>>;
   /** Of a stage that groups, where windows may give more than one pane. */
   readonly panes: PanePlan | undefined;
   /** Of a stage that begins with a transform with side inputs. */
@@ -62,6 +64,7 @@ export function planStage(
       work.kind === "stateful" ? planStateful(work.spec, windowing.get(stage.root.inputs[0]!)!) : undefined,
     panes: input === undefined || firesOnceAtTheEnd(input) ? undefined : planPanes(input),
     sides: sideInputsOf(stage, windowing),
+    followed: new Set([stage.root, ...stage.nodes].flatMap(followedByParams)),
     pipeline,
     stage,
     consumers: consumersOf({ nodes: [...stage.nodes, ...stage.shuffles] }),
@@ -69,14 +72,15 @@ export function planStage(
   };
 }
 
+function followedByParams({ work }: GraphNode): FollowedZnode<unknown>[] {
+  return "context" in work ? znodeParams(work.context).map(({ followed }) => followed) : [];
+}
+
 /** What the operators of a bundle share. */
-export interface Surroundings {
+export interface Surroundings extends Reach {
   readonly outputs: BundleOutputs;
-  readonly metrics: BundleMetrics;
-  readonly finalizations: Finalizations;
   readonly origins: Origins;
   readonly clock: BundleClock | undefined;
-  readonly views: Views | undefined;
 }
 
 export function wireStage(plan: StagePlan, surroundings: Surroundings): StageOperators {
@@ -146,8 +150,7 @@ class Wiring {
   private make(node: GraphNode): Operator {
     const { work } = node;
     const code = new UserCode(this.plan.pipeline, node.name);
-    const { metrics, views, finalizations } = this.surroundings;
-    const place = new Place(code.transform, metrics, views, finalizations);
+    const place = new Place(code.transform, this.surroundings);
     switch (work.kind) {
       case "map":
         return mapOperator(work.fn, work.context, code, place, this.next(node));
