@@ -2,8 +2,11 @@ import { systemClock } from "../../lib/clock";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { configurationAudit } from "../../pipelines/configuration-audit";
 import { deduplication } from "../../pipelines/deduplication";
+import { hostAddresses } from "../../pipelines/host-addresses";
+import orderLimits from "../../pipelines/order-limits";
 import orderedSteps from "../../pipelines/ordered-steps";
 import { registryFlaps } from "../../pipelines/registry-flaps";
+import { sessionisation } from "../../pipelines/sessionisation";
 import taskQueue from "../../pipelines/task-queue";
 import { Deployment, readFolder, readTree, temporaryFolder } from "../support/deployment";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -148,4 +151,82 @@ test("ordered output for each key, whatever the sequence of what comes in", asyn
   for (const number of [1, 6, 4]) await step("a", number);
   const whole = [1, 2, 3, 4, 5, 6].map((number) => `step ${number}`).join("\n");
   await until(async () => (await log("a")) === whole);
+});
+
+test("sessionisation: visits with less than the gap between them are one session", async () => {
+  await write("/visits");
+  const running = await deploy(sessionisation(1));
+  let visits = 0;
+  const visit = (user: string, page: string): Promise<unknown> =>
+    client.create(`/visits/${++visits}`, Buffer.from(JSON.stringify({ user, page })));
+  await visit("ann", "/a");
+  await visit("bob", "/a");
+  await visit("ann", "/b");
+  await running.settled(client);
+  await visit("ann", "/c");
+  await running.settled(client);
+  const found = [...(await readTree(client, "/sessions"))].filter(([, data]) => data !== "");
+  const of = (user: string): unknown[] =>
+    found
+      .filter(([path]) => path.startsWith(`/${user}/`))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, data]) => JSON.parse(data));
+  expect(of("bob")).toEqual([{ visits: 1, pages: ["/a"] }]);
+  expect(of("ann")).toEqual([
+    { visits: 2, pages: ["/a", "/b"] },
+    { visits: 1, pages: ["/c"] },
+  ]);
+});
+
+test("a slowly changing lookup: purchases wait for the limits, and what is written to them is taken up", async () => {
+  for (const path of ["/purchases", "/purchases/new", "/purchases/judged"]) await write(path);
+  const buy = (id: string, amount: number, currency = "EUR"): Promise<unknown> =>
+    client.create(`/purchases/new/${id}`, Buffer.from(JSON.stringify({ customer: "ann", amount, currency })));
+  const setLimits = (maxAmount: number): Promise<void> =>
+    write("/config/limits", JSON.stringify({ maxAmount, rates: { EUR: 1, JPY: 0.006 } }));
+  const verdicts = async (): Promise<Record<string, unknown>> => {
+    const judged = [...(await readTree(client, "/purchases/judged"))].filter(([, data]) => data !== "");
+    return Object.fromEntries(judged.map(([path, data]) => [path.slice(1), JSON.parse(data).verdict]));
+  };
+  await buy("early", 100);
+  const running = start(orderLimits);
+  if (!(await client.exists("/config"))) await write("/config");
+  await setLimits(200);
+  await running.settled(client);
+  await buy("large", 300);
+  await buy("yen", 30_000, "JPY");
+  await buy("pound", 1, "GBP");
+  await running.settled(client);
+  await setLimits(500);
+  await buy("large-again", 300);
+  await running.settled(client);
+  expect(await verdicts()).toEqual({
+    early: "accepted",
+    large: "refused",
+    yen: "accepted",
+    pound: "refused",
+    "large-again": "accepted",
+  });
+});
+
+test("enrichment with asynchronous calls, one of which fails at first", async () => {
+  for (const path of ["/hosts", "/addresses"]) await write(path);
+  let failures = 0;
+  const running = await deploy(
+    hostAddresses(async (host) => {
+      if (host === "nowhere") throw Object.assign(new Error("no such host"), { code: "ENOTFOUND" });
+      if (host === "flaky" && failures++ === 0) throw new Error("the name server is busy");
+      return `address of ${host}`;
+    }),
+  );
+  for (const host of ["one", "two", "flaky", "nowhere"]) await write(`/hosts/${host}-1`, host);
+  await running.settled(client);
+  const addresses = [...(await readTree(client, "/addresses"))].filter(([, data]) => data !== "");
+  expect(Object.fromEntries(addresses.map(([path, data]) => [path, JSON.parse(data).address]))).toEqual({
+    "/one-1": "address of one",
+    "/two-1": "address of two",
+    "/flaky-1": "address of flaky",
+    "/nowhere-1": null,
+  });
+  expect(failures).toBe(2);
 });
