@@ -74,7 +74,7 @@ async function relayContestant(
     ...{ clock: systemClock, log: silent, nextTimerMs: () => Number.POSITIVE_INFINITY },
     limits: {
       ...{ commitSizeBytes: 512 * 1024, segmentSizeBytes: 128 * 1024, maxBatchPaths: 500 },
-      ...{ idleIntervalMs: 1_000, lingerMs: 10 },
+      ...{ idleIntervalMs: 1_000, lingerMs: 0 },
     },
     onCommit: ({ elements, watermarkMs }) => {
       if (watermarkMs > Number.NEGATIVE_INFINITY) hasBegun();

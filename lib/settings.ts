@@ -60,8 +60,8 @@ const schema = z.object({
   BEAMKEEPER_WRITES_PER_SECOND: integer("BEAMKEEPER_WRITES_PER_SECOND", 4, 1_000_000, 1_000_000),
   /** How often an idle source publishes its watermark, in ms. */
   BEAMKEEPER_IDLE_INTERVAL_MS: integer("BEAMKEEPER_IDLE_INTERVAL_MS", 10, 600_000, 1_000),
-  /** How long the relay waits between two commits while changes come, in ms: fewer, fuller commits. */
-  BEAMKEEPER_LINGER_MS: integer("BEAMKEEPER_LINGER_MS", 0, 60_000, 10),
+  /** The least time between two commits of a source while changes come, in ms: fewer, fuller commits, and later ones. */
+  BEAMKEEPER_LINGER_MS: integer("BEAMKEEPER_LINGER_MS", 0, 60_000, 0),
   /** How long before the end of an invocation nothing new is begun, in ms. */
   BEAMKEEPER_DEADLINE_MARGIN_MS: integer("BEAMKEEPER_DEADLINE_MARGIN_MS", 100, 600_000, 5_000),
   /** How long one invocation of the relay works, in ms; never longer than its remaining time less the margin. */

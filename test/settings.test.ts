@@ -28,7 +28,7 @@ test("the defaults, where only the ensemble is named", () => {
     maxBacklog: 256,
     writesPerSecond: 1_000_000,
     idleIntervalMs: 1_000,
-    lingerMs: 10,
+    lingerMs: 0,
     deadlineMarginMs: 5_000,
     relayRunMs: 880_000,
     relayMarginMs: 5_000,

@@ -28,6 +28,8 @@ export interface CompiledSource {
   readonly id: string;
   readonly kind: "znode-changes" | "impulse" | "run";
   readonly config: unknown;
+  /** How it is read: not part of the fingerprint. */
+  readonly tuning?: unknown;
   /** The stages that read it. */
   readonly consumers: readonly string[];
 }

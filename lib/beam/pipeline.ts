@@ -152,7 +152,10 @@ function runBuild({ name, build }: PipelineDefinition): PipelineBuilder {
 }
 
 function toSource({ id, root: { work } }: FusedStage): CompiledSource {
-  if (work.kind === "read") return { id, kind: work.spec.kind, config: work.spec.config, consumers: [id] };
+  if (work.kind === "read") {
+    const { kind, config, tuning } = work.spec;
+    return { id, kind, config, ...(tuning === undefined ? {} : { tuning }), consumers: [id] };
+  }
   return { id, kind: "impulse", config: undefined, consumers: [id] };
 }
 

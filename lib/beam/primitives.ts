@@ -18,6 +18,8 @@ export const SPLITTABLE_URN = "beamkeeper:transform:splittable:v1";
 export interface SourceSpec {
   readonly kind: "znode-changes" | "run";
   readonly config: unknown;
+  /** How it is read, as plain data; another build may have other settings, so it is not part of the fingerprint. */
+  readonly tuning?: unknown;
   readonly bounded: boolean;
 }
 

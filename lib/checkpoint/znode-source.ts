@@ -22,6 +22,16 @@ export interface ZnodeSource {
   readonly allowFeedback: boolean;
 }
 
+/** How the changes of a source are brought together in commits. What is left out is the deployment's default. */
+export interface SourceBatching {
+  /** Znodes in one commit. */
+  readonly size?: number;
+  /** The least time between two commits while changes come, in ms. */
+  readonly windowMs?: number;
+  /** Bytes of the elements in one commit. */
+  readonly bytes?: number;
+}
+
 /** The kinds that a source delivers unless it says otherwise. */
 export const DEFAULT_KINDS: readonly ChangeKind[] = ["existing", "created", "changed", "deleted"];
 

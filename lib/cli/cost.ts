@@ -9,9 +9,9 @@ import { UsageError } from "./usage-error";
 export const COST_USAGE = `beamkeeper cost [PIPELINE...]         invocations, GB-seconds, ZooKeeper writes/s and dollars a month, with the formula
     [--changes N]                     changes a second of each pipeline (default 1)
     [--duration S]                    how long an invocation takes, in seconds (default 0.1)
-    [--idle S] [--linger S]           BEAMKEEPER_IDLE_INTERVAL_MS and _LINGER_MS, in seconds (default 1 and 0.01)`;
+    [--idle S] [--linger S]           BEAMKEEPER_IDLE_INTERVAL_MS and _LINGER_MS, in seconds (default 1 and 0)`;
 
-const DEFAULTS = { changes: "1", duration: "0.1", idle: "1", linger: "0.01" } as const;
+const DEFAULTS = { changes: "1", duration: "0.1", idle: "1", linger: "0" } as const;
 
 /** `beamkeeper cost`: an estimate for the pipelines of the folder `pipelines`. Throws UsageError, or what a pipeline throws. */
 export async function cost(args: readonly string[], { say }: Terminal): Promise<number> {

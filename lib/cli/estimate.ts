@@ -61,7 +61,7 @@ export interface Estimate {
 }
 
 export const FORMULA = [
-  "relay commits/s = sources x max(1 / idle, min(changes / sources, 1 / (linger + 1 ms)))",
+  "relay commits/s = sources x max(1 / idle, min(changes / sources, 1 / max(linger, 3 ms)))",
   "invocations/s   = min(changes, relay commits, shards of the first stages / duration)",
   "writes/s        = relay commits/s + invocations/s x stages",
   `GB-seconds      = invocations/s x duration x ${GB.bundle} GB x month + ${RELAYS} relays x ${GB.relay} GB x month + a look each minute x ${LOOK_SECONDS} s x ${GB.batch} GB`,
@@ -69,7 +69,8 @@ export const FORMULA = [
   `a month         = ${MONTH_SECONDS} s; writes are ZooKeeper multis`,
 ] as const;
 
-const COMMIT_SECONDS = 0.001;
+/** What a commit takes at a small ensemble: the next one of the same source begins after it. */
+const COMMIT_SECONDS = 0.003;
 
 export function estimate(shapes: readonly PipelineShape[], rates: Rates): Estimate {
   const pipelines = shapes.map((shape) => estimateOne(shape, rates));
@@ -95,7 +96,7 @@ export function estimate(shapes: readonly PipelineShape[], rates: Rates): Estima
 function estimateOne({ name, sources, stages, firstShards }: PipelineShape, rates: Rates): PipelineEstimate {
   const { changesPerSecond, invocationSeconds, idleSeconds, lingerSeconds } = rates;
   const changes = sources === 0 ? 0 : changesPerSecond;
-  const busy = Math.min(changes / Math.max(1, sources), 1 / (lingerSeconds + COMMIT_SECONDS));
+  const busy = Math.min(changes / Math.max(1, sources), 1 / Math.max(lingerSeconds, COMMIT_SECONDS));
   const relayCommitsPerSecond = sources * Math.max(1 / idleSeconds, busy);
   const invocationsPerSecond = Math.min(changes, relayCommitsPerSecond, firstShards / invocationSeconds);
   const gbSecondsPerMonth = invocationsPerSecond * invocationSeconds * GB.bundle * MONTH_SECONDS;

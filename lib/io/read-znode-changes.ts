@@ -2,7 +2,7 @@ import { type PCollection, type PTransform, type Root, withName } from "apache-b
 import { readPrimitive } from "../beam/primitives";
 import { filterProblem, type ValueFilter } from "../checkpoint/value-filter";
 import { CHANGE_KINDS, type ChangeKind, type ZnodeChange } from "../checkpoint/znode-change";
-import type { ZnodeSource } from "../checkpoint/znode-source";
+import type { SourceBatching, ZnodeSource } from "../checkpoint/znode-source";
 import { type DecodedZnodeChange, type Decoder, decodeChange } from "./decode";
 import { patternProblem } from "./znode-path";
 
@@ -28,6 +28,13 @@ export interface ReadZnodeChangesOptions {
    * what happens after it. Default: "snapshot".
    */
   readonly start?: "snapshot" | "now";
+  /**
+   * How changes are brought together in commits: `size`, znodes in one (1 to 10,000; default 500); `windowMs`, the
+   * least time between two while changes come (0 to 300,000; default: BEAMKEEPER_LINGER_MS, which is 0); `bytes` of
+   * the elements in one (from 1,024; default and most: three quarters of BEAMKEEPER_COMMIT_SIZE_BYTES). A batch that
+   * is full does not wait. It may change from one build to the next.
+   */
+  readonly batching?: SourceBatching;
   /** Let this pipeline write below the path that it watches; its own writes come back to it. Default: false. */
   readonly allowFeedback?: boolean;
 }
@@ -65,6 +72,7 @@ export function readZnodeChanges(
   const read = readPrimitive<ZnodeChange>("readZnodeChanges", {
     kind: "znode-changes",
     config,
+    ...(options.batching ? { tuning: batchingOf(config.paths[0]!, options.batching) } : {}),
     bounded: false,
   });
   const { decode } = options;
@@ -107,6 +115,19 @@ function sourceOf(path: string | readonly string[], options: ReadZnodeChangesOpt
     ...(filter ? { filter } : {}),
     ...(previous ? { previous } : {}),
   };
+}
+
+const BATCHING = { size: [1, 10_000], windowMs: [0, 300_000], bytes: [1_024, 2 ** 31 - 1] } as const;
+
+function batchingOf(path: string, batching: SourceBatching): SourceBatching {
+  for (const [name, value] of Object.entries(batching)) {
+    const [least, most] = BATCHING[name as keyof SourceBatching] ?? [];
+    const problem =
+      least === undefined ? `there is no ${name}` : `${name} must be a whole number from ${least} to ${most}`;
+    if (least === undefined || !Number.isInteger(value) || value < least || value > most!)
+      throw new TypeError(`readZnodeChanges("${path}"): batching: ${problem}`);
+  }
+  return batching;
 }
 
 function listOf(value: string | readonly string[]): readonly string[] {

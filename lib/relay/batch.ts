@@ -1,14 +1,22 @@
+import type { SegmentElement } from "../checkpoint/segment";
+import { encodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
 import type { KeyedElement } from "./appends";
-import type { ReadZnode } from "./change-reader";
-import type { ManifestUpdate } from "./manifest";
+import type { ChangeReader, ReadZnode } from "./change-reader";
+import type { Difference, HeardEvents, SourceStart } from "./comparison";
+import type { DirtyPaths } from "./dirty-paths";
+import type { Gaps } from "./gaps";
+import type { Manifest, ManifestUpdate } from "./manifest";
+import type { ReadAhead } from "./read-ahead";
+import { MAX_BLOB_BYTES, type SourceBlobs } from "./source-blobs";
 
 /** What one commit of the relay is to append, and what it delivers by that. */
 export interface Batch {
   readonly elements: KeyedElement[];
   readonly updates: ManifestUpdate[];
-  readonly delivered: ReadZnode[];
-  /** The latest mark when the reads were sent. */
-  readonly order: number;
+  /** What was read of each path. */
+  readonly delivered: Map<string, ReadZnode>;
+  /** The gaps that had happened when it was put together. */
+  readonly gaps: number;
   missed: number;
   coalesced: number;
   /** Of the commit's multi. */
@@ -17,9 +25,91 @@ export interface Batch {
   blobBytes: number;
 }
 
-export function emptyBatch(order: number): Batch {
+export function emptyBatch(gaps: number): Batch {
   return {
-    ...{ elements: [], updates: [], delivered: [], order },
+    ...{ elements: [], updates: [], delivered: new Map(), gaps },
     ...{ missed: 0, coalesced: 0, bytes: 0, blobBytes: 0 },
   };
+}
+
+/** What a batch is made from. */
+export interface BatchParts {
+  readonly reads: ReadAhead;
+  readonly reader: ChangeReader;
+  readonly dirty: DirtyPaths;
+  readonly gaps: Gaps;
+  readonly blobs: SourceBlobs;
+  /** How many stages each element goes to. */
+  readonly consumers: number;
+  /** Of one multi. */
+  readonly maxBytes: number;
+}
+
+/** What was delivered before a batch, and the times of its elements. */
+export interface BatchState {
+  readonly known: Manifest;
+  readonly start: SourceStart;
+  readonly watermarkMs: number;
+  /** The ensemble's latest known time. */
+  readonly latestMs: number;
+}
+
+/** Compares the znodes that were read with what is known of them; takes as many as fit in one commit. */
+export function collect(parts: BatchParts, state: BatchState): Batch {
+  const { reads, dirty, gaps } = parts;
+  const batch = emptyBatch(gaps.count);
+  const accept = (read: ReadZnode): boolean => {
+    const { path, zxid } = read;
+    const heard = { ...dirty.heardUpTo(path, zxid), earlierLives: gaps.mayHideLives(path) };
+    const difference = parts.reader.compare(read, state.known.get(path), heard, state.start);
+    return add(batch, parts, state, { read, heard, difference });
+  };
+  while (reads.next(accept));
+  return batch;
+}
+
+interface Compared {
+  readonly read: ReadZnode;
+  readonly heard: HeardEvents;
+  readonly difference: Difference;
+}
+
+/** Adds what is to be delivered of one znode; false where it is too much for the batch. */
+function add(
+  batch: Batch,
+  parts: BatchParts,
+  state: BatchState,
+  { read, heard, difference }: Compared,
+): boolean {
+  const { blobs, consumers, maxBytes } = parts;
+  const { path, zxid } = read;
+  const elements = difference.changes.map((change, index, { [index + 1]: next }) =>
+    encode(change, next, state),
+  );
+  const inline = elements.reduce((sum, element) => sum + blobs.inlineBytes(element) * consumers, 0);
+  const bytes = inline + path.length + 96;
+  const blobBytes = elements.reduce((sum, element) => sum + blobs.blobBytes(element), 0);
+  const isFull = batch.bytes + bytes > maxBytes || batch.blobBytes + blobBytes > MAX_BLOB_BYTES;
+  if (isFull && batch.delivered.size > 0) return false;
+  batch.bytes += bytes;
+  batch.blobBytes += blobBytes;
+  for (const element of elements) batch.elements.push({ key: path, element });
+  batch.coalesced += Math.max(0, heard.events.length - 1);
+  batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
+  const { known } = difference;
+  if (known !== undefined) batch.updates.push(known ? [path, known] : [path, null, zxid]);
+  batch.delivered.set(path, read);
+  return true;
+}
+
+/**
+ * Event time: never before the published watermark, so that nothing is late. A deletion takes the ensemble's latest
+ * known time, but none after the creation that followed it.
+ */
+function encode(change: ZnodeChange, next: ZnodeChange | undefined, state: BatchState): SegmentElement {
+  const latestMs = Math.min(state.latestMs, next?.ctimeMs ?? Number.POSITIVE_INFINITY);
+  // The stat has no time of these either.
+  const isUntimed = change.kind === "deleted" || change.kind === "children" || change.kind === "acl";
+  const timeMs = isUntimed ? latestMs : change.mtimeMs;
+  return encodeZnodeChange(change, Math.max(timeMs, state.watermarkMs));
 }

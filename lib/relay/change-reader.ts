@@ -17,11 +17,12 @@ import type { KnownZnode } from "./manifest";
 import type { SourceMetrics } from "./metrics";
 import { PreviousValues } from "./previous-values";
 
-/** A znode as a read found it at `zxid`. */
+/** A znode as a read found it at `zxid`; `order` is what {@link ChangeReader.read} was given. */
 export interface ReadZnode {
   readonly path: string;
   readonly observed: Observed | "unreadable";
   readonly zxid: bigint;
+  readonly order: number;
 }
 
 export interface ChangeReaderOptions {
@@ -77,13 +78,6 @@ export class ChangeReader {
     return true;
   }
 
-  /** Reads the znodes of the paths, in this order. Rejects with the client's error. */
-  async readAll(paths: readonly string[]): Promise<ReadZnode[]> {
-    const reads = paths.map((path) => this.read(path));
-    await Promise.allSettled(reads);
-    return Promise.all(reads);
-  }
-
   /** What is to be delivered of a znode, and what is known of it then. */
   compare(
     { path, observed }: ReadZnode,
@@ -113,18 +107,21 @@ export class ChangeReader {
     if (observed !== "unreadable") this.previous?.delivered(path, observed?.data ?? null);
   }
 
-  private async read(path: string): Promise<ReadZnode> {
+  /** Reads the znode; `order` is the latest mark by now. Rejects with the client's error. */
+  async read(path: string, order: number): Promise<ReadZnode> {
     const { client, log, sourceId } = this.options;
     try {
       const { data, stat, zxid } = await reading(client, () => client.getData(path));
-      if (!this.wanted.children) return { path, observed: { data, stat }, zxid };
+      if (!this.wanted.children) return { path, observed: { data, stat }, zxid, order };
       const list = await reading(client, () => client.getChildren(path));
-      return { path, observed: { data, stat, children: { names: list.children, stat: list.stat } }, zxid };
+      const children = { names: list.children, stat: list.stat };
+      return { path, observed: { data, stat, children }, zxid, order };
     } catch (error) {
-      if (error instanceof NoNodeError) return { path, observed: null, zxid: error.zxid ?? client.lastZxid };
+      if (error instanceof NoNodeError)
+        return { path, observed: null, zxid: error.zxid ?? client.lastZxid, order };
       if (!(error instanceof NoAuthError)) throw error;
       log("warn", "no right to read a znode that changed; its value is unknown", { source: sourceId, path });
-      return { path, observed: "unreadable", zxid: error.zxid ?? client.lastZxid };
+      return { path, observed: "unreadable", zxid: error.zxid ?? client.lastZxid, order };
     }
   }
 }

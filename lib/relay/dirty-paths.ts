@@ -7,11 +7,9 @@ interface HeardEvent {
   readonly order: number;
 }
 
-/** Reads whose results are about to be appended. */
-export interface DoneReads {
-  /** The zxid at which each path was read. */
-  readonly zxids: ReadonlyMap<string, bigint>;
-  /** The latest mark when the reads were sent. */
+/** A read whose result is about to be appended: what the server had seen, and the latest mark when it was sent. */
+export interface DoneRead {
+  readonly zxid: bigint;
   readonly order: number;
 }
 
@@ -37,12 +35,19 @@ const MAX_EVENTS_OF_A_PATH = 10_000;
  */
 export class DirtyPaths {
   private readonly paths = new Map<string, DirtyPath>();
+  /** Those that nobody has taken. */
+  private waiting = new Set<string>();
   private readonly unreadable = new Set<string>();
   private lastOrder = 0;
   private continuous = false;
 
   get size(): number {
     return this.paths.size;
+  }
+
+  /** How many have not been taken. */
+  get untaken(): number {
+    return this.waiting.size;
   }
 
   /** The order number of the latest mark: whatever was marked up to now has this number or a smaller one. */
@@ -88,17 +93,23 @@ export class DirtyPaths {
     const isOpen = dirty.suspectedAt > 0 && (dirty.suspectedZxid === undefined || dirty.suspectedZxid > zxid);
     if (isOpen) return;
     dirty.suspectedAt = 0;
-    if (dirty.events.length === 0) this.paths.delete(path);
+    if (dirty.events.length === 0) this.remove(path);
   }
 
-  /** The first paths, oldest mark first. */
-  first(limit: number): string[] {
+  /** Takes the first paths, oldest mark first, to be read; nobody else gets them until they are delivered or given back. */
+  take(limit: number): string[] {
     const paths: string[] = [];
-    for (const path of this.paths.keys()) {
+    for (const path of this.waiting) {
       if (paths.length >= limit) break;
       paths.push(path);
+      this.waiting.delete(path);
     }
     return paths;
+  }
+
+  /** What was taken was not delivered; it comes first again. */
+  giveBack(paths: readonly string[]): void {
+    if (paths.length > 0) this.waiting = new Set([...paths, ...this.waiting]);
   }
 
   /** The events of a path that a read at `zxid` has seen. */
@@ -113,7 +124,7 @@ export class DirtyPaths {
     const dirty = this.paths.get(path);
     if (!dirty) return;
     const later = dirty.events.filter((event) => event.zxid > zxid);
-    this.paths.delete(path);
+    this.remove(path);
     this.unreadable.delete(path);
     const suspected = dirty.suspectedAt > order;
     if (later.length === 0 && !suspected) return;
@@ -125,6 +136,7 @@ export class DirtyPaths {
     const complete = !suspected && this.continuous;
     const { suspectedAt, suspectedZxid } = dirty;
     this.paths.set(path, { order: since, events: later, complete, suspectedAt, suspectedZxid });
+    this.waiting.add(path);
   }
 
   /** The read was refused: the events that it would have accounted for are forgotten, so the next count is a lower bound. */
@@ -135,18 +147,18 @@ export class DirtyPaths {
   }
 
   /**
-   * Whether a mark at or before `order` is still waiting, those apart that `done` has seen: of a path that was read
-   * before some of its marks, what came after the read waits.
+   * Whether a mark at or before `order` is still waiting, those apart that the reads in `done` have seen: of a path
+   * that was read before some of its marks, what came after the read waits.
    */
-  waitsSince(order: number, done: DoneReads): boolean {
+  waitsSince(order: number, done: ReadonlyMap<string, DoneRead>): boolean {
     for (const [path, dirty] of this.paths) {
       if (dirty.order > order) continue;
-      const zxid = done.zxids.get(path);
-      if (zxid === undefined) return true;
-      if (done.order >= order) continue;
-      const isLater = (event: HeardEvent): boolean => event.zxid > zxid && event.order <= order;
+      const read = done.get(path);
+      if (read === undefined) return true;
+      if (read.order >= order) continue;
+      const isLater = (event: HeardEvent): boolean => event.zxid > read.zxid && event.order <= order;
       if (dirty.events.some(isLater)) return true;
-      if (dirty.suspectedAt > done.order && dirty.suspectedAt <= order) return true;
+      if (dirty.suspectedAt > read.order && dirty.suspectedAt <= order) return true;
     }
     return false;
   }
@@ -157,7 +169,13 @@ export class DirtyPaths {
     const complete = this.continuous && !this.unreadable.has(path);
     const dirty = { order, events: [], complete, suspectedAt: 0, suspectedZxid: undefined };
     this.paths.set(path, dirty);
+    this.waiting.add(path);
     return dirty;
+  }
+
+  private remove(path: string): void {
+    this.paths.delete(path);
+    this.waiting.delete(path);
   }
 
   private suspect(dirty: DirtyPath, order: number): void {

@@ -7,23 +7,28 @@ const MAX_ACCOUNTED = 100_000;
  * its deletion was delivered after the last one, is a creation known to be the next life.
  */
 export class Gaps {
-  private happened = false;
+  private happened = 0;
   private readonly accounted = new Set<string>();
+
+  /** How many there have been. */
+  get count(): number {
+    return this.happened;
+  }
 
   /** Events may have been missed: a reconnect, or a relay that takes over where another one ended. */
   interrupted(): void {
-    this.happened = true;
+    this.happened += 1;
     this.accounted.clear();
   }
 
-  /** The path's deletion was delivered. */
-  deletionDelivered(path: string): void {
-    if (!this.happened) return;
+  /** The path's deletion was delivered, as it was read when `count` was this. */
+  deletionDelivered(path: string, count: number): void {
+    if (count === 0 || count !== this.happened) return;
     if (this.accounted.size >= MAX_ACCOUNTED) this.accounted.clear();
     this.accounted.add(path);
   }
 
   mayHideLives(path: string): boolean {
-    return this.happened && !this.accounted.has(path);
+    return this.happened > 0 && !this.accounted.has(path);
   }
 }

@@ -7,12 +7,13 @@ import { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits, type GenerationState, type Upstream } from "../checkpoint/records";
 import type { RelayReport } from "../checkpoint/relay-report";
 import { type CurrentGeneration, openPipeline, readGeneration, type ScopePlan } from "../checkpoint/scope";
-import type { ZnodeSource } from "../checkpoint/znode-source";
+import type { SourceBatching, ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { nextEpoch, RelayStoppedError } from "./errors";
+import { limitsOf } from "./limits";
 import type { RelayMetrics } from "./metrics";
 import { keepPresence } from "./presence";
 import { hearReplays } from "./replays";
@@ -29,6 +30,7 @@ export interface RelayedPipeline {
   readonly sources: readonly {
     readonly id: string;
     readonly source: ZnodeSource;
+    readonly batching?: SourceBatching;
     readonly consumers: readonly string[];
   }[];
 }
@@ -301,9 +303,10 @@ function newSource(
   budget: TokenBucket,
   heardCommits: Map<string, number>,
   named: NamedVersion,
-  { id, source, consumers }: RelayedPipeline["sources"][number],
+  { id, source, batching, consumers }: RelayedPipeline["sources"][number],
 ): { id: string; source: SourceRelay } {
-  const { client, root, blobs, clock, log, limits, onCommit } = options;
+  const { client, root, blobs, clock, log, onCommit } = options;
+  const limits = limitsOf(options.limits, batching);
   const metrics = options.metrics?.source(id);
   let isFirst = true;
   const relay = new SourceRelay({

@@ -3,22 +3,21 @@ import { CommitLostError, reading, sendFenced } from "../checkpoint/commit";
 import type { SourceLayout } from "../checkpoint/layout";
 import { admitsCommits, type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
 import { type CurrentGeneration, readGeneration } from "../checkpoint/scope";
-import type { SegmentElement } from "../checkpoint/segment";
-import { encodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
 import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
 import { appends } from "./appends";
-import { type Batch, emptyBatch } from "./batch";
-import { ChangeReader, type ReadZnode } from "./change-reader";
+import { type Batch, collect, emptyBatch } from "./batch";
+import { ChangeReader } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
 import { cursorAhead, nextEpoch, RelayStoppedError, SourceError, takenOver } from "./errors";
 import { Gaps } from "./gaps";
 import type { RelayLimits } from "./limits";
 import type { SourceMetrics } from "./metrics";
+import { ReadAhead } from "./read-ahead";
 import type { RelayCommit } from "./relay-commit";
-import { MAX_BLOB_BYTES, SourceBlobs } from "./source-blobs";
+import { SourceBlobs } from "./source-blobs";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
 import type { TokenBucket } from "./token-bucket";
@@ -56,13 +55,8 @@ interface Barrier {
   readonly mtimeMs: number;
 }
 
-/** Znodes that are being read. */
-interface Reads {
-  /** The latest mark when the reads were sent. */
-  readonly order: number;
-  readonly znodes: Promise<ReadZnode[]>;
-}
-
+// The share of a commit that elements may take.
+const BATCH_SHARE = 0.75;
 // The share of a commit that a chunk of the manifest's snapshot may take.
 const CHUNK_SHARE = 0.5;
 // A walk waits while this many batches are dirty.
@@ -80,6 +74,7 @@ export class SourceRelay {
   private readonly dirty = new DirtyPaths();
   private readonly gaps = new Gaps();
   private readonly reader: ChangeReader;
+  private readonly reads: ReadAhead;
   private readonly blobs: SourceBlobs;
   private readonly layout: SourceLayout;
   private manifest!: StoredManifest;
@@ -89,14 +84,17 @@ export class SourceRelay {
   private cursorMtimeMs = 0;
   private skewMs = 0;
   private lastCommitAtMs = Number.NEGATIVE_INFINITY;
+  /** When the last commit was sent. */
+  private sentAtMs = Number.NEGATIVE_INFINITY;
+  private isLingering = false;
   private barrier: Barrier | undefined;
   private watches: Watch[] = [];
   private walkNeeded = true;
   private walking: SourceWalk | undefined;
   private isStandby = false;
   private compactedLast = false;
-  /** The next batch, read while the commit before it was under way. */
-  private ahead: Reads | undefined;
+  /** A relay that stands by reads no values. */
+  private isActive = false;
   /** While draining: the latest mark when that became known. What was marked up to then is delivered before the end. */
   private drainOrder: number | undefined;
   private current: CurrentGeneration;
@@ -105,6 +103,7 @@ export class SourceRelay {
   constructor(private readonly options: SourceRelayOptions) {
     this.layout = options.current.scope.source(options.sourceId);
     this.reader = new ChangeReader(options);
+    this.reads = new ReadAhead(this.reader, this.dirty, options.limits.maxBatchPaths);
     this.blobs = new SourceBlobs(options, this.layout.cursor);
     this.current = options.current;
   }
@@ -120,6 +119,7 @@ export class SourceRelay {
     try {
       await (this.isStandby ? this.follow() : this.load());
       this.checkAhead();
+      this.isActive = true;
       while (!signal.aborted && !this.hasEnded) await this.step(signal);
     } finally {
       for (const watch of this.watches) watch.remove();
@@ -161,7 +161,7 @@ export class SourceRelay {
       }
       for (const [znode, known, zxid] of updates) {
         this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
-        if (!known) this.gaps.deletionDelivered(znode);
+        if (!known) this.gaps.deletionDelivered(znode, this.gaps.count);
       }
       this.cursor = cursor;
       this.cursorVersion = stat.version;
@@ -181,36 +181,19 @@ export class SourceRelay {
     const hasTurn = !this.compactedLast || this.dirty.size === 0;
     this.compactedLast = hasTurn && this.manifest.isCompactionDue;
     if (this.compactedLast)
-      return this.commit(emptyBatch(0), this.manifest.compaction(this.cursor.number + 1));
+      return this.commit(emptyBatch(this.gaps.count), this.manifest.compaction(this.cursor.number + 1));
     if (this.current.generation.state === "draining" && !this.walking) this.drainOrder ??= this.dirty.latest;
-    const paths = this.dirty.first(maxBatchPaths);
-    // More events do not wake a relay that lingers; they are what it waits for.
-    const lingerMs = paths.length > 0 && !this.walking ? this.lingerFor(paths.length) : 0;
-    if (lingerMs > 0) return this.options.clock.sleep(lingerMs, signal);
-    const waitMs = paths.length > 0 ? 0 : this.heartbeatInMs();
+    const lingerMs = this.lingerMs();
+    if (lingerMs > 0) return this.linger(lingerMs, signal);
+    this.reads.send();
+    const waitMs = this.reads.isEmpty ? this.heartbeatInMs() : 0;
     if (waitMs > 0) return this.sleep(waitMs, signal);
-    const reads = this.ahead ?? this.readAhead(paths);
-    this.ahead = undefined;
-    const batch = await this.collect(reads);
-    const committed = this.commit(batch, this.manifest.delta(batch.updates, this.cursor.number + 1));
-    this.readDuringCommit(batch);
-    await committed;
-  }
-
-  private readAhead(paths: readonly string[]): Reads {
-    const reads = { order: this.dirty.latest, znodes: this.reader.readAll(paths) };
-    reads.znodes.catch(() => undefined);
-    return reads;
-  }
-
-  /** Another full batch is read while a commit is under way; what is not full lingers. */
-  private readDuringCommit({ delivered }: Batch): void {
-    const { maxBatchPaths } = this.options.limits;
-    const isFull = this.dirty.size >= maxBatchPaths + delivered.length;
-    if (!isFull || this.walking || this.pauseMs() > 0) return;
-    const underWay = new Set(delivered.map(({ path }) => path));
-    const waiting = this.dirty.first(maxBatchPaths + delivered.length).filter((path) => !underWay.has(path));
-    this.ahead = this.readAhead(waiting.slice(0, maxBatchPaths));
+    const isHeartbeat = this.reads.isEmpty;
+    await this.reads.first();
+    const batch = this.collect();
+    // A gap meanwhile: what was read is read again.
+    if (batch.delivered.size === 0 && !isHeartbeat) return;
+    await this.commit(batch, this.manifest.delta(batch.updates, this.cursor.number + 1));
   }
 
   /**
@@ -241,12 +224,17 @@ export class SourceRelay {
   private hear(notification: WatchNotification): void {
     if (notification.type === "event") {
       if (!this.reader.heard(notification.event, this.dirty)) return;
+      const isEarly = this.lingerMs() > 0;
+      // More events do not wake a relay that lingers; they are what it waits for.
+      if (isEarly && this.isLingering) return;
+      // At once, while a commit is under way as well.
+      if (!isEarly && this.isActive && this.pauseMs() === 0) this.reads.send();
     } else {
       this.dirty.interrupt();
       this.gaps.interrupted();
       this.walkNeeded = true;
       this.walking = undefined;
-      this.ahead = undefined;
+      this.reads.drop();
       this.barrier = undefined;
       if (notification.type === "ended") this.watches = [];
     }
@@ -270,12 +258,19 @@ export class SourceRelay {
     walking.end();
   }
 
-  /** How long a batch that is not full waits for more; the first change after a pause does not wait. */
-  private lingerFor(paths: number): number {
+  /** How long a batch that is not full waits for more, in ms; the first change after a pause does not wait. */
+  private lingerMs(): number {
     const { clock, limits } = this.options;
-    if (paths >= limits.maxBatchPaths) return 0;
-    const remainingMs = limits.lingerMs - (clock.now() - this.lastCommitAtMs);
+    const { untaken } = this.dirty;
+    if (limits.lingerMs === 0 || untaken === 0 || untaken >= limits.maxBatchPaths || this.walking) return 0;
+    const remainingMs = limits.lingerMs - (clock.now() - this.sentAtMs);
     return Math.min(limits.lingerMs, Math.max(0, remainingMs));
+  }
+
+  private async linger(ms: number, signal: AbortSignal): Promise<void> {
+    this.isLingering = true;
+    await this.sleep(ms, signal);
+    this.isLingering = false;
   }
 
   /** How long until the next empty commit is due; it moves the watermark on. */
@@ -301,52 +296,21 @@ export class SourceRelay {
     this.wake = () => undefined;
   }
 
-  /** Reads the znodes of the paths and compares them; takes as many as fit in one commit. */
-  private async collect({ order, znodes }: Reads): Promise<Batch> {
-    const batch = emptyBatch(order);
-    const { consumers } = this.options;
-    const start = { zxid: this.cursor.startZxid ?? 0n, mode: this.options.source.start };
-    for (const read of await znodes) {
-      const { path, zxid } = read;
-      const heard = { ...this.dirty.heardUpTo(path, zxid), earlierLives: this.gaps.mayHideLives(path) };
-      const difference = this.reader.compare(read, this.manifest.known.get(path), heard, start);
-      const elements = difference.changes.map((change, index, { [index + 1]: next }) => ({
-        key: path,
-        element: this.encode(change, next),
-      }));
-      const bytes = elements.reduce(
-        (sum, { element }) => sum + this.blobs.inlineBytes(element) * consumers.length,
-        path.length + 96,
-      );
-      const blobBytes = elements.reduce((sum, { element }) => sum + this.blobs.blobBytes(element), 0);
-      const isFull = batch.bytes + bytes > this.roomBytes() || batch.blobBytes + blobBytes > MAX_BLOB_BYTES;
-      if (isFull && batch.delivered.length > 0) break;
-      batch.bytes += bytes;
-      batch.blobBytes += blobBytes;
-      batch.elements.push(...elements);
-      batch.coalesced += Math.max(0, heard.events.length - 1);
-      batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
-      const { known } = difference;
-      if (known !== undefined) batch.updates.push(known ? [path, known] : [path, null, zxid]);
-      batch.delivered.push(read);
-    }
-    return batch;
-  }
-
-  private roomBytes(): number {
-    return this.options.limits.commitSizeBytes * 0.75;
-  }
-
-  /**
-   * Event time: never before the published watermark, so that nothing is late. A deletion takes the ensemble's
-   * latest known time, but none after the creation that followed it.
-   */
-  private encode(change: ZnodeChange, next: ZnodeChange | undefined): SegmentElement {
-    const latestMs = Math.min(this.cursorMtimeMs, next?.ctimeMs ?? Number.POSITIVE_INFINITY);
-    // The stat has no time of these either.
-    const isUntimed = change.kind === "deleted" || change.kind === "children" || change.kind === "acl";
-    const timeMs = isUntimed ? latestMs : change.mtimeMs;
-    return encodeZnodeChange(change, Math.max(timeMs, this.cursor.watermarkMs));
+  private collect(): Batch {
+    const { reads, reader, dirty, gaps, blobs, cursor, options } = this;
+    const consumers = options.consumers.length;
+    const { commitSizeBytes, batchBytes = Number.POSITIVE_INFINITY } = options.limits;
+    const maxBytes = Math.min(batchBytes, commitSizeBytes * BATCH_SHARE);
+    const start = { zxid: cursor.startZxid ?? 0n, mode: options.source.start };
+    return collect(
+      { reads, reader, dirty, gaps, blobs, consumers, maxBytes },
+      {
+        known: this.manifest.known,
+        start,
+        watermarkMs: cursor.watermarkMs,
+        latestMs: this.cursorMtimeMs,
+      },
+    );
   }
 
   /**
@@ -372,12 +336,16 @@ export class SourceRelay {
       ...(batch.blobBytes > 0 ? await this.blobs.keep(segments.ops, cursor) : segments.ops),
     ];
     const fence = { path: this.layout.cursor, decode: decodeCursor };
+    this.sentAtMs = clock.now();
     const outcome = await sendFenced(client, { commitId, fence, own, user: [] }).catch((error: unknown) => {
       if (error instanceof CommitLostError)
         throw new SourceError(error.message, "retryable", { cause: error });
       throw error;
     });
-    if (outcome.kind !== "committed") return this.rejected(outcome.cause);
+    if (outcome.kind !== "committed") {
+      this.dirty.giveBack([...batch.delivered.keys()]);
+      return this.rejected(outcome.cause);
+    }
     if (outcome.overtaken) throw takenOver(sourceId);
     this.cursor = cursor;
     this.cursorVersion = outcome.version;
@@ -386,11 +354,11 @@ export class SourceRelay {
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
     manifest.committed();
-    for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path);
-    for (const read of batch.delivered) {
-      this.dirty.delivered(read.path, read.zxid, batch.order);
+    for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path, batch.gaps);
+    for (const [path, read] of batch.delivered) {
+      this.dirty.delivered(path, read.zxid, read.order);
       this.reader.delivered(read);
-      if (read.observed === "unreadable") this.dirty.unread(read.path);
+      if (read.observed === "unreadable") this.dirty.unread(path);
     }
     // A walk that is still to come may find changes that are older than this commit.
     const isWalked = !this.walkNeeded && !this.walking;
@@ -414,11 +382,9 @@ export class SourceRelay {
    * The watermark that this commit may publish: the barrier's time, once all that was heard before it is appended;
    * of a source that is drained infinity, once all is appended that happened before the drain.
    */
-  private publishable(batch: Batch): number {
+  private publishable({ delivered: done }: Batch): number {
     const published = this.cursor.watermarkMs;
     if (this.walkNeeded || this.walking) return published;
-    const zxids = new Map(batch.delivered.map(({ path, zxid }) => [path, zxid]));
-    const done = { zxids, order: batch.order };
     if (this.drainOrder !== undefined && !this.dirty.waitsSince(this.drainOrder, done))
       return Number.POSITIVE_INFINITY;
     if (!this.barrier) return published;

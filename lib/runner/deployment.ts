@@ -1,7 +1,7 @@
 import type { CompiledPipeline } from "../beam/api";
 import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
 import type { ScopePlan } from "../checkpoint/scope";
-import type { ZnodeSource } from "../checkpoint/znode-source";
+import type { SourceBatching, ZnodeSource } from "../checkpoint/znode-source";
 
 /** A compiled pipeline as the relay needs it: graph, shards and sources, without any code of the user's. */
 export interface PipelinePlan {
@@ -11,6 +11,7 @@ export interface PipelinePlan {
   readonly sources: readonly {
     readonly id: string;
     readonly source: ZnodeSource;
+    readonly batching?: SourceBatching;
     readonly consumers: readonly string[];
   }[];
 }
@@ -28,7 +29,12 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
   return {
     name: pipeline.name,
     stages: pipeline.stages,
-    sources: watched.map(({ id, config, consumers }) => ({ id, source: config as ZnodeSource, consumers })),
+    sources: watched.map(({ id, config, tuning, consumers }) => ({
+      id,
+      source: config as ZnodeSource,
+      ...(tuning === undefined ? {} : { batching: tuning as SourceBatching }),
+      consumers,
+    })),
     plan: {
       fingerprint: pipeline.fingerprint,
       sources: watched.map(({ id }) => id),

@@ -1,7 +1,7 @@
 import { estimate, MONTH_SECONDS, type PipelineShape, PRICES, type Rates } from "../../lib/cli/estimate";
 
 const SHAPE: PipelineShape = { name: "p", sources: 1, stages: 2, shards: 5, firstShards: 4 };
-const RATES: Rates = { changesPerSecond: 0, invocationSeconds: 0.2, idleSeconds: 1, lingerSeconds: 0.009 };
+const RATES: Rates = { changesPerSecond: 0, invocationSeconds: 0.2, idleSeconds: 1, lingerSeconds: 0.01 };
 
 const one = (rates: Partial<Rates>, shape: Partial<PipelineShape> = {}) =>
   estimate([{ ...SHAPE, ...shape }], { ...RATES, ...rates }).pipelines[0]!;

@@ -1,5 +1,7 @@
 import * as beam from "apache-beam";
+import { compilePipeline } from "../../lib/beam/pipeline";
 import {
+  definePipeline,
   readZnodeChanges,
   type TextFilePayload,
   UserCodeError,
@@ -9,6 +11,7 @@ import {
   type ZnodeWritePayload,
 } from "../../lib/index";
 import { patternProblem } from "../../lib/io/znode-path";
+import { planPipeline } from "../../lib/runner/deployment";
 import { pathProblem } from "../../lib/zookeeper/paths";
 import { at, readTest, runCollecting } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
@@ -35,6 +38,27 @@ test("paths and patterns", () => {
   expect(() => readZnodeChanges("/a", { recursive: "yes" } as never)).toThrow(
     /recursive must be true or false/,
   );
+});
+
+test("how a source is batched is checked, and is not part of the graph", () => {
+  for (const batching of [{ size: 0 }, { windowMs: 0.5 }, { bytes: 1_023 }, { size: 10_001 }, { window: 5 }])
+    expect(() => readZnodeChanges("/a", { batching } as never)).toThrow(
+      /batching: (there is no|\w+ must be)/,
+    );
+  const compiled = [undefined, { size: 7, windowMs: 50, bytes: 4_096 }].map((batching) =>
+    compilePipeline(
+      definePipeline({
+        name: "p",
+        build: (root) =>
+          root
+            .apply(readZnodeChanges("/a", batching ? { batching } : {}))
+            .apply(writeToZnodes(({ path }) => ({ path: `/copy${path}` }))),
+      }),
+    ),
+  );
+  expect(compiled[0]!.fingerprint).toBe(compiled[1]!.fingerprint);
+  const [source] = planPipeline(compiled[1]!).sources;
+  expect(source?.batching).toEqual({ size: 7, windowMs: 50, bytes: 4_096 });
 });
 
 test("options of the sinks are checked when they are made", () => {

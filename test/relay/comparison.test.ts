@@ -126,7 +126,12 @@ class World {
   private readonly manifest = new Manifest();
   private readonly gaps = new Gaps();
   private reading:
-    | { paths: string[]; order: number; answers?: { path: string; observed: Observed; zxid: bigint }[] }
+    | {
+        paths: string[];
+        order: number;
+        gaps: number;
+        answers?: { path: string; observed: Observed; zxid: bigint }[];
+      }
     | undefined;
   private walkNeeded = false;
   readonly values = new Map<string, bigint[]>();
@@ -157,7 +162,7 @@ class World {
 
   send(limit: number): void {
     if (this.reading || this.walkNeeded || this.dirty.size === 0) return;
-    this.reading = { paths: this.dirty.first(limit), order: this.dirty.latest };
+    this.reading = { paths: this.dirty.take(limit), order: this.dirty.latest, gaps: this.gaps.count };
   }
 
   /** The server answers; events up to then arrive before the reply. */
@@ -175,7 +180,7 @@ class World {
   /** Compares and commits what was read, as SourceRelay does; `fits` are as many paths as the commit takes. */
   commit(fits: number): void {
     if (!this.reading?.answers) return;
-    const { answers, order } = this.reading;
+    const { answers, order, gaps } = this.reading;
     for (const { path, observed, zxid } of answers.slice(0, fits)) {
       const { changes, known } = compareZnode(
         path,
@@ -192,9 +197,10 @@ class World {
           this.values.set(path, [...(this.values.get(path) ?? []), change.mzxid]);
       }
       if (known !== undefined) this.manifest.apply([known ? [path, known] : [path, null, zxid]]);
-      if (known === null) this.gaps.deletionDelivered(path);
+      if (known === null) this.gaps.deletionDelivered(path, gaps);
       this.dirty.delivered(path, zxid, order);
     }
+    this.dirty.giveBack(answers.slice(fits).map(({ path }) => path));
     this.reading = undefined;
   }
 

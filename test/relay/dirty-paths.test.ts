@@ -13,19 +13,32 @@ function hear(path: string, zxid: bigint, type: WatchedEventType = "dataChanged"
 }
 
 /** Read at a zxid after all that was heard, with the latest mark before it. */
-const done = (...paths: string[]) => ({
-  zxids: new Map(paths.map((path) => [path, 1_000n])),
-  order: dirty.latest,
-});
+const done = (...paths: string[]) =>
+  new Map(paths.map((path) => [path, { zxid: 1_000n, order: dirty.latest }]));
 
 const zxids = (path: string, zxid: bigint): bigint[] =>
   dirty.heardUpTo(path, zxid).events.map((each) => each.zxid);
 
 test("paths come in the order in which they became dirty, each once", () => {
   for (const path of ["/c", "/a", "/c", "/b", "/a"]) hear(path, 1n);
-  expect(dirty.first(10)).toEqual(["/c", "/a", "/b"]);
-  expect(dirty.first(2)).toEqual(["/c", "/a"]);
+  expect(dirty.take(2)).toEqual(["/c", "/a"]);
+  expect(dirty.untaken).toBe(1);
   expect(dirty.size).toBe(3);
+  dirty.giveBack(["/c", "/a"]);
+  expect(dirty.take(10)).toEqual(["/c", "/a", "/b"]);
+});
+
+test("who was taken is nobody else's until it is delivered, whatever is heard of it meanwhile", () => {
+  hear("/a", 1n);
+  expect(dirty.take(10)).toEqual(["/a"]);
+  const order = dirty.latest;
+  hear("/a", 2n);
+  dirty.suspected("/a");
+  expect(dirty.take(10)).toEqual([]);
+  dirty.delivered("/a", 1n, order);
+  expect(dirty.take(10)).toEqual(["/a"]);
+  dirty.delivered("/a", 2n, dirty.latest);
+  expect(dirty.take(10)).toEqual([]);
 });
 
 test("a read accounts for the events that it has seen, and for no others", () => {
@@ -43,7 +56,7 @@ test("a path that stays dirty goes to the end, so that it starves no other", () 
   hear("/other", 2n);
   hear("/busy", 3n);
   dirty.delivered("/busy", 1n, dirty.latest);
-  expect(dirty.first(10)).toEqual(["/other", "/busy"]);
+  expect(dirty.take(10)).toEqual(["/other", "/busy"]);
 });
 
 test("a path waits since the first mark that is not accounted for", () => {
@@ -55,7 +68,7 @@ test("a path waits since the first mark that is not accounted for", () => {
   expect(dirty.waitsSince(barrier, done("/a", "/b"))).toBe(false);
   dirty.delivered("/b", 2n, barrier);
   dirty.delivered("/a", 1n, barrier);
-  expect(dirty.first(1)).toEqual(["/a"]);
+  expect(dirty.take(1)).toEqual(["/a"]);
   expect(dirty.waitsSince(barrier, done())).toBe(false);
   expect(dirty.waitsSince(dirty.latest, done())).toBe(true);
 });
@@ -81,7 +94,7 @@ test("a suspicion that came after the read was sent keeps the path dirty", () =>
   const sent = dirty.latest;
   dirty.suspected("/a");
   dirty.delivered("/a", 10n, sent);
-  expect(dirty.first(1)).toEqual(["/a"]);
+  expect(dirty.take(1)).toEqual(["/a"]);
   expect(dirty.heardUpTo("/a", 10n).complete).toBe(false);
   dirty.delivered("/a", 10n, dirty.latest);
   expect(dirty.size).toBe(0);
@@ -115,26 +128,23 @@ test("a read that was refused makes the next count a lower bound, and one that s
 test("what was read before some of its events still waits for those", () => {
   hear("/a", 1n);
   hear("/b", 2n);
-  const sent = {
-    zxids: new Map([
-      ["/a", 1n],
-      ["/b", 2n],
-    ]),
-    order: dirty.latest,
-  };
+  const read = (zxid: bigint) => ({ zxid, order: dirty.latest });
+  const sent = new Map([
+    ["/a", read(1n)],
+    ["/b", read(2n)],
+  ]);
   expect(dirty.waitsSince(dirty.latest, sent)).toBe(false);
   hear("/c", 3n);
   const beforeMore = dirty.latest;
+  const withC = new Map([...sent, ["/c", read(3n)]]);
   hear("/a", 4n);
   const barrier = dirty.latest;
-  const withC = { zxids: new Map([...sent.zxids, ["/c", 3n]]), order: sent.order };
   expect(dirty.waitsSince(barrier, withC)).toBe(true);
   expect(dirty.waitsSince(beforeMore, withC)).toBe(false);
-  expect(dirty.waitsSince(barrier, { ...withC, zxids: new Map([...withC.zxids, ["/a", 4n]]) })).toBe(false);
+  const again = new Map([...withC, ["/a", { zxid: 4n, order: 2 }]]);
+  expect(dirty.waitsSince(barrier, again)).toBe(false);
   dirty.suspected("/b");
-  expect(
-    dirty.waitsSince(dirty.latest, { zxids: new Map([...withC.zxids, ["/a", 4n]]), order: barrier }),
-  ).toBe(true);
+  expect(dirty.waitsSince(dirty.latest, again)).toBe(true);
 });
 
 test("a path that stays dirty over a gap has not been heard of completely until it is delivered after it", () => {
@@ -168,6 +178,6 @@ test("what another relay has delivered is done with, what came after it is not",
   dirty.suspected("/d");
   dirty.suspected("/e", 9n);
   for (const path of ["/a", "/b", "/c", "/d", "/e", "/none"]) dirty.deliveredElsewhere(path, 4n);
-  expect(dirty.first(10)).toEqual(["/a", "/d", "/e"]);
+  expect(dirty.take(10)).toEqual(["/a", "/d", "/e"]);
   expect(zxids("/a", 9n)).toEqual([5n]);
 });

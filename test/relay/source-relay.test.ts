@@ -15,6 +15,7 @@ import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
 import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
+import { limitsOf } from "../../lib/relay/limits";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "../../lib/relay/source-relay";
 import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
@@ -312,6 +313,20 @@ test("what happened while the relay was away is found, and counted within a life
     "changed /changed=4 +2",
     "deleted /gone +0?",
   ]);
+});
+
+test("a batch is cut by znodes and by bytes, and waits for its window unless it is full", async () => {
+  for (const name of ["a", "b", "c", "d"]) await client.create(`${app}/${name}`, Buffer.alloc(600));
+  const bySize = new RunningRelay({ limits: limitsOf(LIMITS, { size: 2 }) });
+  await bySize.delivered(5);
+  expect(Math.max(...bySize.commits.map(({ elements }) => elements))).toBe(2);
+  await bySize.stop();
+  const byBytes = new RunningRelay({ limits: limitsOf(LIMITS, { bytes: 2_048, windowMs: 60_000, size: 3 }) });
+  await byBytes.caughtUp();
+  // The window began with the first of them, and what fills the batch ends it.
+  for (const name of ["a", "b", "c"]) await client.setData(`${app}/${name}`, Buffer.alloc(600));
+  await byBytes.delivered(3);
+  expect(Math.max(...byBytes.commits.map(({ elements }) => elements))).toBe(2);
 });
 
 test("a deletion comes before the creation that follows it, in event time as well", async () => {
