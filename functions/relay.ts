@@ -1,5 +1,6 @@
 import * as z from "zod/mini";
 import type { Handler } from "../lib/aws/lambda";
+import type { CompiledPipeline } from "../lib/beam/api";
 import { compilePipeline, type PipelineDefinition } from "../lib/beam/pipeline";
 import type { BlobStore } from "../lib/checkpoint/blobs";
 import type { DeployedCode } from "../lib/checkpoint/code";
@@ -10,7 +11,7 @@ import { embeddedMetrics } from "../lib/relay/metric-formats";
 import { type RelayFigures, RelayMetrics } from "../lib/relay/metrics";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import type { Elect } from "../lib/relay/standby";
-import { isBounded, planPipeline } from "../lib/runner/deployment";
+import { isBounded, planPipeline, watchesZnodes } from "../lib/runner/deployment";
 import type { Settings } from "../lib/settings";
 import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
 import { campaign } from "../lib/zookeeper/recipes/election";
@@ -29,6 +30,8 @@ export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperCli
   readonly log: Log;
   /** Ends the invocation early, where something other than Lambda's time limit decides. */
   readonly signal?: AbortSignal;
+  /** Relay also what reads nothing but events, which the events function drives otherwise. Default: false. */
+  readonly drivesEvents?: boolean;
   /** Stand for election, so that of several relays one is active and the others take over. Default: active at once. */
   readonly elect?: (client: Client) => Elect;
   /** Gives up after this many failures of a shard in a row (default: never). */
@@ -53,8 +56,11 @@ export function createRelayHandler<Client extends ZooKeeperClient>(
     const { pipeline } = eventSchema.parse(event ?? {});
     const { settings, clock } = dependencies;
     // Bounded pipelines are the batch function's.
-    const chosen = choosePipelines(dependencies.pipelines, pipeline).filter(
-      (definition) => !isBounded(compilePipeline(definition)),
+    const isRelayed = dependencies.drivesEvents
+      ? (each: CompiledPipeline) => !isBounded(each)
+      : watchesZnodes;
+    const chosen = choosePipelines(dependencies.pipelines, pipeline).filter((definition) =>
+      isRelayed(compilePipeline(definition)),
     );
     const client = await dependencies.connect();
     const stop = new AbortController();
@@ -83,8 +89,38 @@ async function relayOne<Client extends ZooKeeperClient>(
   definition: PipelineDefinition,
   signal: AbortSignal,
 ): Promise<RelayEnd> {
-  const { settings, invoke, blobs, code, clock, log, maxFailures, onCommit } = dependencies;
-  const options: RelayOptions = {
+  const { clock, log, onCommit } = dependencies;
+  const options = relayOptions(dependencies, client, definition);
+  const elect = dependencies.elect?.(client);
+  const metrics = dependencies.metrics?.(definition.name);
+  const chosen = { ...options, metrics, ...(onCommit ? { onCommit } : {}), ...(elect ? { elect } : {}) };
+  const ended = new AbortController();
+  const logged =
+    metrics && dependencies.logsMetrics ? logMetrics(metrics, log, clock, ended.signal) : undefined;
+  try {
+    return await (elect ? untilEnded(chosen, signal) : runRelay(chosen, signal));
+  } finally {
+    metrics?.enter("ended");
+    ended.abort();
+    await logged;
+  }
+}
+
+/** How a pipeline is relayed, by this function and by others that drive one. */
+export function relayOptions(
+  {
+    settings,
+    invoke,
+    blobs,
+    code,
+    clock,
+    log,
+    maxFailures,
+  }: Pick<RelayDependencies, "settings" | "invoke" | "blobs" | "code" | "clock" | "log" | "maxFailures">,
+  client: ZooKeeperClient,
+  definition: PipelineDefinition,
+): RelayOptions {
+  return {
     client,
     root: settings.root,
     pipeline: planPipeline(compilePipeline(definition)),
@@ -105,19 +141,6 @@ async function relayOne<Client extends ZooKeeperClient>(
     writesPerSecond: definition.writesPerSecond ?? settings.writesPerSecond,
     maxFailures: maxFailures ?? Number.POSITIVE_INFINITY,
   };
-  const elect = dependencies.elect?.(client);
-  const metrics = dependencies.metrics?.(definition.name);
-  const chosen = { ...options, metrics, ...(onCommit ? { onCommit } : {}), ...(elect ? { elect } : {}) };
-  const ended = new AbortController();
-  const logged =
-    metrics && dependencies.logsMetrics ? logMetrics(metrics, log, clock, ended.signal) : undefined;
-  try {
-    return await (elect ? untilEnded(chosen, signal) : runRelay(chosen, signal));
-  } finally {
-    metrics?.enter("ended");
-    ended.abort();
-    await logged;
-  }
 }
 
 const METRICS_INTERVAL_MS = 60_000;

@@ -115,12 +115,20 @@ export {
   slidingWindows,
 } from "./beam/windows";
 export type { ZnodeParam } from "./beam/znode-param";
+export type { EventRecord } from "./checkpoint/event-record";
+export type { EventService, EventSource } from "./checkpoint/event-source";
 export type { FieldRule, ValueFilter } from "./checkpoint/value-filter";
 export type { ChangeKind, ZnodeChange } from "./checkpoint/znode-change";
 export type { ZnodeSource } from "./checkpoint/znode-source";
 export { bytes, type DecodedZnodeChange, type Decoder, json, text, ZnodeDecodeError } from "./io/decode";
 export * as decoders from "./io/decoders";
 export { InputFileError, InputUnavailableError } from "./io/input-errors";
+export {
+  type DecodedEventRecord,
+  EventDecodeError,
+  type ReadEventsOptions,
+  readEvents,
+} from "./io/read-events";
 export { type RunInfo, readRun } from "./io/read-run";
 export { type ReadTextOptions, readAllText, readJsonLines, readText } from "./io/read-text";
 export {

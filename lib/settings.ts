@@ -75,6 +75,10 @@ const schema = z.object({
   ),
   /** The name or ARN of the bundle function, which the relay invokes. */
   BEAMKEEPER_BUNDLE_FUNCTION: z.optional(text("BEAMKEEPER_BUNDLE_FUNCTION")),
+  /** The name or ARN of the events function, which invokes itself to drive a pipeline. */
+  BEAMKEEPER_EVENTS_FUNCTION: z.optional(text("BEAMKEEPER_EVENTS_FUNCTION")),
+  /** What stands for {stage} in the names of queues, streams and buckets. */
+  BEAMKEEPER_STAGE: z._default(z.string(), ""),
   /** The version of the bundle function that belongs to this deployment; without it, the newest code is invoked. */
   BEAMKEEPER_BUNDLE_VERSION: z.optional(
     z
@@ -108,6 +112,8 @@ export interface Settings {
   readonly relayStandsBy: boolean;
   readonly bundleFunction: string | undefined;
   readonly bundleVersion: string | undefined;
+  readonly eventsFunction: string | undefined;
+  readonly stage: string;
 }
 
 /** The settings cannot be used; the message lists every problem. Terminal. */
@@ -151,5 +157,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     relayStandsBy: data.BEAMKEEPER_RELAY_STANDBY === "true",
     bundleFunction: data.BEAMKEEPER_BUNDLE_FUNCTION,
     bundleVersion: data.BEAMKEEPER_BUNDLE_VERSION,
+    eventsFunction: data.BEAMKEEPER_EVENTS_FUNCTION,
+    stage: data.BEAMKEEPER_STAGE,
   };
 }

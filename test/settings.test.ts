@@ -34,6 +34,9 @@ test("the defaults, where only the ensemble is named", () => {
     relayMarginMs: 5_000,
     relayStandsBy: true,
     bundleFunction: undefined,
+    bundleVersion: undefined,
+    eventsFunction: undefined,
+    stage: "",
   });
 });
 
@@ -59,6 +62,9 @@ test("every setting is read from its variable", () => {
     BEAMKEEPER_RELAY_MARGIN_MS: "600",
     BEAMKEEPER_RELAY_STANDBY: "false",
     BEAMKEEPER_BUNDLE_FUNCTION: "bundle",
+    BEAMKEEPER_BUNDLE_VERSION: "3",
+    BEAMKEEPER_EVENTS_FUNCTION: "events",
+    BEAMKEEPER_STAGE: "dev",
   });
   expect(Object.values(settings)).toEqual([
     ...[
@@ -82,6 +88,9 @@ test("every setting is read from its variable", () => {
       600,
       false,
       "bundle",
+      "3",
+      "events",
+      "dev",
     ],
   ]);
 });

@@ -51,6 +51,16 @@ function versionOf(functionName: string, version: string): string {
   return `${functionName}:${version}`;
 }
 
+/** Starts an invocation and does not wait for its end. */
+export async function startInvocation(
+  lambda: LambdaService,
+  functionName: string,
+  event: object,
+): Promise<void> {
+  const Payload = Buffer.from(JSON.stringify(event), "utf8");
+  await lambda.invoke({ FunctionName: functionName, InvocationType: "Event", Payload });
+}
+
 /** The code that this deployment was made with: a version of its bundle function. */
 export function deployedCode(lambda: LambdaService, code: FunctionCode): DeployedCode {
   return {

@@ -1,3 +1,4 @@
+import { claim, release } from "../checkpoint/claim";
 import type { DeployedCode } from "../checkpoint/code";
 import { reading } from "../checkpoint/commit";
 import type { ShardInvoker } from "../checkpoint/invocation";
@@ -10,7 +11,7 @@ import type { Clock } from "../clock";
 import type { Log } from "../log";
 import { Dispatcher } from "../relay/dispatcher";
 import { ShardFailedError } from "../relay/errors";
-import { MultiError, NodeExistsError, NoNodeError, type ZooKeeperClient } from "../zookeeper";
+import { MultiError, type ZooKeeperClient } from "../zookeeper";
 import { endRun, forgetScope, type RunEnd } from "./ledger";
 
 /** A bounded pipeline as the batch function needs it: its graph, and nothing of the user's code. */
@@ -68,30 +69,6 @@ export async function driveRun(options: DriverOptions, id: string, signal: Abort
       log("debug", "the driver's znode goes with its session", { run: id, error }),
     );
   }
-}
-
-async function claim(client: ZooKeeperClient, path: string, me: Buffer): Promise<boolean> {
-  try {
-    await reading(client, () => client.create(path, me, { mode: "ephemeral" }));
-    return true;
-  } catch (error) {
-    if (error instanceof NoNodeError) return false;
-    if (!(error instanceof NodeExistsError)) throw error;
-    return isMine(client, path, me);
-  }
-}
-
-async function isMine(client: ZooKeeperClient, path: string, me: Buffer): Promise<boolean> {
-  try {
-    return (await reading(client, () => client.getData(path))).data.equals(me);
-  } catch (error) {
-    if (error instanceof NoNodeError) return false;
-    throw error;
-  }
-}
-
-async function release(client: ZooKeeperClient, path: string, me: Buffer): Promise<void> {
-  if (client.state === "connected" && (await isMine(client, path, me))) await client.delete(path);
 }
 
 async function attempt(options: DriverOptions, id: string, signal: AbortSignal): Promise<DriveEnd | "again"> {

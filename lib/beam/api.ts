@@ -22,11 +22,14 @@ export interface Pane {
   readonly isLast: boolean;
 }
 
+/** Who appends to the inboxes of the stages that read a source: the relay, what creates a run, the events function. */
+export type SourceKind = "znode-changes" | "run" | "events";
+
 /** A source of the pipeline, as construction declared it; `config` is what the transform was made with. */
 export interface CompiledSource {
   /** From the transform's name; stable over builds of the same code. */
   readonly id: string;
-  readonly kind: "znode-changes" | "impulse" | "run";
+  readonly kind: SourceKind | "impulse";
   readonly config: unknown;
   /** How it is read: not part of the fingerprint. */
   readonly tuning?: unknown;

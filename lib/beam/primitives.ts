@@ -4,7 +4,7 @@ import { GeneralObjectCoder } from "apache-beam/coders/js_coders";
 import type { Pipeline } from "apache-beam/internal/pipeline";
 import { serializeFn } from "apache-beam/internal/serialize";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
-import type { BoundedWindow, Pane } from "./api";
+import type { BoundedWindow, Pane, SourceKind } from "./api";
 import type { Splitting } from "./graph/node";
 import { isBuilding } from "./sdk/function-registry";
 import { CallableTransform } from "./sdk/pipeline-builder";
@@ -16,7 +16,7 @@ export const SPLITTABLE_URN = "beamkeeper:transform:splittable:v1";
 
 /** What a source is made with. `config` is plain data: it is part of the graph's fingerprint. */
 export interface SourceSpec {
-  readonly kind: "znode-changes" | "run";
+  readonly kind: SourceKind;
   readonly config: unknown;
   /** How it is read, as plain data; another build may have other settings, so it is not part of the fingerprint. */
   readonly tuning?: unknown;

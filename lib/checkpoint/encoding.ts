@@ -25,6 +25,8 @@ export const RECORD_KINDS = {
   relay: { tag: 20, version: 1 },
   run: { tag: 24, version: 1 },
   schedule: { tag: 25, version: 1 },
+  "event-ids": { tag: 28, version: 1 },
+  "event-id-run": { tag: 29, version: 1 },
 } as const;
 
 export type RecordKind = keyof typeof RECORD_KINDS;

@@ -35,6 +35,10 @@ export class PipelineLayout {
   get election(): string {
     return `${this.path}/election`;
   }
+  /** Who calls the shards of a pipeline that no relay reads for (ephemeral). */
+  get driver(): string {
+    return `${this.path}/driver`;
+  }
   get epochs(): string {
     return `${this.path}/epochs`;
   }
@@ -104,6 +108,16 @@ export class SourceLayout {
   /** A part of the manifest's snapshot. */
   manifestChunk(generation: number, index: number): string {
     return `${this.manifest}/g${generation}-${index}`;
+  }
+  /** Of a source of events: what it has taken. */
+  get ids(): string {
+    return `${this.cursor}/ids`;
+  }
+  idBucket(bucket: number): string {
+    return `${this.ids}/${bucket}`;
+  }
+  idRun(bucket: number, run: number): string {
+    return `${this.idBucket(bucket)}/${run}`;
   }
   /** A delta carries the number of the cursor commit that wrote it; the zeros make names sort. */
   manifestDelta(commitNumber: number): string {

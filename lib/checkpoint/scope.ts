@@ -1,5 +1,6 @@
 import { MultiError, NodeExistsError, NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
 import { reading } from "./commit";
+import { encodeBucket, ID_BUCKETS, NEW_BUCKET } from "./event-ids";
 import { type PipelineLayout, type ScopeLayout, segmentPrefix } from "./layout";
 import {
   decodeGeneration,
@@ -20,6 +21,8 @@ export interface ScopePlan {
   readonly fingerprint: string;
   /** Ids of the sources that a relay reads. */
   readonly sources: readonly string[];
+  /** Ids of the sources that events are appended to (default: none). */
+  readonly eventSources?: readonly string[];
   /** The number of shards of each stage. */
   readonly shards: Readonly<Record<string, number>>;
   /** What each stage reads, the stages in the order in which data flows. */
@@ -168,6 +171,15 @@ export function scopeCreation(
       return [
         create(source.cursor, encodeCursor(NEW_CURSOR)),
         create(source.manifest, encodeManifestIndex(NEW_MANIFEST)),
+      ];
+    }),
+    ...(plan.eventSources ?? []).flatMap((id) => {
+      const source = scope.source(id);
+      const buckets = Array.from({ length: ID_BUCKETS }, (_, bucket) => source.idBucket(bucket));
+      return [
+        create(source.cursor, encodeCursor(NEW_CURSOR)),
+        create(source.ids),
+        ...buckets.map((path) => create(path, encodeBucket(NEW_BUCKET))),
       ];
     }),
     create(scope.stages),

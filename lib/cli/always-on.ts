@@ -86,6 +86,7 @@ export class AlwaysOnRelay {
     const handler = createRelayHandler<ZooKeeper>({
       ...{ pipelines: [definition], invoke, clock, log, signal, metrics: () => metrics },
       settings: { ...settings, relayRunMs: Number.POSITIVE_INFINITY },
+      drivesEvents: true,
       blobs: openBlobs(settings.blobStore, { pathStyle: process.env.AWS_ENDPOINT_URL !== undefined }),
       ...(code ? { code } : {}),
       ...(settings.relayStandsBy ? { elect: standingForElection } : {}),

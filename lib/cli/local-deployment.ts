@@ -57,6 +57,7 @@ export function deployLocally({
     connect: () => ensembleConnector(settings)(),
     invoke: shardInvoker(lambda, "bundle"),
     signal: stop.signal,
+    drivesEvents: true,
     maxFailures,
     onCommit,
   });

@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import type { BlobStore } from "../checkpoint/blobs";
 import { type DeployedCode, takeOver } from "../checkpoint/code";
 import { completeDrain } from "../checkpoint/control";
+import type { PlannedEventSource } from "../checkpoint/event-source";
 import type { ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits, type GenerationState, type Upstream } from "../checkpoint/records";
@@ -13,6 +14,7 @@ import type { Log } from "../log";
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { nextEpoch, RelayStoppedError } from "./errors";
+import { EventSourceRelay } from "./event-source-relay";
 import { limitsOf } from "./limits";
 import type { RelayMetrics } from "./metrics";
 import { keepPresence } from "./presence";
@@ -33,6 +35,8 @@ export interface RelayedPipeline {
     readonly batching?: SourceBatching;
     readonly consumers: readonly string[];
   }[];
+  /** What the events function appends to. Default: none. */
+  readonly eventSources?: readonly PlannedEventSource[];
 }
 
 export interface RelayOptions {
@@ -59,6 +63,8 @@ export interface RelayOptions {
   readonly maxFailures: number;
   /** Stands for election, so that one relay is active and others stand by. Default: active at once. */
   readonly elect?: Elect;
+  /** Ends when nothing was under way for so many ms. Default: goes on for what may come. */
+  readonly lingerMs?: number;
   readonly metrics?: RelayMetrics | undefined;
   readonly onCommit?: (commit: RelayCommit) => void;
   readonly onReply?: (stage: string, shard: number, reply: ShardReply) => void;
@@ -107,9 +113,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   const dispatcher = newDispatcher(options, current, named);
   const budget = new TokenBucket(clock, (options.writesPerSecond ?? Number.POSITIVE_INFINITY) * RELAY_SHARE);
   const heardCommits = new Map<string, number>();
-  const sources = pipeline.sources.map((source) =>
-    newSource(options, current, dispatcher, budget, heardCommits, named, source),
-  );
+  const sources = newSources(options, current, dispatcher, budget, heardCommits, named);
   const turn = await awaitTurn(options, current.layout.election, sources, stop.signal);
   if (!turn) return { reason: "signal", message: "", failing: [] };
   const changed = options.elect && (await changedMeanwhile(options, current));
@@ -125,6 +129,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
           if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
         })
       : [untilQuiet(dispatcher, clock, stop.signal)];
+  void untilIdle(dispatcher, clock, options.lingerMs, stop.signal).then(abort);
   const company = accompany(options, current, dispatcher, heardCommits, stop.signal);
   log("info", "the relay is active", {
     pipeline: pipeline.name,
@@ -283,7 +288,7 @@ function newDispatcher(options: RelayOptions, current: CurrentGeneration, named:
   return new Dispatcher({
     pipeline: pipeline.name,
     stages: pipeline.stages,
-    sources: pipeline.sources.map(({ id }) => id),
+    sources: [...pipeline.sources, ...(pipeline.eventSources ?? [])].map(({ id }) => id),
     shards: current.generation.shards,
     invoke,
     clock,
@@ -296,6 +301,23 @@ function newDispatcher(options: RelayOptions, current: CurrentGeneration, named:
   });
 }
 
+function newSources(
+  options: RelayOptions,
+  current: CurrentGeneration,
+  dispatcher: Dispatcher,
+  budget: TokenBucket,
+  heardCommits: Map<string, number>,
+  named: NamedVersion,
+): (ReturnType<typeof newSource> | ReturnType<typeof newEventSource>)[] {
+  const { sources, eventSources = [] } = options.pipeline;
+  return [
+    ...sources.map((source) => newSource(options, current, dispatcher, budget, heardCommits, named, source)),
+    ...eventSources.map((source) =>
+      newEventSource(options, current, dispatcher, heardCommits, named, source),
+    ),
+  ];
+}
+
 function newSource(
   options: RelayOptions,
   current: CurrentGeneration,
@@ -305,10 +327,8 @@ function newSource(
   named: NamedVersion,
   { id, source, batching, consumers }: RelayedPipeline["sources"][number],
 ): { id: string; source: SourceRelay } {
-  const { client, root, blobs, clock, log, onCommit } = options;
+  const { client, root, blobs, clock, log } = options;
   const limits = limitsOf(options.limits, batching);
-  const metrics = options.metrics?.source(id);
-  let isFirst = true;
   const relay = new SourceRelay({
     client,
     sourceId: id,
@@ -320,24 +340,68 @@ function newSource(
     clock,
     log,
     limits,
-    metrics,
+    metrics: options.metrics?.source(id),
     budget,
     isHeld: () => dispatcher.holdsSource(id),
     nextTimerMs: (watermarkMs) => dispatcher.nextTimerMs(watermarkMs),
-    onCommit: (commit) => {
-      // From its first commit on this relay is the only one: what an earlier one appended up to now is looked after.
-      if (isFirst) dispatcher.wakeAll(commit.zxid);
-      isFirst = false;
-      heardCommits.set(id, commit.number);
-      named.version = commit.code?.version;
-      for (const { stage, shard, segments } of commit.fed)
-        dispatcher.wake(stage, shard, commit.zxid, segments);
-      dispatcher.published(id, commit.watermarkMs, commit.zxid);
-      metrics?.committed(commit);
-      onCommit?.(commit);
-    },
+    onCommit: hearCommits(options, dispatcher, heardCommits, named, id),
   });
   return { id, source: relay };
+}
+
+function newEventSource(
+  options: RelayOptions,
+  current: CurrentGeneration,
+  dispatcher: Dispatcher,
+  heardCommits: Map<string, number>,
+  named: NamedVersion,
+  planned: PlannedEventSource,
+): { id: string; source: EventSourceRelay } {
+  const { client, blobs, clock, log, limits } = options;
+  const relay = new EventSourceRelay({
+    ...{ client, planned, current, blobs, clock, log, limits },
+    nextTimerMs: (watermarkMs) => dispatcher.nextTimerMs(watermarkMs),
+    onCommit: hearCommits(options, dispatcher, heardCommits, named, planned.id),
+    wake: (stage, shard, zxid) => dispatcher.wake(stage, shard, zxid),
+  });
+  return { id: planned.id, source: relay };
+}
+
+/** What a source's commits set going. */
+function hearCommits(
+  { metrics, onCommit }: RelayOptions,
+  dispatcher: Dispatcher,
+  heardCommits: Map<string, number>,
+  named: NamedVersion,
+  id: string,
+): (commit: RelayCommit) => void {
+  const ofSource = metrics?.source(id);
+  let isFirst = true;
+  return (commit) => {
+    // From its first commit on this relay is the only one: what an earlier one appended up to now is looked after.
+    if (isFirst) dispatcher.wakeAll(commit.zxid);
+    isFirst = false;
+    heardCommits.set(id, commit.number);
+    named.version = commit.code?.version;
+    for (const { stage, shard, segments } of commit.fed) dispatcher.wake(stage, shard, commit.zxid, segments);
+    dispatcher.published(id, commit.watermarkMs, commit.zxid);
+    ofSource?.committed(commit);
+    onCommit?.(commit);
+  };
+}
+
+/** Until nothing was under way for so long; without an end where none is set. */
+async function untilIdle(
+  dispatcher: Dispatcher,
+  clock: Clock,
+  lingerMs: number | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  if (lingerMs === undefined) return new Promise(() => undefined);
+  for (let quietMs = 0; !signal.aborted && quietMs < lingerMs; ) {
+    await clock.sleep(FINISHED_POLL_MS, signal);
+    quietMs = dispatcher.quiet ? quietMs + FINISHED_POLL_MS : 0;
+  }
 }
 
 /** A pipeline without a watched source is finished when no shard has anything left to do. */

@@ -1,8 +1,8 @@
 import type { BlobStore } from "../checkpoint/blobs";
 import { CommitLostError, reading, sendFenced } from "../checkpoint/commit";
 import type { SourceLayout } from "../checkpoint/layout";
-import { admitsCommits, type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
-import { type CurrentGeneration, readGeneration } from "../checkpoint/scope";
+import { type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
+import type { CurrentGeneration } from "../checkpoint/scope";
 import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
@@ -11,8 +11,9 @@ import { appends } from "./appends";
 import { type Batch, collect, emptyBatch } from "./batch";
 import { ChangeReader } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
-import { cursorAhead, nextEpoch, RelayStoppedError, SourceError, takenOver } from "./errors";
+import { cursorAhead, SourceError, takenOver } from "./errors";
 import { Gaps } from "./gaps";
+import { generationAfter } from "./generation-after";
 import type { RelayLimits } from "./limits";
 import type { SourceMetrics } from "./metrics";
 import { ReadAhead } from "./read-ahead";
@@ -396,16 +397,7 @@ export class SourceRelay {
   /** The commit was refused: by a generation that went on (then this relay follows it), or by another relay's cursor. */
   private async rejected(cause: Error): Promise<void> {
     const { client, sourceId } = this.options;
-    const generation = await readGeneration(client, this.current.layout);
-    if (!generation)
-      throw new RelayStoppedError(`${this.current.layout.generation} is gone; the pipeline was deleted`);
-    if (!admitsCommits(generation.generation))
-      throw new RelayStoppedError(
-        `the pipeline is ${generation.generation.state}`,
-        generation.generation.state,
-      );
-    const { epoch } = generation.generation;
-    if (epoch !== this.current.generation.epoch) throw nextEpoch(epoch);
+    const generation = await generationAfter(client, this.current);
     const { stat } = await reading(client, () => client.getData(this.layout.cursor));
     if (stat.version !== this.cursorVersion) throw takenOver(sourceId);
     if (generation.version === this.current.version)

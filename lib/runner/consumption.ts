@@ -1,5 +1,6 @@
 import type { TentativeBundle } from "../beam/api";
 import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
+import { decodeEventRecord, isEventRecord } from "../checkpoint/event-record";
 import type { SegmentName } from "../checkpoint/layout";
 import type { Head } from "../checkpoint/records";
 import { decodeRunStart } from "../checkpoint/run";
@@ -102,6 +103,11 @@ function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, ele
   if (sourceKind(pipeline, from.id) === "run") {
     const run = decodeRunStart(element);
     bundle.processSourceElement(run, run.timeMs);
+    return;
+  }
+  if (isEventRecord(element)) {
+    const { record, timestampMs } = decodeEventRecord(element);
+    bundle.processSourceElement(record, timestampMs);
     return;
   }
   const { change, timestampMs } = decodeZnodeChange(element);

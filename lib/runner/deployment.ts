@@ -1,5 +1,7 @@
 import type { CompiledPipeline } from "../beam/api";
 import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
+import { PipelineDefinitionError } from "../beam/errors";
+import type { EventSource, EventSourceSettings, PlannedEventSource } from "../checkpoint/event-source";
 import type { ScopePlan } from "../checkpoint/scope";
 import type { SourceBatching, ZnodeSource } from "../checkpoint/znode-source";
 
@@ -14,16 +16,37 @@ export interface PipelinePlan {
     readonly batching?: SourceBatching;
     readonly consumers: readonly string[];
   }[];
+  /** What the events function appends to. */
+  readonly eventSources: readonly PlannedEventSource[];
 }
 
 /** Whether it comes to an end by itself: it is run by the batch function, and no relay watches for it. */
 export function isBounded({ sources }: CompiledPipeline): boolean {
-  return sources.every(({ kind }) => kind !== "znode-changes");
+  return sources.every(({ kind }) => kind !== "znode-changes" && kind !== "events");
+}
+
+/** Whether it needs a relay: what only reads events is driven by the events function. */
+export function watchesZnodes({ sources }: CompiledPipeline): boolean {
+  return sources.some(({ kind }) => kind === "znode-changes");
+}
+
+/** The ids of the sources whose watermark is a cursor's; others have ended. */
+export function sourcesWithCursor({ sources }: CompiledPipeline): ReadonlySet<string> {
+  const running = sources.filter(({ kind }) => kind === "znode-changes" || kind === "events");
+  return new Set(running.map(({ id }) => id));
 }
 
 /** Takes from a compiled pipeline what its znodes are made from. */
 export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
   const watched = pipeline.sources.filter(({ kind }) => kind === "znode-changes");
+  const events = pipeline.sources.filter(({ kind }) => kind === "events");
+  for (const { config } of events) {
+    const { name } = config as EventSource;
+    if (events.filter((other) => (other.config as EventSource).name === name).length > 1)
+      throw new PipelineDefinitionError(
+        `pipeline "${pipeline.name}": two sources of events are called "${name}"; give one of them another name`,
+      );
+  }
   const startedBy = (wanted: string): string[] =>
     pipeline.sources.filter(({ kind }) => kind === wanted).flatMap(({ consumers }) => consumers);
   return {
@@ -35,9 +58,16 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
       ...(tuning === undefined ? {} : { batching: tuning as SourceBatching }),
       consumers,
     })),
+    eventSources: events.map(({ id, config, tuning, consumers }) => ({
+      id,
+      source: config as EventSource,
+      settings: tuning as EventSourceSettings,
+      consumers,
+    })),
     plan: {
       fingerprint: pipeline.fingerprint,
       sources: watched.map(({ id }) => id),
+      eventSources: events.map(({ id }) => id),
       shards: Object.fromEntries(pipeline.shards),
       sideInputStages: pipeline.stages.filter(({ hasSideInputs }) => hasSideInputs).map(({ id }) => id),
       upstream: Object.fromEntries(pipeline.stages.map(({ id, upstream }) => [id, upstream])),

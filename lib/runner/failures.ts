@@ -3,6 +3,7 @@ import { UserCodeError } from "../beam/errors";
 import { describeInboxElement } from "../beam/operators/set-aside";
 import { reading } from "../checkpoint/commit";
 import type { DeadLetter, KeptError } from "../checkpoint/dead-letter";
+import { decodeEventRecord, type EventRecord, isEventRecord } from "../checkpoint/event-record";
 import { encodeHead, type FailingBundle, type Head } from "../checkpoint/records";
 import { scopeChecks } from "../checkpoint/scope";
 import type { ReadHead } from "../checkpoint/stored-state";
@@ -210,6 +211,7 @@ function describeElement(
   if (isImpulse(pipeline, from.id)) return { kind: "element", text: "the impulse" };
   if (sourceKind(pipeline, from.id) === "run") return { kind: "element", text: "the start of the run" };
   try {
+    if (isEventRecord(bytes)) return { kind: "element", text: eventText(decodeEventRecord(bytes).record) };
     const { path, kind, version, mzxid } = decodeZnodeChange(bytes).change;
     return { kind: "element", text: `${path} ${kind}, version ${version}, mzxid 0x${mzxid.toString(16)}` };
   } catch (error) {
@@ -218,6 +220,12 @@ function describeElement(
       text: `${bytes.length} bytes that are no change of a znode: ${(error as Error).message}`,
     };
   }
+}
+
+const EVENT_TEXT_LENGTH = 200;
+
+function eventText({ from, id, text }: EventRecord): string {
+  return `${from} ${id}: ${text.length <= EVENT_TEXT_LENGTH ? text : `${text.slice(0, EVENT_TEXT_LENGTH)}…`}`;
 }
 
 export function isImpulse(pipeline: CompiledPipeline, source: string): boolean {

@@ -1,6 +1,7 @@
 import { inboxKeyHash, mergeShared } from "../beam/rescaling";
 import type { BlobStore } from "../checkpoint/blobs";
 import { requireGeneration } from "../checkpoint/control";
+import { decodeEventRecord, eventKey, isEventRecord } from "../checkpoint/event-record";
 import { keyHashOf } from "../checkpoint/key-hash";
 import type { PipelineLayout } from "../checkpoint/layout";
 import type { Generation } from "../checkpoint/records";
@@ -20,7 +21,12 @@ export async function rescale(
   const keyHash = (stage: string, element: Uint8Array): number => {
     if (!readsSource(stage)) return inboxKeyHash(element);
     // The impulse has no bytes, and goes to the first shard.
-    return element.length === 0 ? 0 : keyHashOf(decodeZnodeChange(Buffer.from(element)).change.path);
+    if (element.length === 0) return 0;
+    const bytes = Buffer.from(element);
+    const isEvent = isEventRecord(bytes);
+    return keyHashOf(
+      isEvent ? eventKey(decodeEventRecord(bytes).record) : decodeZnodeChange(bytes).change.path,
+    );
   };
   return rescalePipeline({ client, blobs, layout, shards, keys: { keyHashOf: keyHash, mergeShared } });
 }

@@ -24,6 +24,7 @@ import { LocalFiles } from "../io/local-files";
 import type { Log } from "../log";
 import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { type BundleLimits, type BundleOutcome, removeGarbage } from "./bundle";
+import { sourcesWithCursor } from "./deployment";
 import { attemptBundle, type TryAgain } from "./failures";
 import { finalizeBundle } from "./finalization";
 import { FollowedZnodes } from "./followed-znodes";
@@ -431,10 +432,11 @@ async function readHead({ client, layout, stage, shard }: ShardContext): Promise
 }
 
 function watermarkGraph({ pipeline, current }: ShardContext): WatermarkGraph {
-  const cursors = new Set(
-    pipeline.sources.filter(({ kind }) => kind === "znode-changes").map(({ id }) => id),
-  );
-  return { stages: pipeline.stages, cursors, shards: current.generation.shards };
+  return {
+    stages: pipeline.stages,
+    cursors: sourcesWithCursor(pipeline),
+    shards: current.generation.shards,
+  };
 }
 
 function names({ pipeline, stage, shard }: ShardContext): Record<string, unknown> {

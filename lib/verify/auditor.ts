@@ -30,11 +30,24 @@ interface Shard {
   readonly inbox: Map<string, Segment>;
 }
 
-type Kind = "bundle" | "relay" | "control" | "letters" | "files" | "creation" | "build" | "removal" | "none";
+type Kind =
+  | "bundle"
+  | "relay"
+  | "events"
+  | "control"
+  | "letters"
+  | "files"
+  | "creation"
+  | "build"
+  | "removal"
+  | "none";
 
 const HEAD = /^(.*\/epochs\/\d+\/stages\/[^/]+\/\d+)$/;
 const CURSOR = /^.*\/epochs\/\d+\/sources\/[^/]+$/;
 const SEGMENT = /^(.*\/epochs\/\d+\/stages\/[^/]+\/\d+)\/inbox\/([^/]+)$/;
+/** What a source of events has taken. */
+const TAKEN = /^(.*\/epochs\/\d+\/sources\/[^/]+)\/ids\/\d+$/;
+const COMMITS: ReadonlySet<Kind> = new Set(["bundle", "relay", "events", "letters", "files"]);
 const MOST_PROBLEMS = 100;
 
 /**
@@ -46,7 +59,8 @@ const MOST_PROBLEMS = 100;
  * 2. Such a multi checks the generation that is current, and its head continues the one before it: the next number, a
  *    commit id that was never used, the ids of its predecessors behind it.
  * 3. Segments, state, dead letters and entries for files are made only in such a multi, in the relay's (which writes a
- *    cursor by the same rules), or in an operator's (which changes or checks the generation).
+ *    cursor by the same rules), in one that takes events (which writes down what it has taken, and checks that the
+ *    watermark is the one that it knows), or in an operator's (which changes or checks the generation).
  * 4. A generation that is not running or draining admits no commits.
  * 5. An epoch is built only while the pipeline is paused, in multis that check that; when the generation goes over to
  *    it, as many elements wait for each stage as in the epoch before. From then on nothing is made in the old one.
@@ -86,8 +100,8 @@ class Auditor {
     const problem = (text: string): void => this.complain(transaction.zxid, text);
     const kind = this.kindOf(transaction, ours);
     if (!transaction.isMulti) this.requireHarmless(ours, problem);
-    if (kind === "bundle" || kind === "relay" || kind === "letters" || kind === "files")
-      this.requireGeneration(ours, kind, problem);
+    if (COMMITS.has(kind)) this.requireGeneration(ours, kind, problem);
+    if (kind === "events") this.requireCursor(ours, problem);
     if (kind === "build") this.requireFrozen(ours, problem);
     if (kind === "bundle") this.takeBundle(ours, problem);
     if (kind === "relay") this.takeRelay(ours, problem);
@@ -119,6 +133,7 @@ class Auditor {
       return ops.every(({ type }) => type === "delete") ? "removal" : "build";
     if (sets(HEAD)) return "bundle";
     if (sets(CURSOR)) return "relay";
+    if (sets(TAKEN) && ops.some((op) => op.type === "create" && SEGMENT.test(op.path))) return "events";
     const deletes = ops.filter((op) => op.type === "delete");
     if (deletes.some(({ path }) => path.includes("/dead-letter/"))) return "letters";
     if (deletes.length > 0 && deletes.every(({ path }) => path.includes("/outputs/"))) return "files";
@@ -147,6 +162,18 @@ class Auditor {
       problem(`a ${kind} commit checked version ${check.version} of the generation, which is ${current}`);
     if (this.state !== "running" && this.state !== "draining")
       problem(`a ${kind} commit while the pipeline was ${this.state}`);
+  }
+
+  /** Records are appended with the watermark that they were given their times by, and to a source that has not ended. */
+  private requireCursor(ops: readonly LoggedOp[], problem: (text: string) => void): void {
+    if (this.state === "draining") problem("records were taken while the pipeline was draining");
+    for (const op of ops) {
+      const path = op.type === "setData" ? TAKEN.exec(op.path)?.[1] : undefined;
+      if (path === undefined) continue;
+      const check = ops.find((each) => each.type === "check" && each.path === path);
+      if (check?.type !== "check" || check.version !== this.versions.get(path))
+        problem(`records were taken without a check of ${path}`);
+    }
   }
 
   private requireFrozen(ops: readonly LoggedOp[], problem: (text: string) => void): void {

@@ -1,8 +1,8 @@
 import { movesData, type Part } from "../../lib/simulation/steps";
 import type { MultiResult, Op, ZooKeeperClient } from "../../lib/zookeeper";
 
-/** Which multis a fault is about: a bundle's commit writes a head, a relay's commit a cursor. */
-export type CommitKind = Part;
+/** Which multis a fault is about: a bundle's commit writes a head, a relay's a cursor, that of events their ids. */
+export type CommitKind = Part | "intake";
 
 export interface Fault {
   readonly kind: CommitKind;
@@ -14,11 +14,19 @@ export interface Fault {
   readonly after?: (result: MultiResult) => Promise<void> | void;
 }
 
+function isOfKind(ops: readonly Op[], kind: CommitKind): boolean {
+  return kind === "intake" ? ops.some(isIntake) : movesData(ops, kind);
+}
+
+function isIntake({ type, path }: Op): boolean {
+  return type === "setData" && /\/ids\/\d+$/.test(path);
+}
+
 /** The client with one fault in it; everything else goes through. */
 export function withFault(client: ZooKeeperClient, fault: Fault): ZooKeeperClient {
   let count = 0;
   const multi = async (ops: readonly Op[]): Promise<MultiResult> => {
-    const hit = movesData(ops, fault.kind) && ++count === fault.nth;
+    const hit = isOfKind(ops, fault.kind) && ++count === fault.nth;
     if (hit) await fault.before?.();
     const result = await client.multi(ops);
     if (hit) await fault.after?.(result);

@@ -3,14 +3,17 @@
  * pipeline, the settings and a place to die in its environment, and answers invocations that come as messages.
  */
 import { createBundleHandler } from "../../functions/bundle";
+import { createEventsHandler } from "../../functions/events";
 import { createRelayHandler } from "../../functions/relay";
+import type { Handler } from "../../lib/aws/lambda";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
-import type { ShardReply, ShardRequest } from "../../lib/checkpoint/invocation";
+import type { ShardInvoker, ShardReply, ShardRequest } from "../../lib/checkpoint/invocation";
 import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { readSettings } from "../../lib/settings";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
+import { type EventPipelineOptions, ordersPipeline } from "./event-pipeline";
 import { type CommitKind, withFault } from "./faults";
 import { type SampleOptions, summaryPipeline } from "./sample-pipelines";
 
@@ -21,8 +24,13 @@ export interface Death {
   readonly point: "before" | "after";
 }
 
+/** The pipeline that the process runs. */
+export type MortalPipeline = SampleOptions | (EventPipelineOptions & { readonly orders: true });
+
+export type MortalName = "bundle" | "relay" | "events";
+
 export type ToFunction =
-  | { readonly id: number; readonly invoke: "bundle" | "relay"; readonly event: unknown }
+  | { readonly id: number; readonly invoke: MortalName; readonly event: unknown }
   /** The answer to an invocation that the relay made. */
   | { readonly id: number; readonly reply?: ShardReply; readonly failure?: string };
 
@@ -35,7 +43,8 @@ export type FromFunction =
   | { readonly id: number; readonly wanted: ShardRequest };
 
 const settings = readSettings(process.env);
-const definition = summaryPipeline(JSON.parse(process.env.TEST_PIPELINE!) as SampleOptions);
+const wanted = JSON.parse(process.env.TEST_PIPELINE!) as MortalPipeline;
+const definition = "orders" in wanted ? ordersPipeline(wanted) : summaryPipeline(wanted);
 const death = process.env.TEST_DEATH ? (JSON.parse(process.env.TEST_DEATH) as Death) : undefined;
 
 async function connectMortal(): Promise<ZooKeeperClient> {
@@ -58,15 +67,16 @@ const bundle = createBundleHandler({
 });
 const waiting = new Map<number, { resolve: (reply: ShardReply) => void; reject: (error: Error) => void }>();
 let lastId = 0;
-const relay = createRelayHandler({
-  ...shared,
-  invoke: (wanted) =>
-    new Promise((resolve, reject) => {
-      const id = ++lastId;
-      waiting.set(id, { resolve, reject });
-      send({ id, wanted });
-    }),
-});
+const invoke: ShardInvoker = (wanted) =>
+  new Promise((resolve, reject) => {
+    const id = ++lastId;
+    waiting.set(id, { resolve, reject });
+    send({ id, wanted });
+  });
+const relay = createRelayHandler({ ...shared, invoke });
+// Nobody drives: what was taken waits.
+const events = createEventsHandler({ ...shared, invoke, startDriver: async () => undefined });
+const handlers: Readonly<Record<MortalName, Handler>> = { bundle, relay, events };
 
 process.on("message", (message: ToFunction) => {
   if ("invoke" in message) void answer(message);
@@ -76,9 +86,8 @@ process.on("message", (message: ToFunction) => {
 process.on("disconnect", () => process.exit());
 
 async function answer({ id, invoke, event }: Extract<ToFunction, { invoke: string }>): Promise<void> {
-  const handler = invoke === "bundle" ? bundle : relay;
   try {
-    send({ id, result: await handler(event, { getRemainingTimeInMillis: () => 900_000 }) });
+    send({ id, result: await handlers[invoke](event, { getRemainingTimeInMillis: () => 900_000 }) });
   } catch (error) {
     const { name, message } = error as Error;
     send({ id, error: { errorType: name, errorMessage: message } });

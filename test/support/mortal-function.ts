@@ -2,12 +2,11 @@ import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import type { LambdaService } from "../../lib/aws/lambda";
 import type { ShardInvoker } from "../../lib/checkpoint/invocation";
-import type { Death, FromFunction, ToFunction } from "./function-process";
-import type { SampleOptions } from "./sample-pipelines";
+import type { Death, FromFunction, MortalName, MortalPipeline, ToFunction } from "./function-process";
 
 export interface MortalOptions {
   readonly environment: Readonly<Record<string, string>>;
-  readonly pipeline: SampleOptions;
+  readonly pipeline: MortalPipeline;
   /** Where each process dies, in turn; processes after the last entry live. */
   readonly deaths: readonly Death[];
   /** Answers what a relay in the process invokes. */
@@ -43,7 +42,7 @@ export class MortalFunction implements LambdaService {
       };
       child.once("exit", onExit);
       child.on("message", onMessage);
-      child.send({ id, invoke: FunctionName as "bundle" | "relay", event } satisfies ToFunction);
+      child.send({ id, invoke: FunctionName as MortalName, event } satisfies ToFunction);
     });
   }
 
