@@ -92,6 +92,11 @@ export async function openRecord(
   );
 }
 
+/** The name of the blob that a record refers to, and its size; undefined where the record is itself there. */
+export function referredBlob(data: Buffer, path: string): { name: string; bytes: number } | undefined {
+  return isRecord("blob", data) ? (decodeJson("blob", data, path) as Reference) : undefined;
+}
+
 /** How many elements the segment has that a znode holds or refers to. Throws {@link EncodingError}. */
 export function segmentLength(data: Buffer, path: string): number {
   if (isRecord("blob", data)) return (decodeJson("blob", data, path) as Reference).items;
@@ -146,12 +151,8 @@ export class CommitBlobs {
     );
   }
 
-  /** Removes what was written, once it is sure that the commit did not and will not take effect. */
-  async discard(): Promise<void> {
-    for (const name of this.names) await this.store.delete(name);
-  }
-
-  private async put(path: string, frame: Buffer): Promise<Buffer> {
+  /** Writes the record that the znode at `path` is to refer to; returns the reference. */
+  async put(path: string, frame: Buffer): Promise<Buffer> {
     const name = `${blobPrefix(this.fencePath)}${this.number}.${this.commitId}.${this.names.length}`;
     this.names.push(name);
     this.byPath.set(path, name);
@@ -159,13 +160,26 @@ export class CommitBlobs {
     const reference: Reference = { name, items: countItems(frame), bytes: frame.length, crc32: crc32(frame) };
     return encodeJson("blob", reference);
   }
+
+  /** Removes what was written, once it is sure that the commit did not and will not take effect. */
+  async discard(): Promise<void> {
+    for (const name of this.names) await this.store.delete(name);
+  }
+}
+
+/** Znodes that may refer to blobs: the children of `path`. */
+export interface BlobReferrers {
+  readonly path: string;
+  /** What may be a reference in a child's data (default: all of it). */
+  readonly recordIn?: (data: Buffer, path: string) => Buffer;
 }
 
 /**
  * Deletes what attempts at commits have left behind that lost, or died before they could send: blobs of one fence
  * whose number has passed, and that nothing refers to. `committed` is the number of a commit that was read before this
- * is called, `referenced` the blobs of the fence's own znodes as of that commit, and `inboxes` are those that its
- * segments go to. What a commit up to then refers to is still in one of these, or needed by nobody any more.
+ * is called, `referenced` the blobs of the fence's own znodes as of that commit, and `referrers` are where else it has
+ * put references. They are looked at in their order: what moves a reference takes it from an earlier to a later one.
+ * What a commit up to then refers to is still in one of these, or needed by nobody any more.
  */
 export async function collectBlobs(
   client: ZooKeeperClient,
@@ -173,25 +187,30 @@ export async function collectBlobs(
   fencePath: string,
   committed: number,
   referenced: Iterable<string>,
-  inboxes: readonly string[],
+  referrers: readonly BlobReferrers[],
 ): Promise<void> {
   const own = new Set(referenced);
   const isOver = (name: string): boolean => commitNumberOf(name) <= committed && !own.has(name);
   const candidates = (await store.list(blobPrefix(fencePath))).filter(isOver);
   if (candidates.length === 0) return;
-  const inFlight = new Set((await Promise.all(inboxes.map((inbox) => referencesIn(client, inbox)))).flat());
-  for (const name of candidates) if (!inFlight.has(name)) await store.delete(name);
+  const inUse = new Set<string>();
+  for (const each of referrers) for (const name of await referencesIn(client, each)) inUse.add(name);
+  for (const name of candidates) if (!inUse.has(name)) await store.delete(name);
 }
 
 /** The blobs that the znodes below a path refer to. */
-async function referencesIn(client: ZooKeeperClient, path: string): Promise<string[]> {
+async function referencesIn(
+  client: ZooKeeperClient,
+  { path, recordIn = (data) => data }: BlobReferrers,
+): Promise<string[]> {
   const { children } = await reading(client, () => client.getChildren(path));
   const names: string[] = [];
   for (const child of children) {
     const znode = `${path}/${child}`;
     try {
       const { data } = await reading(client, () => client.getData(znode));
-      if (isRecord("blob", data)) names.push((decodeJson("blob", data, znode) as Reference).name);
+      const blob = referredBlob(recordIn(data, znode), znode);
+      if (blob) names.push(blob.name);
     } catch (error) {
       if (!(error instanceof NoNodeError)) throw error;
     }

@@ -7,13 +7,14 @@ import {
   SessionExpiredError,
   type ZooKeeperClient,
 } from "../zookeeper";
+import { type BlobStore, type CommitBlobs, missingBlob, openRecord } from "./blobs";
 import { reading } from "./commit";
 import { ControlError, requireGeneration } from "./control";
 import { decodeFrame, EncodingError, encodeFrame } from "./encoding";
 import { encodeName, type PipelineLayout, type ShardLayout, segmentPrefix } from "./layout";
 import { admitsCommits } from "./records";
 import type { CurrentGeneration } from "./scope";
-import { encodeSegment } from "./segment";
+import { decodeSegment } from "./segment";
 
 /** An error as it is kept: `message` and `stack` are the user's, shortened. */
 export interface KeptError {
@@ -37,7 +38,7 @@ export interface DeadLetter {
   readonly kind: "element" | "pane" | "timer";
   readonly error: KeptError;
   readonly position: LetterPosition;
-  /** For a person, shortened; the whole is the payload. */
+  /** For a person, shortened; the whole is the segment's element. */
   readonly text: string;
   /** Not later than its event time: the time that a segment with it is named by. */
   readonly minTimestampMs: number;
@@ -45,8 +46,8 @@ export interface DeadLetter {
   /** On the functions' clock, in ms since 1970. */
   readonly firstFailedMs: number;
   readonly deadMs: number;
-  /** What the shard's inbox takes when it is replayed. */
-  readonly payload: Buffer;
+  /** What the shard's inbox takes when it is replayed: a segment of one element, or the reference to its blob. */
+  readonly segment: Buffer;
 }
 
 /** A dead letter with its place. `id` is what the command names it by: `<stage>/<shard>/<commit number>-<n>`. */
@@ -60,12 +61,12 @@ export interface StoredLetter {
 
 const LETTER_NAME = /^(\d+)-(\d+)$/;
 
-/** payload = length of the JSON part (uint32, big-endian), JSON without the payload, the payload. */
-export function encodeDeadLetter({ payload, ...rest }: DeadLetter): Buffer {
+/** payload = length of the JSON part (uint32, big-endian), JSON without the segment, the segment. */
+export function encodeDeadLetter({ segment, ...rest }: DeadLetter): Buffer {
   const json = Buffer.from(JSON.stringify(rest), "utf8");
   const length = Buffer.alloc(4);
   length.writeUInt32BE(json.length, 0);
-  return encodeFrame("dead-letter", Buffer.concat([length, json, payload]));
+  return encodeFrame("dead-letter", Buffer.concat([length, json, segment]));
 }
 
 export function decodeDeadLetter(frame: Uint8Array, path: string): DeadLetter {
@@ -77,20 +78,48 @@ export function decodeDeadLetter(frame: Uint8Array, path: string): DeadLetter {
       "the dead-letter record is cut off",
       "Discard it, or restore it from a backup.",
     );
-  return { ...JSON.parse(bytes.toString("utf8", 4, end)), payload: Buffer.from(bytes.subarray(end)) };
+  return { ...JSON.parse(bytes.toString("utf8", 4, end)), segment: Buffer.from(bytes.subarray(end)) };
 }
 
-/** The operations that put letters into dead-letter, for the commit with this number. */
+/** The one element that a letter's segment holds, wherever it lies: in the letter, or in a blob. Throws {@link EncodingError}. */
+export async function letterElement(
+  blobs: BlobStore,
+  { segment }: DeadLetter,
+  path: string,
+): Promise<Buffer> {
+  const record = await openRecord(blobs, segment, path);
+  if (record === undefined) throw missingBlob(path);
+  return decodeSegment(record.frame, path)[0]!;
+}
+
+/** The operations that put letters into dead-letter, for the commit with this number; see {@link placeLetter}. */
 export function deadLetterOps(
   shard: ShardLayout,
   commitNumber: number,
   letters: readonly DeadLetter[],
-): Op[] {
-  return letters.map((letter, n) => ({
-    type: "create",
-    path: `${shard.deadLetters}/${commitNumber}-${n}`,
-    data: encodeDeadLetter(letter),
-  }));
+  blobs: CommitBlobs,
+  inlineBytes: number,
+): Promise<Op[]> {
+  const place = async (letter: DeadLetter, n: number): Promise<Op> => {
+    const path = `${shard.deadLetters}/${commitNumber}-${n}`;
+    return { type: "create", ...(await placeLetter(path, letter, blobs, inlineBytes)) };
+  };
+  return Promise.all(letters.map(place));
+}
+
+/**
+ * The znode of a letter. A segment above `inlineBytes` goes to a blob, which is written when this resolves: no letter
+ * is too large for a commit.
+ */
+export async function placeLetter(
+  path: string,
+  letter: DeadLetter,
+  blobs: CommitBlobs,
+  inlineBytes: number,
+): Promise<{ readonly path: string; readonly data: Buffer }> {
+  const { segment } = letter;
+  const kept = segment.length > inlineBytes ? await blobs.put(path, segment) : segment;
+  return { path, data: encodeDeadLetter({ ...letter, segment: kept }) };
 }
 
 /**
@@ -190,7 +219,7 @@ export type LetterOutcome = "done" | "gone";
 /**
  * Puts a dead letter back into its shard's inbox, behind what waits there.
  *
- * One multi: check(generation), delete of the letter, create of a segment with its payload, and a write to `replays`,
+ * One multi: check(generation), delete of the letter, create of its segment, and a write to `replays`,
  * which tells the relay. So it is neither lost nor doubled: of two replays at once one finds the letter gone. A lost
  * reply is asked for again; a letter that is gone then was replayed by the first copy.
  * Throws {@link ControlError} where the pipeline does not run, for a pause is a consistent cut.
@@ -201,17 +230,18 @@ export function replayDeadLetter(
   id: string,
 ): Promise<LetterOutcome> {
   return takeOut(client, layout, id, ({ scope }, { stage, shard, letter }) => {
-    const { payload: bytes, minTimestampMs: timestampMs } = letter;
-    const path = segmentPrefix(scope.shard(stage, shard).inbox, timestampMs);
-    const { data } = encodeSegment([{ bytes, timestampMs }]);
+    const path = segmentPrefix(scope.shard(stage, shard).inbox, letter.minTimestampMs);
     return [
-      { type: "create", path, data, mode: "persistent-sequential" },
+      { type: "create", path, data: letter.segment, mode: "persistent-sequential" },
       { type: "setData", path: scope.replays, data: Buffer.from(id, "utf8") },
     ];
   });
 }
 
-/** Gives a dead letter up for good. One multi: check(generation), delete. Throws {@link ControlError}. */
+/**
+ * Gives a dead letter up for good. One multi: check(generation), delete. Its blob, where it has one, is nobody's then,
+ * and the shard collects it. Throws {@link ControlError}.
+ */
 export function discardDeadLetter(
   client: ZooKeeperClient,
   layout: PipelineLayout,

@@ -1,7 +1,7 @@
 import type { ZooKeeperClient } from "../zookeeper";
-import type { BlobStore } from "./blobs";
+import { type BlobStore, CommitBlobs } from "./blobs";
 import { reading } from "./commit";
-import { decodeDeadLetter, encodeDeadLetter } from "./dead-letter";
+import { decodeDeadLetter, letterElement, placeLetter } from "./dead-letter";
 import {
   KEY_GROUPS,
   numberedSegment,
@@ -12,7 +12,7 @@ import {
   stateRunPath,
 } from "./layout";
 import { encodeHead, type Head, NEW_HEAD } from "./records";
-import { cutSegments, decodeSegment, type SegmentElement } from "./segment";
+import { cutSegments, decodeSegment, encodeSegment, type SegmentElement } from "./segment";
 import { bytesOf, encodeCells, type StateCell } from "./state-record";
 import { readRecord } from "./stored-record";
 import { loadState, type ReadHead, readHead } from "./stored-state";
@@ -90,11 +90,16 @@ export async function* moveStage(
     for (const path of [layout.inbox, layout.state, layout.deadLetters])
       yield { path, data: Buffer.alloc(0) };
     yield* runs;
-    yield* moveSegments(sources, layout, isMyElement, limits);
+    yield* moveSegments(sources, layout, isMyElement, movedBlobs(blobs, layout, "inbox"), limits);
     // Last, since state that is younger than its head would not belong to it.
     yield { path: layout.head, data: encodeHead(head), isThere: true };
   }
-  yield* moveLetters(client, move, keys);
+  yield* moveLetters(client, blobs, move, keys, limits);
+}
+
+/** The blobs that a shard of the new epoch begins with. No commit has the number 0. */
+function movedBlobs(blobs: BlobStore, layout: ShardLayout, what: string): CommitBlobs {
+  return new CommitBlobs(blobs, layout.head, 0, what);
 }
 
 async function readShard(
@@ -215,12 +220,13 @@ function newHead(
 }
 
 /** A key was in one shard only, so taking one shard after the other keeps its order. */
-function* moveSegments(
+async function* moveSegments(
   sources: readonly OldShard[],
   layout: ShardLayout,
   isMine: (element: Uint8Array) => boolean,
+  written: CommitBlobs,
   { segmentSizeBytes }: MoveLimits,
-): Generator<NewZnode> {
+): AsyncGenerator<NewZnode> {
   let sequence = 0;
   for (const { segments } of sources)
     for (const { minTimestampMs, elements } of segments) {
@@ -228,27 +234,34 @@ function* moveSegments(
         .filter(isMine)
         .map((bytes): SegmentElement => ({ bytes, timestampMs: minTimestampMs }));
       // As many children as were created: what the server appends later is numbered above.
-      for (const draft of cutSegments(mine, segmentSizeBytes))
-        yield { path: numberedSegment(layout, draft.minTimestampMs, sequence++), data: draft.data };
+      for (const { data, minTimestampMs: time } of cutSegments(mine, segmentSizeBytes)) {
+        const path = numberedSegment(layout, time, sequence++);
+        yield { path, data: data.length > segmentSizeBytes ? await written.put(path, data) : data };
+      }
     }
 }
 
 async function* moveLetters(
   client: ZooKeeperClient,
+  blobs: BlobStore,
   { stage, from, to }: StageMove,
   keys: KeyKnowledge,
+  { segmentSizeBytes }: MoveLimits,
 ): AsyncGenerator<NewZnode> {
+  const layouts = Array.from({ length: to.shards }, (_, shard) => to.scope.shard(stage, shard));
+  const written = layouts.map((layout) => movedBlobs(blobs, layout, "letters"));
   for (let shard = 0, moved = 0; shard < from.shards; shard++) {
     const { deadLetters } = from.scope.shard(stage, shard);
     const { children } = await reading(client, () => client.getChildren(deadLetters));
     for (const name of children.sort(byNumbers)) {
       const path = `${deadLetters}/${name}`;
       const letter = decodeDeadLetter((await reading(client, () => client.getData(path))).data, path);
+      const element = await letterElement(blobs, letter, path);
       const isSame = from.shards === to.shards;
-      const target = isSame ? shard : shardOf(keys.keyHashOf(stage, letter.payload), to.shards);
-      // No commit has the number 0.
-      const { deadLetters: into } = to.scope.shard(stage, target);
-      yield { path: `${into}/0-${moved++}`, data: encodeDeadLetter(letter) };
+      const target = isSame ? shard : shardOf(keys.keyHashOf(stage, element), to.shards);
+      const segment = encodeSegment([{ bytes: element, timestampMs: letter.minTimestampMs }]).data;
+      const into = `${layouts[target]!.deadLetters}/0-${moved++}`;
+      yield await placeLetter(into, { ...letter, segment }, written[target]!, segmentSizeBytes);
     }
   }
 }

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import { ensembleConnector } from "../aws/ensemble";
+import { referredBlob } from "../checkpoint/blobs";
 import {
   discardDeadLetter,
   type LetterOutcome,
@@ -9,6 +10,7 @@ import {
   type StoredLetter,
 } from "../checkpoint/dead-letter";
 import { PipelineLayout } from "../checkpoint/layout";
+import { decodeSegment } from "../checkpoint/segment";
 import { readSettings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
 import { columns, grouped, type Terminal } from "./terminal";
@@ -114,13 +116,14 @@ function absent(pipeline: string, id: string): string {
 }
 
 function letterText({ id, path, stage, shard, letter }: StoredLetter): string {
-  const { kind, text, error, position, attempts, firstFailedMs, deadMs, payload } = letter;
+  const { kind, text, error, position, attempts, firstFailedMs, deadMs, segment } = letter;
+  const blob = referredBlob(segment, path);
   return [
     `${id} (${path})`,
     `  ${kind} of stage ${stage}, shard ${shard}: ${oneLine(text)}`,
     `  at ${JSON.stringify(position)}`,
     `  failed first ${new Date(firstFailedMs).toISOString()}, ${grouped(attempts)} attempts, given up ${new Date(deadMs).toISOString()}`,
-    `  ${grouped(payload.length)} bytes`,
+    `  ${grouped(blob?.bytes ?? segment.length)} bytes${blob ? `, in the blob store as ${blob.name}` : ""}`,
     "",
     `${error.name}: ${error.message}`,
     "",
@@ -128,8 +131,14 @@ function letterText({ id, path, stage, shard, letter }: StoredLetter): string {
   ].join("\n");
 }
 
-function plain({ id, stage, shard, letter }: StoredLetter): unknown {
-  return { id, stage, shard, ...letter, payload: letter.payload.toString("base64") };
+/** `payload` is the encoded element, in base64; null where it lies in the blob store, in a segment named `blob`. */
+function plain({ id, path, stage, shard, letter }: StoredLetter): unknown {
+  const { segment, ...told } = letter;
+  const blob = referredBlob(segment, path);
+  const whole = blob
+    ? { payload: null, blob: blob.name }
+    : { payload: decodeSegment(segment, path)[0]!.toString("base64") };
+  return { id, stage, shard, ...told, ...whole };
 }
 
 function oneLine(text: string): string {

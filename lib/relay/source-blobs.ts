@@ -56,7 +56,9 @@ export class SourceBlobs {
   async collect(committed: number, { scope, generation }: CurrentGeneration): Promise<void> {
     const { client, blobs, consumers, log, sourceId } = this.options;
     const inboxes = consumers.flatMap((stage) =>
-      Array.from({ length: generation.shards[stage] ?? 1 }, (_, shard) => scope.shard(stage, shard).inbox),
+      Array.from({ length: generation.shards[stage] ?? 1 }, (_, shard) => ({
+        path: scope.shard(stage, shard).inbox,
+      })),
     );
     try {
       await collectBlobs(client, blobs, this.cursorPath, committed, [], inboxes);

@@ -224,7 +224,7 @@ async function commitBundle(context: ShardContext, work: Work): Promise<BundleOu
     ...stateOps,
     ...consumed.whole.map(({ name }): Op => ({ type: "delete", path: `${layout.inbox}/${name}` })),
     ...segments.ops,
-    ...deadLetterOps(layout, head.number, letters),
+    ...(await deadLetterOps(layout, head.number, letters, written, context.limits.segmentSizeBytes)),
   ];
   const texts = result.effects.filter(({ sink }) => sink === "text-files");
   const commitName = { stage: stage.id, shard, number: head.number, id: commitId };

@@ -6,6 +6,7 @@ import type { DeadLetter, KeptError } from "../checkpoint/dead-letter";
 import { decodeEventRecord, type EventRecord, isEventRecord } from "../checkpoint/event-record";
 import { encodeHead, type FailingBundle, type Head } from "../checkpoint/records";
 import { scopeChecks } from "../checkpoint/scope";
+import { encodeSegment } from "../checkpoint/segment";
 import type { ReadHead } from "../checkpoint/stored-state";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError } from "../zookeeper";
@@ -184,7 +185,7 @@ function lettersOf(
     ...{ kind, position, text, ...times },
     error: keptError(errorOf(number)),
     minTimestampMs: position.timestampMs,
-    payload: Buffer.from(bytes),
+    segment: encodeSegment([{ bytes, timestampMs: position.timestampMs }]).data,
   }));
   if (kept.element) {
     const { segment, index, bytes } = kept.element;
@@ -194,7 +195,7 @@ function lettersOf(
       error: keptError(errorOf()),
       position: { segment: segment.name, index },
       minTimestampMs: segment.minTimestampMs,
-      payload: bytes,
+      segment: encodeSegment([{ bytes, timestampMs: segment.minTimestampMs }]).data,
     });
   }
   return letters;

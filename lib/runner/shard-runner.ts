@@ -1,7 +1,8 @@
 import type { CompiledPipeline, CompiledStage, StageShard } from "../beam/api";
 import type { InputFiles, ReadContext } from "../beam/splittable";
-import { type BlobStore, collectBlobs } from "../checkpoint/blobs";
+import { type BlobReferrers, type BlobStore, collectBlobs } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
+import { decodeDeadLetter } from "../checkpoint/dead-letter";
 import { toJsonTime } from "../checkpoint/encoding";
 import type { FileStore } from "../checkpoint/files";
 import type { ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invocation";
@@ -397,28 +398,26 @@ export class ShardRunner {
       spool.close();
       return undefined;
     }
-    await collectBlobs(
-      client,
-      blobs,
-      layout.head,
-      head.number,
-      stored.blobs.values(),
-      inboxesBehind(context),
-    );
+    await collectBlobs(client, blobs, layout.head, head.number, stored.blobs.values(), referrersOf(context));
     const { shared } = head.state;
     const shard = loader.open(shared === null ? undefined : Buffer.from(shared, "base64"));
     return { commitId: head.ids[0], shard, stored, spool };
   }
 }
 
-/** The inboxes that the stage's segments go to. */
-function inboxesBehind({ stage, current }: ShardContext): string[] {
-  return stage.downstream.flatMap((id) =>
-    Array.from(
-      { length: current.generation.shards[id] ?? 0 },
-      (_, shard) => current.scope.shard(id, shard).inbox,
-    ),
+/**
+ * Where the shard's commits put references to blobs, beside its state: its dead letters, its own inbox, where a replay
+ * and a rescaling put them, and the inboxes that the stage's segments go to.
+ */
+function referrersOf({ stage, layout, current }: ShardContext): BlobReferrers[] {
+  const downstream = stage.downstream.flatMap((id) =>
+    Array.from({ length: current.generation.shards[id] ?? 0 }, (_, shard) => current.scope.shard(id, shard)),
   );
+  return [
+    { path: layout.deadLetters, recordIn: (data, path) => decodeDeadLetter(data, path).segment },
+    { path: layout.inbox },
+    ...downstream.map(({ inbox }) => ({ path: inbox })),
+  ];
 }
 
 async function readHead({ client, layout, stage, shard }: ShardContext): Promise<ReadHead> {

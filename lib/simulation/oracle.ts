@@ -1,4 +1,5 @@
-import { listDeadLetters } from "../checkpoint/dead-letter";
+import type { BlobStore } from "../checkpoint/blobs";
+import { letterElement, listDeadLetters } from "../checkpoint/dead-letter";
 import type { PipelineLayout } from "../checkpoint/layout";
 import { decodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
 import type { ZooKeeperClient } from "../zookeeper";
@@ -45,7 +46,7 @@ export async function judge(world: World, client: ZooKeeperClient, evidence: Evi
     ...compare(evidence, {
       summaries: results.map(({ summary }) => summary),
       files: world.files.published.values(),
-      putAside: await readPutAside(client, world.layout),
+      putAside: await readPutAside(client, world.blobs, world.layout),
       hadGap: world.hadGap,
       isCancelled: world.isCancelled,
     }),
@@ -99,9 +100,14 @@ function judgeFinalized({ finalized, isCancelled, isAsync }: World, summaries: r
 }
 
 /** What user code failed on alone, and what is therefore in dead-letter. */
-export async function readPutAside(client: ZooKeeperClient, layout: PipelineLayout): Promise<ZnodeChange[]> {
+export async function readPutAside(
+  client: ZooKeeperClient,
+  blobs: BlobStore,
+  layout: PipelineLayout,
+): Promise<ZnodeChange[]> {
   const letters = await listDeadLetters(client, layout);
-  return letters.map(({ letter }) => decodeZnodeChange(letter.payload).change);
+  const elements = letters.map(({ letter, path }) => letterElement(blobs, letter, path));
+  return (await Promise.all(elements)).map((element) => decodeZnodeChange(element).change);
 }
 
 /** The result znodes, each with the start of its window, in ms. */

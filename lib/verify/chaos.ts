@@ -1,6 +1,8 @@
+import { join } from "node:path";
 import type { LocalServer, LocalZooKeeper } from "../../infra/zookeeper/server";
 import { fourLetterWord } from "../../infra/zookeeper/server";
 import { TcpProxy } from "../../infra/zookeeper/tcp-proxy";
+import { DirectoryBlobs } from "../checkpoint/blobs";
 import type { ShardReply } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
 import { isSettled, readStatus } from "../checkpoint/status";
@@ -265,7 +267,7 @@ class Chaos {
     const { ensemble, folder, readFiles, seed } = this.options;
     const summaries = (await readSummaries(client)).map(({ summary }) => summary);
     const evidence = { log: writer.log, acknowledged: undefined, fromTheStart: true };
-    const putAside = await readPutAside(client, this.layout);
+    const putAside = await readPutAside(client, new DirectoryBlobs(join(folder, ".blobs")), this.layout);
     const outcome = { summaries, files: readFiles(folder), putAside, hadGap: true, isCancelled: false };
     const logs = ensemble.servers.map(({ directory }) => readTransactionLogs(directory));
     const { problems, commitIds, ...audited } = audit(mergeTransactions(logs), this.layout);

@@ -121,7 +121,7 @@ test("only what has lost is collected: not what is referred to here or in an inb
     getData: async (path: string) => ({ data: inbox.get(path.split("/").at(-1)!)! }),
   } as unknown as ZooKeeperClient;
   const before = await store.list("");
-  await collectBlobs(client, store, head, 4, [state.name], ["/p/stages/t/0/inbox"]);
+  await collectBlobs(client, store, head, 4, [state.name], [{ path: "/p/stages/t/0/inbox" }]);
   expect(await store.list("")).toEqual(before.filter((name) => name !== lost.name));
   expect(await store.list("")).toContain(next.name);
 });

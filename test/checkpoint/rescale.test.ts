@@ -1,7 +1,8 @@
 import fc from "fast-check";
-import { blobPrefix, DirectoryBlobs } from "../../lib/checkpoint/blobs";
+import { blobPrefix, CommitBlobs, DirectoryBlobs } from "../../lib/checkpoint/blobs";
+import { SEGMENT_SIZE_BYTES } from "../../lib/checkpoint/commit";
 import { cancelPipeline, pausePipeline } from "../../lib/checkpoint/control";
-import { deadLetterOps, decodeDeadLetter } from "../../lib/checkpoint/dead-letter";
+import { deadLetterOps, letterElement, listDeadLetters } from "../../lib/checkpoint/dead-letter";
 import { PipelineLayout, segmentNames, segmentPrefix, shardOf } from "../../lib/checkpoint/layout";
 import { decodeHead, encodeHead, encodeOutput, NEW_HEAD } from "../../lib/checkpoint/records";
 import { type KeyKnowledge, sourcesOf } from "../../lib/checkpoint/redistribution";
@@ -55,6 +56,8 @@ beforeEach(async () => {
   await openPipeline(client, layout, PLAN);
 });
 
+const one = (element: string): Buffer =>
+  encodeSegment([{ bytes: Buffer.from(element), timestampMs: 5 }]).data;
 const rescale = (shards: Record<string, number>) => rescalePipeline({ client, blobs, layout, shards, keys });
 
 async function append(shard: number, elements: readonly string[], timestampMs: number): Promise<string> {
@@ -144,8 +147,11 @@ test("state, holds, timers, totals, dead letters and files go along; what is not
     minTimestampMs: 5,
   } as const;
   const error = { name: "E", message: "m", stack: "" };
-  const dead = { ...letter, error, attempts: 3, firstFailedMs: 1, deadMs: 2, payload: Buffer.from("127:z") };
-  await client.multi(deadLetterOps(scope.shard("group", 1), 1, [dead]));
+  const dead = { ...letter, error, attempts: 3, firstFailedMs: 1, deadMs: 2, segment: one("127:z") };
+  const huge = { ...dead, text: "large", segment: one(`127:${"z".repeat(SEGMENT_SIZE_BYTES)}`) };
+  const from = scope.shard("group", 1);
+  const written = new CommitBlobs(blobs, from.head, 1, "c1");
+  await client.multi(await deadLetterOps(from, 1, [dead, huge], written, SEGMENT_SIZE_BYTES));
   const entry = encodeOutput({ temporary: "temporary", final: "final" });
   await client.create(`${scope.outputs}/${blobPrefix(scope.shard("group", 1).head)}1.id.0`, entry);
 
@@ -168,9 +174,12 @@ test("state, holds, timers, totals, dead letters and files go along; what is not
     counters: { elementsIn: 20, elementsOut: 41 },
   });
   expect(Buffer.from(current.head.state.shared!, "base64").toString()).toBe("s0+s1");
-  const [name] = (await client.getChildren(own.deadLetters)).children;
-  const path = `${own.deadLetters}/${name}`;
-  expect(decodeDeadLetter((await client.getData(path)).data, path)).toEqual(dead);
+  const [kept, large] = await listDeadLetters(client, layout, "group");
+  expect(kept!.letter).toEqual(dead);
+  const bytes = decodeSegment(huge.segment, "large")[0]!;
+  expect(await letterElement(blobs, large!.letter, large!.path)).toEqual(bytes);
+  expect((await blobs.list(blobPrefix(own.head))).length).toBe(1);
+  expect(await blobs.list(blobPrefix(from.head))).toEqual([]);
   const outputs = (await client.getChildren(to.outputs)).children;
   expect(outputs).toHaveLength(1);
   expect(outputs[0]!.startsWith(blobPrefix(own.head))).toBe(true);

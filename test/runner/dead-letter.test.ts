@@ -8,7 +8,12 @@ import {
   type ZnodeWriteMode,
 } from "beamkeeper";
 import { pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
-import { discardDeadLetter, readDeadLetter, replayDeadLetter } from "../../lib/checkpoint/dead-letter";
+import {
+  discardDeadLetter,
+  letterElement,
+  readDeadLetter,
+  replayDeadLetter,
+} from "../../lib/checkpoint/dead-letter";
 import {
   ConnectionLossError,
   connect,
@@ -157,7 +162,7 @@ describe("a poison pane", () => {
     await replayDeadLetter(client, lab.layout, first.id);
     await lab.drain(1);
     const again = await onlyLetter();
-    expect(again.letter.payload).toEqual(first.letter.payload);
+    expect(again.letter.segment).toEqual(first.letter.segment);
     expect(again.letter).toMatchObject({ kind: "pane", text: "'b': [ 2 ] at 999 ms" });
     lab.redeploy(sums({}));
     await replayDeadLetter(client, lab.layout, again.id);
@@ -386,6 +391,68 @@ function bound(target: ZooKeeperClient, name: string | symbol): unknown {
   const value: unknown = Reflect.get(target, name, target);
   return typeof value === "function" ? value.bind(target) : value;
 }
+
+describe("what is larger than a commit", () => {
+  /** Values are grouped by their first letter; a group with a value of `poison` fails when it is emitted. */
+  function grouped(poison?: string): PipelineOptions {
+    const limits = { name: `p-${tests}`, failures: { maxAttempts: 1 } };
+    return {
+      ...limits,
+      build: (root) =>
+        root
+          .apply(readZnodeChanges("/watched"))
+          .map(({ text }) => ({ key: text![0]!, value: text! }))
+          .apply(beam.windowInto(beam.fixedWindows(1)))
+          .apply(beam.groupBy("key").combining("value", joining, "all"))
+          .map(({ key, all }) => {
+            if (key === poison) throw new RangeError(`${key} is poison`);
+            return { key, length: all.length };
+          })
+          .apply(writeToZnodes(({ key, length }) => ({ path: `${results}/${key}-${length}`, data: key }))),
+    };
+  }
+  const joining: beam.CombineFn<string, string, string> = {
+    createAccumulator: () => "",
+    addInput: (all, value) => all + value,
+    mergeAccumulators: (all) => [...all].join(""),
+    extractOutput: (all) => all,
+  };
+  const large = (key: string): string => key.repeat(30_000);
+
+  test("a pane: it goes to a blob, stays there over a collection, comes back by a replay, and leaves nothing", async () => {
+    lab = await ShardLab.open(client, grouped("b"));
+    for (let times = 0; times < 6; times++) await lab.append(large("a"), large("b"));
+    await lab.drain(0);
+    await lab.publish(5_000);
+    expect(await lab.drain(1)).toEqual([]);
+    expect(await written()).toEqual(["a-180000"]);
+    const { id, letter, path } = await onlyLetter();
+    expect(letter).toMatchObject({ kind: "pane", error: { name: "RangeError" } });
+    expect((await client.exists(path))!.dataLength).toBeLessThan(4_000);
+    // Other environments load the shard anew, and look for blobs that nobody needs.
+    expect(await lab.drain(1, lab.newRunner())).toEqual([]);
+    expect((await letterElement(lab.blobs, letter, path)).length).toBeGreaterThan(180_000);
+    lab.redeploy(grouped());
+    expect(await replayDeadLetter(client, lab.layout, id)).toBe("done");
+    expect(await lab.drain(1)).toEqual([]);
+    expect(await written()).toEqual(["a-180000", "b-180000"]);
+    expect(await lab.blobs.list("")).toEqual([]);
+  });
+
+  test("one that is discarded: the blob goes with the next environment", async () => {
+    lab = await ShardLab.open(client, grouped("b"));
+    for (let times = 0; times < 6; times++) await lab.append(large("b"));
+    await lab.drain(0);
+    await lab.publish(5_000);
+    await lab.drain(1);
+    expect(await lab.blobs.list("")).toHaveLength(1);
+    expect(await discardDeadLetter(client, lab.layout, (await onlyLetter()).id)).toBe("done");
+    await lab.append("a");
+    await lab.drain(0);
+    await lab.drain(1);
+    expect(await lab.blobs.list("")).toEqual([]);
+  });
+});
 
 test.each(["before", "after"])(
   "a process that dies %s the dead-letter commit: the next one goes on where it stood",

@@ -1,5 +1,5 @@
 import { type FailureOptions, type PipelineOptions, readZnodeChanges, writeToZnodes } from "beamkeeper";
-import { discardDeadLetter } from "../../lib/checkpoint/dead-letter";
+import { discardDeadLetter, letterElement } from "../../lib/checkpoint/dead-letter";
 import { encodeSegment } from "../../lib/checkpoint/segment";
 import type { ZooKeeper } from "../../lib/zookeeper";
 import { ShardLab, useLabServer } from "../support/shard-lab";
@@ -170,8 +170,9 @@ describe("a poison element", () => {
     await lab.appendBytes(encodeSegment([{ bytes: Buffer.from("garbage"), timestampMs: 500 }]).data);
     await lab.append("b");
     await lab.drain();
-    const [{ letter }] = (await lab.letters()) as [Awaited<ReturnType<ShardLab["letters"]>>[number]];
-    expect([await copied(), letter.payload.toString(), letter.text]).toEqual([
+    const [{ letter, path }] = (await lab.letters()) as [Awaited<ReturnType<ShardLab["letters"]>>[number]];
+    const element = await letterElement(lab.blobs, letter, path);
+    expect([await copied(), element.toString(), letter.text]).toEqual([
       ["a", "b"],
       "garbage",
       expect.stringContaining("7 bytes that are no change of a znode"),
