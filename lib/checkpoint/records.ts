@@ -82,6 +82,8 @@ export interface Head extends CommitHistory {
   readonly position: SegmentPosition | null;
   /** The bundle that is under way has failed; null after a commit that leaves nothing of it. */
   readonly failing: FailingBundle | null;
+  /** Segments that a rescaling brought from shards whose watermarks differed, in the order of the inbox. */
+  readonly inherited: readonly InheritedSegments[];
   readonly state: StateSummary;
   /** Blobs that the last commit needed no longer; they are deleted before the next. */
   readonly garbage: readonly string[];
@@ -100,6 +102,14 @@ export interface SegmentPosition {
   readonly residual?: string;
   /** Nothing that is left in the segment is older, in ms. Default: the time in the segment's name. */
   readonly holdMs?: number;
+}
+
+/** The oldest segments of an inbox, which are to be processed before the watermark moves on. */
+export interface InheritedSegments {
+  /** The name of the last of them. */
+  readonly through: string;
+  /** The watermark that the shard has when they are consumed: that of the shard which the next segments come from. */
+  readonly watermarkMs: number;
 }
 
 /** A bundle that user code has failed on since the last commit. */
@@ -133,6 +143,7 @@ export const NEW_HEAD: Head = {
   nextTimerMs: Number.POSITIVE_INFINITY,
   nextProcessingTimerMs: Number.POSITIVE_INFINITY,
   position: null,
+  inherited: [],
   state: { shared: null, znodes: 0, bytes: 0 },
   garbage: [],
   failing: null,
@@ -196,9 +207,10 @@ export function decodeGeneration(frame: Uint8Array, path: string): Generation {
   return decodeJson("generation", frame, path) as Generation;
 }
 
-export function encodeHead(head: Head): Buffer {
+export function encodeHead({ inherited, ...head }: Head): Buffer {
   return encodeJson("head", {
     ...head,
+    ...(inherited.length === 0 ? {} : { inherited: inherited.map(inheritedToJson) }),
     watermarkMs: toJsonTime(head.watermarkMs),
     holdMs: toJsonTime(head.holdMs),
     nextTimerMs: toJsonTime(head.nextTimerMs),
@@ -213,6 +225,7 @@ export function decodeHead(frame: Uint8Array, path: string): Head {
   return {
     ...head,
     failing: head.failing ?? null,
+    inherited: (head.inherited ?? []).map(inheritedFromJson),
     counters: { ...NEW_HEAD.counters, ...head.counters },
     watermarkMs: fromJsonTime(head.watermarkMs as JsonTime),
     holdMs: fromJsonTime(head.holdMs as JsonTime),
@@ -220,6 +233,14 @@ export function decodeHead(frame: Uint8Array, path: string): Head {
     nextProcessingTimerMs: fromJsonTime(head.nextProcessingTimerMs as JsonTime),
     metrics: metricsFromJson(head.metrics),
   };
+}
+
+function inheritedToJson({ through, watermarkMs }: InheritedSegments): unknown {
+  return { through, watermarkMs: toJsonTime(watermarkMs) };
+}
+
+function inheritedFromJson({ through, watermarkMs }: InheritedSegments): InheritedSegments {
+  return { through, watermarkMs: fromJsonTime(watermarkMs as JsonTime) };
 }
 
 export function encodeCursor(cursor: Cursor): Buffer {

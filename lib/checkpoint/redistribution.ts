@@ -51,7 +51,19 @@ interface OldShard {
   readonly layout: ShardLayout;
   readonly current: ReadHead;
   /** In the order of appending, what is consumed of the first left out. */
-  readonly segments: readonly { readonly minTimestampMs: number; readonly elements: readonly Buffer[] }[];
+  readonly segments: readonly WaitingSegment[];
+}
+
+interface WaitingSegment {
+  readonly name: string;
+  readonly minTimestampMs: number;
+  readonly elements: readonly Buffer[];
+}
+
+/** Segments of a shard that are to be processed with one watermark. */
+interface Waiting {
+  readonly watermarkMs: number;
+  readonly segments: readonly WaitingSegment[];
 }
 
 /** Which shards of the old number hold keys of a shard of the new one: theirs and its key groups overlap. */
@@ -85,12 +97,13 @@ export async function* moveStage(
     const isMine = (hash: number): boolean => isSame || shardOf(hash, to.shards) === shard;
     const isMyElement = (element: Uint8Array): boolean => isSame || isMine(keys.keyHashOf(stage, element));
     const { runs, znodes, bytes, number } = await moveState(client, blobs, sources, layout, isMine, limits);
-    const head = newHead(sources, keys, { znodes, bytes }, number, shard === 0 ? old : []);
     yield { path: layout.head, data: encodeHead(NEW_HEAD) };
     for (const path of [layout.inbox, layout.state, layout.deadLetters])
       yield { path, data: Buffer.alloc(0) };
     yield* runs;
-    yield* moveSegments(sources, layout, isMyElement, movedBlobs(blobs, layout, "inbox"), limits);
+    const written = movedBlobs(blobs, layout, "inbox");
+    const progress = yield* moveSegments(sources, layout, isMyElement, written, limits);
+    const head = newHead(sources, progress, keys, { znodes, bytes }, number, shard === 0 ? old : []);
     // Last, since state that is younger than its head would not belong to it.
     yield { path: layout.head, data: encodeHead(head), isThere: true };
   }
@@ -116,10 +129,10 @@ async function readShard(
   const segments = segmentNames(children).map(async ({ name, minTimestampMs }) => {
     const path = `${layout.inbox}/${name}`;
     const elements = decodeSegment((await readRecord(client, blobs, path)).frame, path);
-    if (position?.segment !== name) return { minTimestampMs, elements };
+    if (position?.segment !== name) return { name, minTimestampMs, elements };
     const left = elements.slice(position.elements);
     if (position.residual !== undefined) left[0] = Buffer.from(position.residual, "base64");
-    return { minTimestampMs, elements: left };
+    return { name, minTimestampMs, elements: left };
   });
   return { shard, layout, current, segments: await Promise.all(segments) };
 }
@@ -177,12 +190,10 @@ function cut(cells: readonly StateCell[], sizeBytes: number): StateCell[][] {
   return parts;
 }
 
-/**
- * The head that a shard begins with. Its watermark is the lowest of those that it takes something from, so nothing that
- * was in time becomes late. Totals go on in the first shard.
- */
+/** The head that a shard begins with. Totals go on in the first shard. */
 function newHead(
   sources: readonly OldShard[],
+  progress: Progress,
   keys: KeyKnowledge,
   state: { znodes: number; bytes: number },
   number: number,
@@ -200,8 +211,8 @@ function newHead(
     totals.reduce((total, counters) => total + counters[name], 0);
   return {
     ...NEW_HEAD,
+    ...progress,
     number,
-    watermarkMs: lowest((head) => head.watermarkMs, Number.NEGATIVE_INFINITY),
     holdMs: lowest((head) => head.holdMs, Number.POSITIVE_INFINITY),
     nextTimerMs: lowest((head) => head.nextTimerMs, Number.POSITIVE_INFINITY),
     nextProcessingTimerMs: lowest((head) => head.nextProcessingTimerMs, Number.POSITIVE_INFINITY),
@@ -219,26 +230,65 @@ function newHead(
   };
 }
 
-/** A key was in one shard only, so taking one shard after the other keeps its order. */
+/** How far a new shard is: the watermark that it begins with, and those that it comes to in its inbox. */
+type Progress = Pick<Head, "watermarkMs" | "inherited">;
+
+/**
+ * What waits, in the order of the watermarks that the shards had which it comes from: a key was in one shard only, so
+ * that keeps its order. Shards of a stage derive their watermark from the same heads. So where nothing waits any more,
+ * a shard that lags is as far as the one that is furthest.
+ */
 async function* moveSegments(
   sources: readonly OldShard[],
   layout: ShardLayout,
   isMine: (element: Uint8Array) => boolean,
   written: CommitBlobs,
   { segmentSizeBytes }: MoveLimits,
-): AsyncGenerator<NewZnode> {
+): AsyncGenerator<NewZnode, Progress> {
+  const waiting = sources.flatMap(turnsOf).sort((a, b) => compareTimes(a.watermarkMs, b.watermarkMs));
+  const turns: { through: string; watermarkMs: number }[] = [];
   let sequence = 0;
-  for (const { segments } of sources)
+  for (const { watermarkMs, segments } of waiting) {
+    let last: string | undefined;
     for (const { minTimestampMs, elements } of segments) {
       const mine = elements
         .filter(isMine)
         .map((bytes): SegmentElement => ({ bytes, timestampMs: minTimestampMs }));
       // As many children as were created: what the server appends later is numbered above.
       for (const { data, minTimestampMs: time } of cutSegments(mine, segmentSizeBytes)) {
-        const path = numberedSegment(layout, time, sequence++);
-        yield { path, data: data.length > segmentSizeBytes ? await written.put(path, data) : data };
+        last = numberedSegment(layout, time, sequence++);
+        yield { path: last, data: data.length > segmentSizeBytes ? await written.put(last, data) : data };
       }
     }
+    if (last !== undefined) turns.push({ through: last.slice(layout.inbox.length + 1), watermarkMs });
+  }
+  const furthestMs = Math.max(Number.NEGATIVE_INFINITY, ...waiting.map(({ watermarkMs }) => watermarkMs));
+  const nextMs = (index: number): number => turns[index + 1]?.watermarkMs ?? furthestMs;
+  return {
+    watermarkMs: turns[0]?.watermarkMs ?? furthestMs,
+    inherited: turns
+      .map(({ through, watermarkMs }, index) => ({ through, ownMs: watermarkMs, watermarkMs: nextMs(index) }))
+      .filter(({ ownMs, watermarkMs }) => ownMs < watermarkMs)
+      .map(({ through, watermarkMs }) => ({ through, watermarkMs })),
+  };
+}
+
+/** What waits in a shard, by the watermarks that it is to be processed with; the last one is that of what comes. */
+function turnsOf({ current: { head }, segments }: OldShard): Waiting[] {
+  const turns: Waiting[] = [];
+  let { watermarkMs } = head;
+  let rest = segments;
+  for (const inherited of head.inherited) {
+    const end = rest.findIndex(({ name }) => name === inherited.through) + 1;
+    turns.push({ watermarkMs, segments: rest.slice(0, end) });
+    rest = rest.slice(end);
+    watermarkMs = inherited.watermarkMs;
+  }
+  return [...turns, { watermarkMs, segments: rest }];
+}
+
+function compareTimes(a: number, b: number): number {
+  return a === b ? 0 : a - b;
 }
 
 async function* moveLetters(

@@ -18,6 +18,29 @@ export interface ShardInput {
   readonly listedZxid: bigint;
 }
 
+/** What a shard's next bundle is to take from its inbox, and the watermark that it moves on to when that is consumed. */
+export interface ShardTurn extends ShardInput {
+  readonly watermarkMs: number;
+  /** It has to be taken even where there is nothing to do in it. */
+  readonly isInherited: boolean;
+}
+
+/**
+ * What is next: all that waits, or the segments of one of the shards that a rescaling made this one of. Keys are in one
+ * shard only, so each of these segments meets the watermark that its keys have seen: nothing that was in time is late,
+ * and no window fires again that has fired.
+ */
+export function nextTurn(head: Head, input: ShardInput): ShardTurn {
+  const [inherited] = head.inherited;
+  if (inherited === undefined) {
+    const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
+    return { ...input, watermarkMs, isInherited: false };
+  }
+  const { through, watermarkMs } = inherited;
+  const end = input.segments.findIndex(({ name }) => name === through) + 1;
+  return { ...input, segments: input.segments.slice(0, end), watermarkMs, isInherited: true };
+}
+
 interface StageReading {
   readonly inboxes: Promise<SegmentName[]>[];
   readonly heads: Promise<Head>[];

@@ -27,6 +27,7 @@ const definition = summaryPipeline(SHARDS, {
     lastArrival = Math.max(lastArrival + 1, Number(process.hrtime.bigint() / 1_000n));
     return lastArrival;
   },
+  emit: () => undefined,
   answer: () => systemClock.sleep(systemClock.random() * 20),
   finalize: async () => undefined,
 });

@@ -95,6 +95,8 @@ interface Work {
   /** Elements and timers in it, at most `limit`. */
   readonly units: number;
   readonly limit: number;
+  /** What was listed is consumed, and the watermark has moved on. */
+  readonly isTurnOver: boolean;
   /** Nothing that was due is left. */
   readonly isAll: boolean;
   readonly letters: readonly DeadLetter[];
@@ -167,6 +169,7 @@ async function fillBundle(
     ...{ current, loaded, consumed, left, result, limit, letters },
     watermarkMs: timers > 0 ? watermarkMs : current.head.watermarkMs,
     units: timers > 0 ? limit : consumed.elements,
+    isTurnOver: timers > 0,
     isAll: timers > 0 && !isMoreDue,
   };
   return await commitBundle(context, work).catch((error: unknown) => {
@@ -362,7 +365,7 @@ function tooLarge(
 }
 
 function nextHead(
-  { current: { head }, watermarkMs, consumed, result, units, isAll, letters }: Work,
+  { current: { head }, watermarkMs, consumed, result, units, isTurnOver, isAll, letters }: Work,
   commitId: string,
   state: StatePlan,
 ): Head {
@@ -375,6 +378,7 @@ function nextHead(
     nextTimerMs: result.nextTimerMs,
     nextProcessingTimerMs: result.nextProcessingTimerMs,
     position: consumed.position,
+    inherited: isTurnOver ? head.inherited.slice(1) : head.inherited,
     state: state.summary,
     garbage: [...state.garbage, ...consumed.blobs],
     failing: isAll ? null : stillFailing(head.failing, units),

@@ -18,7 +18,7 @@ import {
 import { STATE_LIMITS, type StoredState } from "../checkpoint/state";
 import type { StateCell } from "../checkpoint/state-record";
 import { loadState, type ReadHead, readHead as readHeadOf } from "../checkpoint/stored-state";
-import { readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
+import { nextTurn, readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import { LocalFiles } from "../io/local-files";
@@ -206,15 +206,15 @@ export class ShardRunner {
     for (let limit = context.limits.maxUnits; ; ) {
       const current = known?.current ?? (await readHead(context));
       const { head } = current;
-      const input = known?.input ?? (await this.input(context, graph));
+      const input = nextTurn(head, known?.input ?? (await this.input(context, graph)));
       known = undefined;
       const reply = (outcome: ShardAnswer["outcome"]): ShardAnswer =>
         toAnswer(outcome, progress, head, input);
-      const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
+      const { watermarkMs } = input;
       // At the end of a source the watermark is infinite, as a timer that is not set.
       const isWindowDue = head.nextTimerMs <= watermarkMs && head.nextTimerMs < Number.POSITIVE_INFINITY;
       const isTimerDue = isWindowDue || head.nextProcessingTimerMs <= clock.now();
-      if (input.segments.length === 0 && !isTimerDue) {
+      if (input.segments.length === 0 && !isTimerDue && !input.isInherited) {
         // Another invocation may have emptied the inbox since the head was read; then its timers are news to us.
         if ((await readHead(context)).version !== current.version) continue;
         return reply("idle");

@@ -5,9 +5,12 @@ import {
   pausePipeline,
   resumePipeline,
 } from "../checkpoint/control";
+import { type DeadLetter, listDeadLetters, replayDeadLetter } from "../checkpoint/dead-letter";
+import type { PipelineLayout } from "../checkpoint/layout";
 import { isSettled, readStatus } from "../checkpoint/status";
 import { rescale } from "../runner/rescale";
 import { MultiError } from "../zookeeper";
+import type { ModelClient } from "./model-client";
 import { type Acknowledged, readSummaries } from "./oracle";
 import type { World } from "./world";
 import type { Writer } from "./writer";
@@ -22,8 +25,12 @@ export type Ending = "settled" | "drained" | "cancelled";
 export async function end(world: World, writer: Writer, ending: Ending): Promise<Acknowledged | undefined> {
   if (ending === "drained") return drain(world, writer);
   if (ending === "cancelled") return cancel(world, writer);
+  world.isMended = true;
+  await replay(world, "pane");
   world.isQuiet = true;
   await settled(world);
+  // What was poison until a moment ago may have become a dead letter since.
+  while ((await replay(world, "pane")) > 0) await settled(world);
   return undefined;
 }
 
@@ -122,10 +129,53 @@ export async function rescaleSometimes(world: World): Promise<void> {
     const death = time.chance(0.4) ? time.sleep(time.between(1, 500)) : new Promise<never>(() => undefined);
     await Promise.race([done, death.then(() => client.die())]);
   }
-  // The last one may have been killed while the pipeline was paused.
+  // The last one may have been killed while the pipeline was paused, or on the way to pausing it.
+  await time.sleep(1_000);
   await resumePipeline(ensemble.connect(), layout).catch((error: unknown) => {
     if (!(error instanceof ControlError)) throw error;
   });
+}
+
+/** Replays what is in dead-letter now and then, mended or not, until the run comes to its end. */
+export async function replaySometimes(world: World): Promise<void> {
+  const { time, layout } = world;
+  const isOver = (): boolean => world.isQuiet || world.isEnding;
+  while (!isOver()) {
+    await time.sleep(time.between(100, 1_500));
+    if (isOver() || !(await world.ensemble.connect().exists(layout.generation)) || isOver()) continue;
+    await replay(world, time.chance(0.5) ? "pane" : "element");
+  }
+}
+
+async function replayed(client: ModelClient, layout: PipelineLayout, id: string): Promise<void> {
+  try {
+    await replayDeadLetter(client, layout, id);
+  } catch (error) {
+    // It is paused, or comes to its end.
+    if (!(error instanceof ControlError)) throw error;
+  }
+}
+
+/**
+ * Replays all dead letters of that kind, two at a time now and then; whoever does it is killed at times, and the next
+ * one begins again. Returns how many there were.
+ */
+async function replay(world: World, kind: DeadLetter["kind"]): Promise<number> {
+  const { time, layout, tally } = world;
+  const observer = world.ensemble.connect();
+  await observer.sync();
+  const letters = (await listDeadLetters(observer, layout)).filter(({ letter }) => letter.kind === kind);
+  for (const { id } of letters) {
+    const operators = Array.from({ length: time.chance(0.2) ? 2 : 1 }, () => world.ensemble.connect());
+    const done = Promise.all(operators.map((client) => replayed(client, layout, id)));
+    tally.replays += operators.length;
+    if (world.isQuiet || time.chance(0.8)) await done;
+    else {
+      await Promise.race([done, time.sleep(time.random() * 30)]);
+      for (const client of operators) client.die();
+    }
+  }
+  return letters.length;
 }
 
 /** A pipeline that is drained or cancelled meanwhile refuses to be paused and resumed, and rightly so. */

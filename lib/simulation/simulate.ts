@@ -4,7 +4,7 @@ import { countFates, type FateCounts } from "../verify/commit-fates";
 import { Coverage } from "./faults";
 import { Functions } from "./functions";
 import type { ModelClient } from "./model-client";
-import { type Ending, end, pauseSometimes, rescaleSometimes } from "./operator";
+import { type Ending, end, pauseSometimes, replaySometimes, rescaleSometimes } from "./operator";
 import { judge } from "./oracle";
 import { Relays } from "./relays";
 import { RESULTS, SOURCE } from "./summary-pipeline";
@@ -84,12 +84,14 @@ async function play(world: World): Promise<void> {
   if (fromTheStart) await sourceStarted(world, observer);
   if (time.chance(0.3)) void pauseSometimes(world);
   else if (time.chance(0.35)) void rescaleSometimes(world);
-  const writer = new Writer(world, observer);
+  const ending = ENDINGS[time.between(0, ENDINGS.length - 1)]!;
+  const writer = new Writer(world, observer, ending);
+  if (time.chance(0.3)) void replaySometimes(world);
   await writer.run();
   if (tally.elements < LEAST_ELEMENTS || tally.faults < LEAST_FAULTS)
     problems.push(`too little happened: ${tally.elements} elements, ${tally.faults} faults`);
   world.isEnding = true;
-  const acknowledged = await end(world, writer, ENDINGS[time.between(0, ENDINGS.length - 1)]!);
+  const acknowledged = await end(world, writer, ending);
   await observer.sync();
   problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
 }

@@ -42,6 +42,8 @@ export interface Summary {
 export interface Probe {
   /** Called for each element that reaches user code; its result travels with the element. May throw, as user code does. */
   arrive: (change: ZnodeChange) => number;
+  /** Called for each summary on its way to the sinks. May throw, as user code does. */
+  emit: (summary: Summary) => void;
   /** What the calls of an asynchronous transform wait for. */
   answer: () => Promise<void>;
   /** Called with each element of a bundle after its commit. */
@@ -70,7 +72,12 @@ const compiled = new Map<number, ProbedPipeline>();
 export function probedPipeline(shards: number): ProbedPipeline {
   const known = compiled.get(shards);
   if (known) return known;
-  const probe: Probe = { arrive: () => 0, answer: async () => undefined, finalize: async () => undefined };
+  const probe: Probe = {
+    arrive: () => 0,
+    emit: () => undefined,
+    answer: async () => undefined,
+    finalize: async () => undefined,
+  };
   const made = { pipeline: compilePipeline(summaryPipeline(shards, probe)), probe };
   compiled.set(shards, made);
   return made;
@@ -111,7 +118,9 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
         .map(
           ({ path, seen, missed, atLeast }, { window }) => {
             const start = (window.lookup() as beam.IntervalWindow).start.toNumber();
-            return { start, summary: { path, seen, missed, atLeast } };
+            const summary = { path, seen, missed, atLeast };
+            probe.emit(summary);
+            return { start, summary };
           },
           { window: beam.windowParam() },
         );

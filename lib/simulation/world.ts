@@ -24,6 +24,8 @@ export const LEAST_ELEMENTS = 200;
 export const LEAST_FAULTS = 5;
 /** What a value begins with that user code fails on. */
 export const POISON = "poison";
+/** What a value begins with that user code fails on later, when the summary with it is emitted, until it is mended. */
+export const LATE_POISON = "late poison";
 /** How much more often faults strike when a run has had all that it needs but faults. */
 const URGENCY = 10;
 const START_MS = Date.parse("2026-01-01T00:00:00Z");
@@ -69,6 +71,8 @@ export interface Tally {
   faults: number;
   pauses: number;
   rescales: number;
+  /** How often a dead letter was to be replayed. */
+  replays: number;
 }
 
 /** What all parts of a simulated system share: time, the ensemble, the pipeline, the faults, and what was found wrong. */
@@ -85,10 +89,20 @@ export class World {
   readonly finalized: FinalizedElement[] = [];
   /** What the senders of commits heard. */
   readonly fates: CommitFate[] = [];
-  readonly tally: Tally = { writes: 0, elements: 0, missed: 0, faults: 0, pauses: 0, rescales: 0 };
+  readonly tally: Tally = {
+    writes: 0,
+    elements: 0,
+    missed: 0,
+    faults: 0,
+    pauses: 0,
+    rescales: 0,
+    replays: 0,
+  };
   /** What is told when the run ends. */
   readonly ending = new Set<AbortController>();
   hasEnded = false;
+  /** User code has been mended: from now on it fails on no summary any more. */
+  isMended = false;
   /** From now on there are no faults. */
   isQuiet = false;
   /** From now on nobody pauses any more: the run is being ended on purpose. */
@@ -120,6 +134,10 @@ export class World {
     probe.arrive = ({ text }) => {
       if (text?.startsWith(POISON)) throw new PoisonError(`${text} is poison`);
       return ++arrivals;
+    };
+    probe.emit = ({ path, seen }) => {
+      if (!this.isMended && seen.some(({ value }) => value?.startsWith(LATE_POISON)))
+        throw new PoisonError(`a summary of ${path} is poison`);
     };
     probe.answer = () => time.sleep(time.random() * 40);
     probe.finalize = async (elements) => {

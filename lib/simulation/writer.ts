@@ -1,6 +1,7 @@
 import type { ModelClient } from "./model-client";
+import type { Ending } from "./operator";
 import { SOURCE } from "./summary-pipeline";
-import { LEAST_ELEMENTS, LEAST_FAULTS, POISON, type World } from "./world";
+import { LATE_POISON, LEAST_ELEMENTS, LEAST_FAULTS, POISON, type World } from "./world";
 
 const MOST_WRITES = 10_000;
 
@@ -13,16 +14,20 @@ export class Writer {
   private readonly pauseMs: number;
   private readonly burst: number;
   private readonly poison: number;
+  private readonly latePoison: number;
 
   constructor(
     private readonly world: World,
     private readonly client: ModelClient,
+    ending: Ending,
   ) {
     const { time } = world;
     this.znodes = time.chance(0.2) ? time.between(4, 8) : time.between(12, 60);
     this.deletions = time.random() * 0.3;
     this.pauseMs = time.between(0, 40);
     this.poison = time.chance(0.3) ? 0.02 : 0;
+    // What fails late has to be mended and replayed, which a pipeline that is drained or cancelled refuses.
+    this.latePoison = ending === "settled" && time.chance(0.4) ? 0.02 : 0;
     // Some write one znode after the other; most write several at once, so that segments and bundles hold several.
     this.burst = time.chance(0.1) ? 1 : time.between(10, 40);
   }
@@ -43,17 +48,25 @@ export class Writer {
 
   /** One burst: writes to different znodes, sent together. */
   private async step(): Promise<void> {
-    const { world, znodes, deletions, pauseMs, poison } = this;
-    const { time, ensemble, tally } = world;
+    const { world, znodes, deletions, pauseMs } = this;
+    const { time, ensemble } = world;
     const paths = new Set<string>();
     for (let count = time.between(1, this.burst); count > 0; count--)
       paths.add(`${SOURCE}/znode-${time.between(1, znodes)}`);
-    const text = (): string => `${time.chance(poison) ? POISON : "value"}-${tally.writes++}`;
-    await Promise.all([...paths].map((path) => this.write(path, text(), deletions)));
+    await Promise.all([...paths].map((path) => this.write(path, this.value(), deletions)));
     // What is still to be struck has to be at work; more writes alone would only be coalesced.
     if (world.isUrgent) await time.sleep(time.between(50, 300));
     else if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
     if (time.chance(0.01)) ensemble.clockSkewMs += time.between(-5_000, 5_000);
+  }
+
+  /** Some of what user code fails on is larger than a segment, as an element and as a dead letter. */
+  private value(): string {
+    const { time, tally } = this.world;
+    const number = tally.writes++;
+    if (this.latePoison > 0 && time.chance(this.latePoison)) return `${LATE_POISON}-${number}`;
+    if (this.poison === 0 || !time.chance(this.poison)) return `value-${number}`;
+    return `${POISON}-${number}${time.chance(0.3) ? "-large".repeat(500) : ""}`;
   }
 
   private async write(path: string, text: string, deletions: number): Promise<void> {

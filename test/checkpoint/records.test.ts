@@ -32,6 +32,7 @@ test("heads survive their encoding", () => {
     nextTimerMs: time,
     nextProcessingTimerMs: time,
     position: fc.option(fc.record({ segment: fc.string(), elements: fc.nat() })),
+    inherited: fc.array(fc.record({ through: fc.string(), watermarkMs: time }), { maxLength: 3 }),
     garbage: fc.array(fc.string(), { maxLength: 3 }),
     state: fc.record({ shared: fc.option(fc.base64String()), znodes: fc.nat(), bytes: fc.nat() }),
     failing: fc.option(

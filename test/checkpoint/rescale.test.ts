@@ -10,6 +10,7 @@ import { rescalePipeline } from "../../lib/checkpoint/rescale";
 import { openPipeline, readGeneration } from "../../lib/checkpoint/scope";
 import { decodeSegment, encodeSegment } from "../../lib/checkpoint/segment";
 import { loadState, readHead, runReader } from "../../lib/checkpoint/stored-state";
+import { nextTurn } from "../../lib/checkpoint/watermark";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { temporaryFolder } from "../support/deployment";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -113,6 +114,43 @@ test("what waits goes where its key goes, in order for each key, without what wa
   expect(all).toHaveLength(7);
 });
 
+test("what waits keeps the watermark of its shard, and those behind it come after it", async () => {
+  const heads = [
+    { watermarkMs: 500, element: "1:a" },
+    { watermarkMs: 200, element: "100:a" },
+  ];
+  for (const [shard, { watermarkMs, element }] of heads.entries()) {
+    const { head } = layout.epoch(1).shard("group", shard);
+    await append(shard, [element], 400);
+    await client.setData(head, encodeHead({ ...NEW_HEAD, number: 1, ids: ["x"], watermarkMs }));
+  }
+  const headOf = async (epoch: number, shard: number) =>
+    (await readHead(client, layout.epoch(epoch).shard("group", shard))).head;
+  await rescale({ group: 1 });
+  expect(await waiting(2, 1)).toEqual([["100:a", "1:a"]]);
+  const { inbox } = layout.epoch(2).shard("group", 0);
+  const [late, far] = segmentNames((await client.getChildren(inbox)).children).map(({ name }) => name);
+  const inherited = [{ through: late, watermarkMs: 500 }];
+  expect(await headOf(2, 0)).toMatchObject({ watermarkMs: 200, inherited });
+  const input = {
+    inputWatermarkMs: 450,
+    segments: segmentNames([late!, far!]),
+    listedZxid: 0n,
+  };
+  const head = await headOf(2, 0);
+  expect(nextTurn(head, input)).toMatchObject({ watermarkMs: 500, segments: [{ name: late }] });
+  const done = { ...head, watermarkMs: 500, inherited: [] };
+  expect(nextTurn(done, { ...input, segments: segmentNames([far!]) })).toMatchObject({
+    watermarkMs: 500,
+    segments: [{ name: far }],
+  });
+  // What is inherited is handed on, and a shard without anything that waits is as far as the furthest.
+  await rescale({ group: 2 });
+  expect(await waiting(3, 2)).toEqual([["1:a"], ["100:a"]]);
+  expect(await headOf(3, 0)).toMatchObject({ watermarkMs: 500, inherited: [] });
+  expect(await headOf(3, 1)).toMatchObject({ watermarkMs: 200, inherited: [{ watermarkMs: 500 }] });
+});
+
 test("state, holds, timers, totals, dead letters and files go along; what is not said stays", async () => {
   const scope = layout.epoch(1);
   const cells = Array.from({ length: 300 }, (_, n) => ({
@@ -170,7 +208,15 @@ test("state, holds, timers, totals, dead letters and files go along; what is not
   expect(found.size).toBe(300);
   for (const { id, value } of cells) expect(found.get(id.toString())).toBe(value.toString("hex"));
   expect(current.head).toMatchObject({
-    ...{ watermarkMs: 100, holdMs: 199, nextTimerMs: 299, nextProcessingTimerMs: 399, position: null },
+    // Nothing waits in the one that is behind, so it is as far as the other.
+    ...{
+      watermarkMs: 101,
+      inherited: [],
+      holdMs: 199,
+      nextTimerMs: 299,
+      nextProcessingTimerMs: 399,
+      position: null,
+    },
     counters: { elementsIn: 20, elementsOut: 41 },
   });
   expect(Buffer.from(current.head.state.shared!, "base64").toString()).toBe("s0+s1");

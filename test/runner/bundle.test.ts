@@ -7,13 +7,15 @@ import { compilePipeline } from "../../lib/beam/pipeline";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles, type FileStore } from "../../lib/checkpoint/files";
 import type { ShardReply } from "../../lib/checkpoint/invocation";
-import { PipelineLayout, segmentPrefix } from "../../lib/checkpoint/layout";
+import { PipelineLayout, segmentNames, segmentPrefix } from "../../lib/checkpoint/layout";
 import {
   decodeHead,
   encodeCursor,
   encodeGeneration,
+  encodeHead,
   type Head,
   NEW_CURSOR,
+  NEW_HEAD,
 } from "../../lib/checkpoint/records";
 import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
 import { encodeSegment } from "../../lib/checkpoint/segment";
@@ -312,6 +314,31 @@ test("one element that does not fit alone: shard, sizes and limit are named, and
   await expect(ran).rejects.toThrow(/shard 0 of stage ".*takes 8\d+ bytes, the limit is 70000/);
   expect([await resultCount(), await backlog(0), (await readHead()).number]).toEqual([0, 1, 0]);
 });
+
+test.each([
+  ["no more than fits", 1],
+  ["all at once", 100],
+])(
+  "inherited segments meet their own watermark, what is behind them the next one: %s",
+  async (_, maxUnits) => {
+    for (const value of ["in time", "late"]) {
+      await append(value);
+      await drain(newRunner());
+    }
+    const { head, inbox } = shardOfStage(1);
+    const [first] = segmentNames((await client.getChildren(inbox)).children);
+    const inherited = [{ through: first!.name, watermarkMs: 2_000 }];
+    await client.setData(head, encodeHead({ ...NEW_HEAD, number: 1, ids: ["moved"], inherited }));
+    await publish(3_000);
+    const runner = newRunner({ limits: { maxUnits } });
+    expect((await run(runner, 1)).outcome).toBe("idle");
+    expect(await readHead(1)).toMatchObject({
+      ...{ inherited: [], nextTimerMs: Number.POSITIVE_INFINITY },
+      counters: { elementsIn: 2, elementsOut: 1, droppedLate: 1 },
+    });
+    expect(published()).toHaveLength(1);
+  },
+);
 
 test("an element whose function throws: what came before it is told, then the error, and nothing is lost", async () => {
   await append("a");

@@ -134,6 +134,16 @@ export const MUTANTS: readonly Mutant[] = [
     "    place.changedTimers.set(name, timer);\n",
     "",
   ]),
+  mutant("a rescaled shard begins anew", [
+    "lib/checkpoint/redistribution.ts",
+    "turns[0]?.watermarkMs ?? furthestMs",
+    "Number.NEGATIVE_INFINITY",
+  ]),
+  mutant("blobs of dead letters collected", [
+    RUNNER,
+    "    { path: layout.deadLetters, recordIn: (data, path) => decodeDeadLetter(data, path).segment },\n",
+    "",
+  ]),
   mutant("events counted by arrival", [
     "lib/relay/dirty-paths.ts",
     "events: dirty.events.filter((event) => event.zxid <= zxid)",
