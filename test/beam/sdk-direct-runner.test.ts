@@ -82,7 +82,9 @@ test.each<[what: string, build: Build, expected: unknown[]]>([
             count += n;
             return [];
           },
-          startBundle: () => void (count = 0),
+          startBundle: () => {
+            count = 0;
+          },
           finishBundle: () => [{ value: count, windows: [], timestamp: 0, pane: 0 }] as never,
         }),
       );
