@@ -4,8 +4,8 @@ import { decodeInboxElement } from "../../lib/beam/coders/element-coder";
 import { PRECOMBINED_KEYS } from "../../lib/beam/operators/precombine";
 import { compilePipeline, trigger, windowingStrategy } from "../../lib/index";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
-import { at, collect, readTest, runCollecting } from "../support/collect";
-import { SHAPES, type SourceStep } from "../support/memory-runner";
+import { at, collect, readTest, runCollectingAsync } from "../support/collect";
+import { SHAPES, type SourceStep, testWhereWatermarksAreLearnedAtOnce } from "../support/memory-runner";
 
 interface Sale {
   readonly k: string;
@@ -89,7 +89,7 @@ test("elements that wait in the table count towards the size of the bundle", () 
 });
 
 describe.each(SHAPES)("in bundles of shape %j", (shape) => {
-  test.each([1, 3])("lifted or not, %d shards give what is worked out by hand", (shards) => {
+  test.each([1, 3])("lifted or not, %d shards give what is worked out by hand", async (shards) => {
     const random = randomNumbers(7);
     const sales = Array.from({ length: 200 }, () => ({
       timestampMs: Math.floor(random() * 40_000),
@@ -123,46 +123,49 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         })
         .apply(collect("by hand"));
     };
-    const result = runCollecting(build, shape, { in: sales }, shards);
+    const result = await runCollectingAsync(build, shape, { in: sales }, shards);
     expect(result.of("lifted")).toHaveLength(20);
     expect(result.values("lifted")).toEqual(result.values("by hand"));
   });
 
-  test("elements that come too late are counted, not the accumulators that they came in", () => {
-    const late: SourceStep[] = [
-      at(100, { k: "a", n: 1 }),
-      at(200, { k: "a", n: 2 }),
-      at(300, { k: "b", n: 3 }),
-    ];
-    const steps = { in: [at(5000, { k: "a", n: 1 }), { watermarkMs: 2000 }, ...late] };
-    const result = runCollecting(inWindows(beam.windowInto(beam.fixedWindows(1))), shape, steps);
-    expect(result.values("out")).toEqual([{ k: "a", sum: 1 }]);
-    expect(result.droppedLate).toBe(3);
-  });
+  testWhereWatermarksAreLearnedAtOnce(
+    "elements that come too late are counted, not the accumulators that they came in",
+    async () => {
+      const late: SourceStep[] = [
+        at(100, { k: "a", n: 1 }),
+        at(200, { k: "a", n: 2 }),
+        at(300, { k: "b", n: 3 }),
+      ];
+      const steps = { in: [at(5000, { k: "a", n: 1 }), { watermarkMs: 2000 }, ...late] };
+      const result = await runCollectingAsync(inWindows(beam.windowInto(beam.fixedWindows(1))), shape, steps);
+      expect(result.values("out")).toEqual([{ k: "a", sum: 1 }]);
+      expect(result.droppedLate).toBe(3);
+    },
+  );
 
-  test("an operator that gives null", () => {
+  test("an operator that gives null", async () => {
     const build = (root: beam.Root) =>
       root
         .apply(readTest<{ k: string; n: number | null }>("in", true))
         .apply(beam.groupBy("k").combining("n", () => null, "none"))
         .apply(collect("out"));
     const steps = { in: [1, 2, 3].map((n) => at(n, { k: "a", n })) };
-    expect(runCollecting(build, shape, steps).values("out")).toEqual([{ k: "a", none: null }]);
+    expect((await runCollectingAsync(build, shape, steps)).values("out")).toEqual([{ k: "a", none: null }]);
   });
 
-  test("combine globally, with no key at all", () => {
+  test("combine globally, with no key at all", async () => {
     const build = (root: beam.Root) => {
       const input = root.apply(readTest<Sale>("in", true));
       input.apply(beam.groupGlobally<Sale>().combining("n", max, "max")).apply(collect("out"));
       input.apply(beam.countGlobally()).apply(collect("count"));
     };
     const steps = { in: [3, 9, 4].map((n) => at(n, { k: "a", n })) };
-    const result = runCollecting(build, shape, steps);
+    const result = await runCollectingAsync(build, shape, steps);
     expect([result.values("out"), result.values("count")]).toEqual([[{ max: 9 }], [3]]);
   });
 });
 
-test("a failing addInput names the transform and the element", () => {
+test("a failing addInput names the transform and the element", async () => {
   const failing = {
     ...sum,
     addInput: () => {
@@ -171,7 +174,7 @@ test("a failing addInput names the transform and the element", () => {
   };
   const build = (root: beam.Root) =>
     root.apply(readTest<Sale>("in", true)).apply(beam.groupBy("k").combining("n", failing, "sum"));
-  expect(() => runCollecting(build, "whole", { in: [at(0, { k: "a", n: 5 })] })).toThrow(
+  await expect(runCollectingAsync(build, "whole", { in: [at(0, { k: "a", n: 5 })] })).rejects.toThrow(
     'transform "groupBy/combinePerKey/combinePerKey" on element [ 5 ]: Error: no',
   );
 });

@@ -1,12 +1,12 @@
 import * as beam from "apache-beam";
 import { count, mean, sum } from "apache-beam/transforms/combiners";
-import { at, collect, readTest, runCollecting } from "../support/collect";
+import { at, collect, readTest, runCollectingAsync } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
 
 describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
   "in bundles of shape %s",
   (_, shape) => {
-    test("map, flatMap and ParDo", () => {
+    test("map, flatMap and ParDo", async () => {
       const build = (root: beam.Root) =>
         root
           .apply(readTest<number>("in"))
@@ -20,12 +20,12 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
             }),
           )
           .apply(collect("out"));
-      const result = runCollecting(build, shape, { in: [at(1, 1), at(2, 2), at(3, 3)] });
+      const result = await runCollectingAsync(build, shape, { in: [at(1, 1), at(2, 2), at(3, 3)] });
       expect(result.values("out")).toEqual(["even 10", "even 20", "even 30"]);
       expect(result.of("out").map(({ timestampMs }) => timestampMs)).toEqual([1, 2, 3]);
     });
 
-    test("startBundle and finishBundle frame the elements of each bundle", () => {
+    test("startBundle and finishBundle frame the elements of each bundle", async () => {
       const log: string[] = [];
       const build = (root: beam.Root) =>
         root
@@ -45,14 +45,14 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
             }),
           )
           .apply(collect("out"));
-      const result = runCollecting(build, shape, { in: [at(1, 1), at(2, 2)] });
+      const result = await runCollectingAsync(build, shape, { in: [at(1, 1), at(2, 2)] });
       expect(result.values("out").filter((n) => n !== -1)).toEqual([1, 2]);
       const bundles = log.join(",").split("start,").filter(Boolean);
       for (const bundle of bundles)
         expect(bundle.replace(/,$/, "")).toMatch(/^(element \d,)*finish$|^finish$/);
     });
 
-    test("combining keeps the order of keys out of the result, by value", () => {
+    test("combining keeps the order of keys out of the result, by value", async () => {
       const build = (root: beam.Root) =>
         root
           .apply(readTest<{ k: { a: number; b: unknown }; n: number }>("in"))
@@ -65,7 +65,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
               .combining("n", count, "count"),
           )
           .apply(collect("out"));
-      const result = runCollecting(build, shape, {
+      const result = await runCollectingAsync(build, shape, {
         in: [
           at(1, { k: { a: 1, b: NaN }, n: 1 }),
           at(2, { k: { b: NaN, a: 1 }, n: 3 }),
@@ -84,7 +84,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
       ]);
     });
 
-    test("groupBy, coGroupBy, countPerElement, groupGlobally", () => {
+    test("groupBy, coGroupBy, countPerElement, groupGlobally", async () => {
       const build = (root: beam.Root) => {
         const numbers = root.apply(readTest<number>("in", true));
         const words = root.apply(readTest<string>("words", true));
@@ -103,7 +103,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .map((all: Iterable<string>) => [...all].sort())
           .apply(collect("all"));
       };
-      const result = runCollecting(build, shape, {
+      const result = await runCollectingAsync(build, shape, {
         in: [at(0, 1), at(0, 2), at(0, 3)],
         words: [at(0, "a"), at(0, "bb"), at(0, "a")],
       });
@@ -123,7 +123,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
       expect(result.values("all")).toEqual([["a", "a", "bb"]]);
     });
 
-    test("flatten of sources that differ in boundedness; what follows is in both stages", () => {
+    test("flatten of sources that differ in boundedness; what follows is in both stages", async () => {
       const build = (root: beam.Root) => {
         const one = root.apply(readTest<number>("one"));
         const two = root.apply(readTest<number>("two", true));
@@ -133,11 +133,11 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .map((n) => n + 100)
           .apply(collect("out"));
       };
-      const result = runCollecting(build, shape, { one: [at(0, 1)], two: [at(0, 2), at(0, 3)] });
+      const result = await runCollectingAsync(build, shape, { one: [at(0, 1)], two: [at(0, 2), at(0, 3)] });
       expect(result.values("out")).toEqual([101, 102, 102, 103, 103]);
     });
 
-    test("split and partition", () => {
+    test("split and partition", async () => {
       const build = (root: beam.Root) => {
         const [small, large] = root
           .apply(readTest<number>("in"))
@@ -145,12 +145,12 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
         small!.apply(collect("small"));
         large!.apply(collect("large"));
       };
-      const result = runCollecting(build, shape, { in: [at(0, 1), at(0, 20), at(0, 3)] });
+      const result = await runCollectingAsync(build, shape, { in: [at(0, 1), at(0, 20), at(0, 3)] });
       expect(result.values("small")).toEqual([1, 3]);
       expect(result.values("large")).toEqual([20]);
     });
 
-    test("windows, timestamps and panes as context parameters", () => {
+    test("windows, timestamps and panes as context parameters", async () => {
       const build = (root: beam.Root) =>
         root
           .apply(readTest<number>("in"))
@@ -174,7 +174,9 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
             },
           )
           .apply(collect("out"));
-      const result = runCollecting(build, shape, { in: [at(0, -1), at(0, -500), at(0, 499), at(0, -501)] });
+      const result = await runCollectingAsync(build, shape, {
+        in: [at(0, -1), at(0, -500), at(0, 499), at(0, -501)],
+      });
       const pane = { timing: "ON_TIME", index: 0, onTimeIndex: 0, isFirst: true, isLast: true };
       expect(result.of("out").map(({ payload }) => payload)).toEqual([
         { values: [-501], start: -1000, end: -500, timestamp: -501, pane, extra: 7 },
@@ -183,7 +185,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
       ]);
     });
 
-    test("metrics count once for each committed bundle", () => {
+    test("metrics count once for each committed bundle", async () => {
       const build = (root: beam.Root) =>
         root
           .apply(readTest<number>("in"))
@@ -198,21 +200,21 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
             ) as (n: number) => number,
           )
           .apply(collect("out"));
-      const result = runCollecting(build, shape, { in: [at(0, 1), at(0, 5), at(0, 3)] });
+      const result = await runCollectingAsync(build, shape, { in: [at(0, 1), at(0, 5), at(0, 3)] });
       expect(Object.fromEntries(result.counters)).toEqual({ "map:seen": 3 });
       expect(Object.fromEntries(result.distributions)).toEqual({
         "map:sizes": { count: 3, sum: 9, min: 1, max: 5 },
       });
     });
 
-    test("an element of a window that has ended is dropped and counted", () => {
+    test("an element of a window that has ended is dropped and counted", async () => {
       const build = (root: beam.Root) =>
         root
           .apply(readTest<{ k: string; n: number }>("in"))
           .apply(beam.windowInto(beam.fixedWindows(1)))
           .apply(beam.groupBy("k").combining("n", sum, "sum"))
           .apply(collect("out"));
-      const result = runCollecting(build, shape, {
+      const result = await runCollectingAsync(build, shape, {
         in: [
           at(100, { k: "a", n: 1 }),
           at(1500, { k: "a", n: 2 }),
@@ -230,7 +232,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
       expect(result.droppedLate).toBe(1);
     });
 
-    test("an accumulator that the CombineFn changes in place stays as it was committed", () => {
+    test("an accumulator that the CombineFn changes in place stays as it was committed", async () => {
       const collecting: beam.CombineFn<number, { list: number[] }, string> = {
         createAccumulator: () => ({ list: [] }),
         addInput: (accumulator: { list: number[] }, n: number) => {
@@ -250,19 +252,19 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(beam.groupBy(() => "x").combining("n" as never, collecting, "list"))
           .apply(collect("out"));
       const steps = Array.from({ length: 20 }, (_, n) => at(0, { n }));
-      const result = runCollecting(build, shape, { in: steps });
+      const result = await runCollectingAsync(build, shape, { in: steps });
       expect(result.values("out")).toEqual([
         { key: "x", list: Array.from({ length: 20 }, (_, n) => n).join() },
       ]);
     });
 
-    test("create runs from an impulse, and several shards give what one gives", () => {
+    test("create runs from an impulse, and several shards give what one gives", async () => {
       const build = (root: beam.Root) =>
         root
           .apply(beam.create(["a", "b", "c", "a", "d"]))
           .apply(beam.countPerElement())
           .apply(collect("out"));
-      const one = runCollecting(build, shape);
+      const one = await runCollectingAsync(build, shape);
       expect(one.values("out")).toEqual(
         [
           { element: "a", count: 2 },
@@ -271,7 +273,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           { element: "d", count: 1 },
         ].map((row) => ({ ...row })),
       );
-      expect(runCollecting(build, shape, {}, 5).values("out")).toEqual(one.values("out"));
+      expect((await runCollectingAsync(build, shape, {}, 5)).values("out")).toEqual(one.values("out"));
     });
   },
 );

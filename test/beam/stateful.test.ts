@@ -16,8 +16,13 @@ import {
   valueState,
   windowingStrategy,
 } from "../../lib/index";
-import { at, type Collected, collect, readTest, runCollecting } from "../support/collect";
-import { type BundleShape, SHAPES, type SourceStep } from "../support/memory-runner";
+import { at, type Collected, collect, readTest, runCollectingAsync } from "../support/collect";
+import {
+  type BundleShape,
+  SHAPES,
+  type SourceStep,
+  testWhereWatermarksAreLearnedAtOnce,
+} from "../support/memory-runner";
 
 /**
  * Expectations are worked out from the Beam model; each test names the rule. Every pipeline runs element by element,
@@ -43,10 +48,10 @@ function run(
   transform: beam.PTransform<beam.PCollection<Pair>, beam.PCollection<unknown>>,
   steps: readonly SourceStep[],
   shards = 1,
-): Collected {
+): Promise<Collected> {
   const build = (root: beam.Root) =>
     root.apply(readTest<Pair>("in")).apply(windows).apply(transform).apply(collect("out"));
-  return runCollecting(build, shape, { in: steps }, shards);
+  return runCollectingAsync(build, shape, { in: steps }, shards);
 }
 
 /** What came out, with timestamps, in the order in which it came. */
@@ -55,7 +60,7 @@ const given = (result: Collected) =>
 
 describe.each(SHAPES)("in bundles of shape %j", (shape) => {
   describe("state", () => {
-    test.each([1, 3])("is of one key in one window, in %d shards", (shards) => {
+    test.each([1, 3])("is of one key in one window, in %d shards", async (shards) => {
       // Beam model: "state is partitioned by key and window"
       const running = statefulParDo({
         state: { total: valueState(0) },
@@ -66,22 +71,22 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         },
       });
       const steps = [on(0, 1), on(100, 10, "b"), on(200, 2), on(1500, 4), watermark(900), on(950, 8)];
-      const result = run(shape, seconds(1), running, steps, shards);
+      const result = await run(shape, seconds(1), running, steps, shards);
       expect(result.values("out")).toEqual(["a 0: 1", "a 0: 11", "a 0: 3", "a 1000: 4", "b 0: 10"]);
     });
 
-    test("has an element's state in each of its sliding windows", () => {
+    test("has an element's state in each of its sliding windows", async () => {
       // Beam model: an element in several windows is processed once in each
       const sliding = beam.windowInto<Pair, beam.IntervalWindow>(beam.slidingWindows(2, 1));
       const count = statefulParDo({ n: valueState(0) }, (_: Pair, { state, window }) => {
         state.n.write(state.n.read() + 1);
         return [`${window.kind === "interval" && window.startMs}: ${state.n.read()}`];
       });
-      const result = run(shape, sliding, count, [on(500, 1), on(1500, 1)]);
+      const result = await run(shape, sliding, count, [on(500, 1), on(1500, 1)]);
       expect(result.values("out")).toEqual(["-1000: 1", "0: 1", "0: 2", "1000: 1"]);
     });
 
-    test("compares keys by value, and gives the key as it first came", () => {
+    test("compares keys by value, and gives the key as it first came", async () => {
       const count = statefulParDo(
         { n: valueState(0) },
         ({ key }: KV<object, number>, { state, key: own }) => {
@@ -92,13 +97,13 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
       const build = (root: beam.Root) =>
         root.apply(readTest<KV<object, number>>("in")).apply(count).apply(collect("out"));
       const steps = [at(0, { key: { x: 1, y: 2 }, value: 0 }), at(1, { key: { y: 2, x: 1 }, value: 0 })];
-      expect(runCollecting(build, shape, { in: steps }).values("out")).toEqual([
+      expect((await runCollectingAsync(build, shape, { in: steps })).values("out")).toEqual([
         '{"x":1,"y":2} {"x":1,"y":2} 1',
         '{"x":1,"y":2} {"x":1,"y":2} 2',
       ]);
     });
 
-    test("of every kind keeps what it is given, whatever bundle it comes in", () => {
+    test("of every kind keeps what it is given, whatever bundle it comes in", async () => {
       const kinds = statefulParDo({
         state: {
           nothing: valueState<string>(),
@@ -140,7 +145,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         },
       });
       const values = [1, 2, 3, 4, -1, -2, -1];
-      const result = run(
+      const result = await run(
         shape,
         always,
         kinds,
@@ -164,7 +169,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
       expect(result.of("out").map(({ payload }) => payload)).toEqual([first, 4, second]);
     });
 
-    test("is a copy: what is changed in place is not changed", () => {
+    test("is a copy: what is changed in place is not changed", async () => {
       const copies = statefulParDo({
         state: { list: valueState<number[]>([]) },
         process({ value }: Pair, { state }) {
@@ -175,11 +180,11 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
           return [state.list.read().join()];
         },
       });
-      const result = run(shape, always, copies, [on(0, 1), on(1, 2), on(2, 3), on(3, 4)]);
+      const result = await run(shape, always, copies, [on(0, 1), on(1, 2), on(2, 3), on(3, 4)]);
       expect(result.of("out").map(({ payload }) => payload)).toEqual(["", "2", "2", "2,4"]);
     });
 
-    test("is gone when its window has expired, and what comes then is dropped and counted", () => {
+    test("is gone when its window has expired, and what comes then is dropped and counted", async () => {
       // Beam model: a window's state is collected, and elements dropped, at its end + allowed lateness
       const count = statefulParDo({ n: valueState(0) }, (_: Pair, { state }) => {
         state.n.write(state.n.read() + 1);
@@ -194,7 +199,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         watermark(1500),
         on(3, 1),
       ];
-      const result = run(shape, seconds(1, 500), count, steps);
+      const result = await run(shape, seconds(1, 500), count, steps);
       expect(given(result)).toEqual([
         [1, 0],
         [2, 1],
@@ -214,7 +219,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         onTimer: { t: ({ key, timerMs }) => [`${key} ${timerMs}`] },
       });
 
-    test("fire once, when the watermark has passed their time, with that as timestamp", () => {
+    test("fire once, when the watermark has passed their time, with that as timestamp", async () => {
       // Beam model: "the timer fires when the watermark passes"; an element of its own time may come until then
       const steps = [on(0, 1), watermark(700), on(700, 1), watermark(701), on(701, 1), watermark(2000)];
       const count = statefulParDo({
@@ -226,10 +231,10 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         },
         onTimer: { t: ({ state }) => [state.n.read()] },
       });
-      expect(given(run(shape, seconds(1), count, steps))).toEqual([[2, 700]]);
+      expect(given(await run(shape, seconds(1), count, steps))).toEqual([[2, 700]]);
     });
 
-    test("set anew fire at the new time only; cleared ones do not fire", () => {
+    test("set anew fire at the new time only; cleared ones do not fire", async () => {
       // Beam model: "a timer set again replaces the one before"
       const kept = statefulParDo({
         timers: { t: eventTimer(), cleared: eventTimer() },
@@ -241,10 +246,10 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         onTimer: { t: ({ timerMs }) => [`t ${timerMs}`], cleared: () => ["cleared"] },
       });
       const steps = [on(0, 500), on(1, 100), on(2, 300), watermark(1000)];
-      expect(given(run(shape, seconds(1), kept, steps))).toEqual([["t 300", 300]]);
+      expect(given(await run(shape, seconds(1), kept, steps))).toEqual([["t 300", 300]]);
     });
 
-    test("of all names and tags fire in the order of their times", () => {
+    test("of all names and tags fire in the order of their times", async () => {
       // Beam model: timer families; timers fire in timestamp order
       const ordered = statefulParDo({
         timers: { x: eventTimer(), y: eventTimer() },
@@ -263,26 +268,24 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         },
       });
       const expected = ["x 200", "x200 200", "y 300", "xlate 350", "x500 500"];
-      const payloads = (steps: SourceStep[]) =>
-        run(shape, seconds(1), ordered, steps)
-          .of("out")
-          .map(({ payload }) => payload);
-      expect(payloads([on(0, 1), watermark(1000)])).toEqual(expected);
-      expect(payloads([on(0, 1), watermark(250), watermark(351), watermark(1000)])).toEqual(expected);
+      const payloads = async (steps: SourceStep[]) =>
+        (await run(shape, seconds(1), ordered, steps)).of("out").map(({ payload }) => payload);
+      expect(await payloads([on(0, 1), watermark(1000)])).toEqual(expected);
+      expect(await payloads([on(0, 1), watermark(250), watermark(351), watermark(1000)])).toEqual(expected);
     });
 
-    test("of several keys fire in one order of time", () => {
+    test("of several keys fire in one order of time", async () => {
       const own = statefulParDo({
         timers: { t: eventTimer() },
         process: ({ value }: Pair, { timers }) => timers.t.set(value),
         onTimer: { t: ({ key, timerMs }) => [`${key} ${timerMs}`] },
       });
       const steps = [on(0, 300, "a"), on(0, 100, "b"), on(0, 200, "c"), watermark(50), on(60, 150, "d")];
-      const result = run(shape, seconds(1), own, [...steps, watermark(1000)]);
+      const result = await run(shape, seconds(1), own, [...steps, watermark(1000)]);
       expect(result.of("out").map(({ payload }) => payload)).toEqual(["b 100", "d 150", "c 200", "a 300"]);
     });
 
-    test("that are due fire before their key's next element", () => {
+    testWhereWatermarksAreLearnedAtOnce("that are due fire before their key's next element", async () => {
       const turns = statefulParDo({
         state: { n: valueState(0) },
         timers: { t: eventTimer() },
@@ -298,7 +301,12 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
           },
         },
       });
-      const result = run(shape, seconds(1), turns, [watermark(500), on(600, 1), on(601, 2), on(602, 3)]);
+      const result = await run(shape, seconds(1), turns, [
+        watermark(500),
+        on(600, 1),
+        on(601, 2),
+        on(602, 3),
+      ]);
       expect(given(result)).toEqual([
         ["element at 0", 600],
         ["element at 10", 601],
@@ -306,7 +314,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
       ]);
     });
 
-    test("can loop, until the window expires", () => {
+    test("can loop, until the window expires", async () => {
       // Beam's "looping timer" pattern
       const looping = statefulParDo({
         state: { n: valueState(0) },
@@ -321,14 +329,14 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
           },
         },
       });
-      expect(given(run(shape, seconds(1), looping, [on(50, 1), watermark(700)]))).toEqual([
+      expect(given(await run(shape, seconds(1), looping, [on(50, 1), watermark(700)]))).toEqual([
         [1, 350],
         [2, 650],
         [3, 950],
       ]);
     });
 
-    test("hold the output watermark at their output timestamp, so that what they give is in time", () => {
+    test("hold the output watermark at their output timestamp, so that what they give is in time", async () => {
       // Beam model: "timer output timestamp holds the watermark"
       const summed = (transform: beam.PTransform<beam.PCollection<Pair>, beam.PCollection<Pair>>) => {
         const build = (root: beam.Root) =>
@@ -339,7 +347,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
             .apply(beam.groupBy("key").combining("value", (a: number, b: number) => a + b, "sum"))
             .apply(collect("out"));
         const steps = [on(100, 1), watermark(4000), on(4100, 2), watermark(6000)];
-        return runCollecting(build, shape, { in: steps });
+        return runCollectingAsync(build, shape, { in: steps });
       };
       const buffered = (holdsWatermark: boolean) =>
         statefulParDo({
@@ -352,14 +360,14 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
           },
           onTimer: { flush: ({ key, state }) => [{ key, value: state.sum.read() ?? 0 }] },
         });
-      const held = summed(buffered(true));
+      const held = await summed(buffered(true));
       expect(given(held)).toEqual([[{ key: "a", sum: 3 }, 999]]);
       expect(held.droppedLate).toBe(0);
       // Without the hold the output has the watermark's time, and so is in the window that is open then.
-      expect(given(summed(buffered(false)))).toEqual([[{ key: "a", sum: 3 }, 6999]]);
+      expect(given(await summed(buffered(false)))).toEqual([[{ key: "a", sum: 3 }, 6999]]);
     });
 
-    test("setAfter counts from the element or the timer, and ends with the window", () => {
+    test("setAfter counts from the element or the timer, and ends with the window", async () => {
       const after = statefulParDo({
         timers: { t: eventTimer() },
         process: (_: Pair, { timers }) => timers.t.setAfter(400),
@@ -370,15 +378,15 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
           },
         },
       });
-      expect(given(run(shape, seconds(1, 500), after, [on(50, 1), watermark(3000)]))).toEqual([
+      expect(given(await run(shape, seconds(1, 500), after, [on(50, 1), watermark(3000)]))).toEqual([
         [450, 450],
         [1150, 1150],
         [1499, 1499],
       ]);
     });
 
-    test("fire at the end of time in the global window", () => {
-      expect(given(run(shape, always, once(10), [on(0, 1), on(5, 1, "b")])).sort()).toEqual([
+    test("fire at the end of time in the global window", async () => {
+      expect(given(await run(shape, always, once(10), [on(0, 1), on(5, 1, "b")])).sort()).toEqual([
         ["a 10", 10],
         ["b 10", 10],
       ]);
@@ -403,7 +411,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         },
       });
 
-    test("fire when the clock reaches them, with the element's timestamp", () => {
+    test("fire when the clock reaches them, with the element's timestamp", async () => {
       // Beam model: a processing-time timer's output timestamp is its element's
       const steps = [
         clock(1000),
@@ -415,16 +423,16 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         on(30, 1),
         clock(9000),
       ];
-      expect(given(run(shape, always, idle(), steps))).toEqual([
+      expect(given(await run(shape, always, idle(), steps))).toEqual([
         ["a 2 at 1150", 20],
         ["a 1 at 1250", 30],
       ]);
     });
 
-    test("do not fire once their window has expired", () => {
+    test("do not fire once their window has expired", async () => {
       // Beam model: "processing-time timers for expired windows are ignored"
       const steps = [clock(1000), on(10, 1), watermark(1000), clock(2000)];
-      expect(given(run(shape, seconds(1), idle(), steps))).toEqual([]);
+      expect(given(await run(shape, seconds(1), idle(), steps))).toEqual([]);
     });
   });
 
@@ -440,10 +448,10 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
       onWindowExpiration: ({ key, state }) => [`${key} expired ${state.n.read()}`],
     });
 
-    test("comes for each key and window, after the last timers, with the window's last timestamp", () => {
+    test("comes for each key and window, after the last timers, with the window's last timestamp", async () => {
       // Beam model: "OnWindowExpiration is called after all timers have fired, before state is collected"
       const steps = [on(0, 1), on(1, 1, "b"), on(2, 1), on(1100, 1), watermark(1000), watermark(2000)];
-      const result = given(run(shape, seconds(1), closing, steps));
+      const result = given(await run(shape, seconds(1), closing, steps));
       expect(result.filter(([text]) => `${text}`.startsWith("a"))).toEqual([
         ["a last 2", 999],
         ["a expired 2", 999],
@@ -456,26 +464,26 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
       ]);
     });
 
-    test("comes where no state was written, and waits for the allowed lateness", () => {
+    test("comes where no state was written, and waits for the allowed lateness", async () => {
       const bare = statefulParDo({
         state: {},
         process: (_: Pair) => [],
         onWindowExpiration: ({ key, timestampMs }) => [`${key} ${timestampMs}`],
       });
       const steps = [on(0, 1), watermark(1499), on(1, 1, "b"), watermark(1500), on(3, 1, "c")];
-      const result = run(shape, seconds(1, 500), bare, steps);
+      const result = await run(shape, seconds(1, 500), bare, steps);
       expect(result.values("out")).toEqual(["a 999", "b 999"]);
       expect(result.droppedLate).toBe(1);
     });
 
-    test("comes in the global window at the end of time", () => {
-      expect(run(shape, always, closing, [on(0, 1), on(5, 1, "b"), on(6, 1)]).values("out")).toEqual([
+    test("comes in the global window at the end of time", async () => {
+      expect((await run(shape, always, closing, [on(0, 1), on(5, 1, "b"), on(6, 1)])).values("out")).toEqual([
         "a expired 2",
         "b expired 1",
       ]);
     });
 
-    test("holds the watermark, so that what it gives is grouped in its own window", () => {
+    test("holds the watermark, so that what it gives is grouped in its own window", async () => {
       const total = statefulParDo({
         state: { n: valueState(0) },
         process({ value }: Pair, { state }) {
@@ -493,7 +501,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
           )
           .apply(collect("out"));
       const steps = [on(0, 1), on(1, 2, "b"), on(1000, 4), watermark(1000), watermark(2000)];
-      const result = runCollecting(build, shape, { in: steps });
+      const result = await runCollectingAsync(build, shape, { in: steps });
       expect(given(result)).toEqual([
         [{ key: "all", sum: 3 }, 999],
         [{ key: "all", sum: 4 }, 1999],
@@ -516,10 +524,10 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
       requiresTimeSortedInput: true,
     });
 
-    test("comes in the order of timestamps, with timers in between", () => {
+    test("comes in the order of timestamps, with timers in between", async () => {
       // Beam model: RequiresTimeSortedInput
       const steps = [on(30, 3), on(10, 1), watermark(15), on(20, 2), on(40, 4), on(20, 5), watermark(35)];
-      expect(given(run(shape, seconds(1), sorted, steps))).toEqual([
+      expect(given(await run(shape, seconds(1), sorted, steps))).toEqual([
         ["-1 then 1", 10],
         ["1 then 2", 20],
         ["2 then 5", 20],
@@ -529,16 +537,16 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
       ]);
     });
 
-    test("drops and counts what comes behind the watermark, less the allowed lateness", () => {
+    test("drops and counts what comes behind the watermark, less the allowed lateness", async () => {
       const steps = [on(30, 3), watermark(50), on(49, 1), on(50, 2), watermark(1000)];
-      const strict = run(shape, seconds(1), sorted, steps);
+      const strict = await run(shape, seconds(1), sorted, steps);
       expect(strict.droppedLate).toBe(1);
       expect(strict.of("out").map(({ payload }) => payload)).toEqual([
         "-1 then 3",
         "3 then 2",
         "timer after 2",
       ]);
-      const lenient = run(shape, seconds(1, 100), sorted, steps);
+      const lenient = await run(shape, seconds(1, 100), sorted, steps);
       expect(lenient.droppedLate).toBe(0);
       expect(lenient.of("out").map(({ payload }) => payload)).toEqual([
         "-1 then 3",
@@ -549,7 +557,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
     });
   });
 
-  test("elements with timestamps of their own, a key function, a class, metrics", () => {
+  test("elements with timestamps of their own, a key function, a class, metrics", async () => {
     class Delaying implements StatefulDoFn<number, string> {
       constructor(private readonly delayMs: number) {}
       readonly params = { seen: beam.counter("seen") };
@@ -569,7 +577,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
           ),
         )
         .apply(collect("out"));
-    const result = runCollecting(build, shape, { in: [at(10, 2), at(20, 3)] });
+    const result = await runCollectingAsync(build, shape, { in: [at(10, 2), at(20, 3)] });
     expect(given(result).sort()).toEqual([
       ["even 2", 17],
       ["now 2", 10],
@@ -579,7 +587,7 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
     expect(result.counters.get("delaying:seen")).toBe(5);
   });
 
-  test("state in windows that a grouping has merged", () => {
+  test("state in windows that a grouping has merged", async () => {
     const count = statefulParDo({ n: valueState(0) }, ({ value }: KV<string, Pair[]>, { state }) => {
       state.n.write(state.n.read() + value.length);
       return [state.n.read()];
@@ -596,6 +604,8 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
         .apply(beam.groupBy("key"))
         .apply(count)
         .apply(collect("out"));
-    expect(runCollecting(build, shape, { in: [on(0, 1), on(5000, 2)] }).values("out")).toEqual([1, 1]);
+    expect((await runCollectingAsync(build, shape, { in: [on(0, 1), on(5000, 2)] })).values("out")).toEqual([
+      1, 1,
+    ]);
   });
 });

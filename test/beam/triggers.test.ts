@@ -9,7 +9,7 @@ import {
   trigger,
   windowingStrategy,
 } from "../../lib/index";
-import { at, collect, readTest, runCollecting } from "../support/collect";
+import { at, collect, readTest, runCollectingAsync } from "../support/collect";
 import { SHAPES, type SourceStep } from "../support/memory-runner";
 
 interface Row {
@@ -29,12 +29,12 @@ function summed(windowFn: AnyWindowFn, strategy?: Strategy) {
       .apply(collect("out"));
 }
 
-function panes(
+async function panes(
   build: (root: beam.Root) => unknown,
   shape: (typeof SHAPES)[number],
   steps: SourceStep[],
-): string[] {
-  return runCollecting(build, shape, { in: steps }, 2)
+): Promise<string[]> {
+  return (await runCollectingAsync(build, shape, { in: steps }, 2))
     .of("out")
     .map(({ payload, pane, timestampMs }) => {
       const { k, sum } = payload as { k: string; sum: number };
@@ -50,7 +50,7 @@ const a = (time: number, n = 1): SourceStep => at(time, { k: "a", n });
 describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
   "in bundles of shape %s",
   (_, shape) => {
-    test("early, on-time and late panes, discarding and accumulating", () => {
+    test("early, on-time and late panes, discarding and accumulating", async () => {
       const run = (accumulation: "discarding" | "accumulating") =>
         panes(
           summed(
@@ -64,19 +64,19 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           shape,
           [a(1000, 1), a(2000, 2), a(3000, 4), wm(10_000), a(4000, 8), wm(30_000), a(5000, 16)],
         );
-      expect(run("accumulating")).toEqual([
+      expect(await run("accumulating")).toEqual([
         "a=3 @9999 EARLY 0/-1 first",
         "a=7 @9999 ON_TIME 1/0",
         "a=15 @9999 LATE 2/1",
       ]);
-      expect(run("discarding")).toEqual([
+      expect(await run("discarding")).toEqual([
         "a=3 @9999 EARLY 0/-1 first",
         "a=4 @9999 ON_TIME 1/0",
         "a=8 @9999 LATE 2/1",
       ]);
     });
 
-    test("processing time: a delay from the first element of a pane", () => {
+    test("processing time: a delay from the first element of a pane", async () => {
       const strategy = windowingStrategy({
         trigger: trigger.repeatedly(trigger.afterProcessingTime({ delaySeconds: 5 })),
       });
@@ -90,13 +90,13 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
         clock(9000),
         clock(10_000),
       ];
-      expect(panes(summed(beam.globalWindows(), strategy), shape, steps)).toEqual([
+      expect(await panes(summed(beam.globalWindows(), strategy), shape, steps)).toEqual([
         "a=3 @9223371950454774 EARLY 0/-1 first",
         "a=4 @9223371950454774 EARLY 1/-1",
       ]);
     });
 
-    test("sessions by key", () => {
+    test("sessions by key", async () => {
       const steps = [
         a(1000, 1),
         a(25_000, 2),
@@ -105,17 +105,17 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
         wm(20_000),
         a(30_000, 8),
       ];
-      expect(panes(summed(sessions(10)), shape, steps).sort()).toEqual([
+      expect((await panes(summed(sessions(10)), shape, steps)).sort()).toEqual([
         "a=10 @39999 ON_TIME 0/0 first last",
         "a=5 @18999 ON_TIME 0/0 first last",
         "b=5 @12999 ON_TIME 0/0 first last",
       ]);
-      expect(panes(summed(beam.sessions(10)), shape, steps).sort()).toEqual(
-        panes(summed(sessions(10)), shape, steps).sort(),
+      expect((await panes(summed(beam.sessions(10)), shape, steps)).sort()).toEqual(
+        (await panes(summed(sessions(10)), shape, steps)).sort(),
       );
     });
 
-    test("a grouping after a grouping passes each pane on, and does not merge sessions again", () => {
+    test("a grouping after a grouping passes each pane on, and does not merge sessions again", async () => {
       const strategy = windowingStrategy({
         trigger: trigger.repeatedly(trigger.afterCount(2)),
         onTime: "if-nonempty",
@@ -130,11 +130,11 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(collect("out"));
       const steps = [a(1000, 1), a(2000, 2), at(3000, { k: "b", n: 10 }), at(4000, { k: "b", n: 20 })];
       // Keys of different shards come in any order.
-      const sums = panes(build, shape, steps).map((pane) => pane.split(" ")[0]);
+      const sums = (await panes(build, shape, steps)).map((pane) => pane.split(" ")[0]);
       expect(sums.sort()).toEqual(["all=3", "all=30"]);
     });
 
-    test("custom windows that merge", () => {
+    test("custom windows that merge", async () => {
       // All windows of a key become one.
       const windowFn = customWindows<Row>({
         name: "hull",
@@ -147,7 +147,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           return [{ from: windows, to }];
         },
       });
-      expect(panes(summed(windowFn), shape, [a(5, 1), a(900, 2), a(100, 4)])).toEqual([
+      expect(await panes(summed(windowFn), shape, [a(5, 1), a(900, 2), a(100, 4)])).toEqual([
         "a=7 @900 ON_TIME 0/0 first last",
       ]);
     });
