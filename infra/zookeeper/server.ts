@@ -31,13 +31,16 @@ const START_DEADLINE_MS = 60_000;
 const POLL_INTERVAL_MS = 20;
 const PORT_ATTEMPTS = 5;
 /** A small heap and no second compiler: these servers live for seconds, and there are many of them. */
-const JVM_FLAGS = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+PerfDisableSharedMem"];
+const HEAP_MB = 256;
+const JVM_FLAGS = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+PerfDisableSharedMem"];
 
 export interface ZooKeeperServerOptions {
   /** One standalone server, or an ensemble of three (default: 1). */
   readonly servers?: 1 | 3;
   /** Lines of zoo.cfg, on top of the defaults. */
   readonly config?: Readonly<Record<string, string>>;
+  /** The most that a server's heap may take, in MB (default: 256); a million znodes take some 600. */
+  readonly heapMb?: number;
   /** Java system properties, such as `{ "jute.maxbuffer": "2097152" }`. */
   readonly properties?: Readonly<Record<string, string>>;
   /** `installed`: what set-up fetched (default). `system`: Debian's package, where it is installed. */
@@ -140,7 +143,7 @@ class Server implements LocalServer {
     private readonly ports: Ports,
     readonly directory: string,
     private readonly distribution: Distribution,
-    private readonly properties: Readonly<Record<string, string>>,
+    private readonly options: Pick<ZooKeeperServerOptions, "properties" | "heapMb">,
   ) {}
 
   get port(): number {
@@ -170,10 +173,11 @@ class Server implements LocalServer {
     const properties = {
       "logback.configurationFile": join(__dirname, "logback.xml"),
       "org.slf4j.simpleLogger.defaultLogLevel": "warn",
-      ...this.properties,
+      ...this.options.properties,
     };
     return [
       "java",
+      `-Xmx${this.options.heapMb ?? HEAP_MB}m`,
       ...JVM_FLAGS,
       ...Object.entries(properties).map(([key, value]) => `-D${key}=${value}`),
       "-cp",
@@ -279,8 +283,7 @@ async function startOnce(
   const ports = await choosePorts(options.servers ?? 1, options.ports);
   const base = mkdtempSync(join(tmpdir(), "beamkeeper-zookeeper-"));
   const servers = ports.map(
-    (port, index) =>
-      new Server(index + 1, port, join(base, String(index + 1)), distribution, options.properties ?? {}),
+    (port, index) => new Server(index + 1, port, join(base, String(index + 1)), distribution, options),
   );
   const stop = async () => {
     await Promise.all(servers.map((server) => server.kill()));

@@ -21,6 +21,7 @@ export const RECORD_KINDS = {
   output: { tag: 7, version: 1 },
   stateRun: { tag: 10, version: 1 },
   blob: { tag: 12, version: 1 },
+  "snapshot-request": { tag: 13, version: 1 },
   "dead-letter": { tag: 16, version: 1 },
   relay: { tag: 20, version: 1 },
   run: { tag: 24, version: 1 },

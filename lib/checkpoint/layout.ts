@@ -39,6 +39,13 @@ export class PipelineLayout {
   get driver(): string {
     return `${this.path}/driver`;
   }
+  /** What was asked of the sources while they are running. */
+  get snapshots(): string {
+    return `${this.path}/snapshots`;
+  }
+  snapshot(source: string): string {
+    return `${this.snapshots}/${encodeName(source)}`;
+  }
   get epochs(): string {
     return `${this.path}/epochs`;
   }

@@ -160,6 +160,20 @@ export const NEW_HEAD: Head = {
 };
 
 /** Where one source stands. */
+/** How far a source is with a snapshot that was asked of it: see SourceSnapshot. */
+export interface SnapshotProgress {
+  /** Of the request. */
+  readonly id: string;
+  /** The last path up to which all are done, in the snapshot's order; null before the first. */
+  readonly position: string | null;
+  /** Paths behind it that are done, too. */
+  readonly beyond: readonly string[];
+  /** Elements that it has delivered. */
+  readonly elements: number;
+  /** Why it is over; `not wanted` where the source does not deliver the kind `existing`. */
+  readonly end?: "done" | "cancelled" | "not wanted";
+}
+
 export interface Cursor extends CommitHistory {
   /** The highest zxid that the relay had seen; a server below it is not the one that the pipeline read. */
   readonly zxid: bigint;
@@ -167,6 +181,8 @@ export interface Cursor extends CommitHistory {
   readonly watermarkMs: number;
   /** The zxid at which the source was first started; znodes older than that were there before. Null before the start. */
   readonly startZxid: bigint | null;
+  /** The latest snapshot that was asked for and begun. */
+  readonly snapshot?: SnapshotProgress;
 }
 
 export const NEW_CURSOR: Cursor = {
@@ -261,6 +277,7 @@ export function decodeCursor(frame: Uint8Array, path: string): Cursor {
     watermarkMs: fromJsonTime(cursor.watermarkMs as JsonTime),
     zxid: BigInt(cursor.zxid),
     startZxid: cursor.startZxid === null ? null : BigInt(cursor.startZxid),
+    ...(cursor.snapshot === undefined ? {} : { snapshot: cursor.snapshot }),
   };
 }
 

@@ -129,6 +129,7 @@ function fits(pattern: readonly string[], at: number, names: readonly string[], 
 
 function leads({ prefix, rest }: Pattern, path: string): boolean {
   if (!isAtOrBelow(path, prefix)) return isAtOrBelow(prefix, path);
+  if (rest[0] === "**") return true;
   const names = namesBelow(path, prefix);
   for (const [index, name] of names.entries()) {
     if (rest[index] === "**") return true;

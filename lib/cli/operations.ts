@@ -15,8 +15,10 @@ import { systemClock } from "../clock";
 import { rescale } from "../runner/rescale";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
+import { pathProblem } from "../zookeeper/paths";
 import { drain } from "./drain";
 import { inspect, inspectionText } from "./inspect";
+import { orderSnapshot, type SnapshotOrder, snapshotText } from "./snapshot";
 import { statusText, toJson } from "./status-screen";
 import type { Terminal } from "./terminal";
 import { top } from "./top";
@@ -31,6 +33,10 @@ beamkeeper pause PIPELINE             stops every commit, those in flight too; t
 beamkeeper resume PIPELINE            goes on from where it stood
 beamkeeper rescale PIPELINE STAGE=N...
                                       gives stages other numbers of shards: pauses, moves keys, and goes on
+beamkeeper snapshot PIPELINE          delivers what is there once more, as elements of kind existing, among the changes
+    [--source S] [--path P]           of one source (default: all), at and below a path (default: all)
+    [--pause | --resume | --cancel | --show]
+                                      changes or shows the one under way instead of beginning one
 beamkeeper drain PIPELINE             reads no more, finishes what was read, closes all windows, and ends
     [--wait] [--timeout S]            waits for the end, at most S seconds (default: as long as it takes)
 beamkeeper cancel PIPELINE            stops for good, at once; what is unfinished stays as it is
@@ -58,6 +64,7 @@ interface Options {
   readonly shard: number | undefined;
   /** Stages and their new numbers of shards. */
   readonly shards: Readonly<Record<string, number>>;
+  readonly snapshot: SnapshotOrder;
 }
 
 interface Verb {
@@ -69,7 +76,9 @@ interface Verb {
   readonly run: (operating: Operating) => Promise<number>;
 }
 
-export type Operation = "status" | "top" | "inspect" | "pause" | "resume" | "rescale" | "drain" | "cancel";
+export type Operation =
+  | ("status" | "top" | "inspect" | "pause" | "resume")
+  | ("rescale" | "snapshot" | "drain" | "cancel");
 
 const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   status: { options: [], run: showStatus },
@@ -78,6 +87,7 @@ const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   pause: { options: [], run: changed(pausePipeline) },
   resume: { options: [], run: changed(resumePipeline) },
   rescale: { options: [], names: Number.POSITIVE_INFINITY, run: rescaleAndShow },
+  snapshot: { options: ["source", "path", "pause", "resume", "cancel", "show"], run: snapshotAndShow },
   drain: { options: ["wait", "timeout"], run: drainAndShow },
   cancel: { options: [], run: changed(cancelPipeline) },
 };
@@ -145,6 +155,12 @@ async function rescaleAndShow(operating: Operating): Promise<number> {
   return showStatus(operating);
 }
 
+async function snapshotAndShow({ client, layout, options, terminal }: Operating): Promise<number> {
+  const found = await orderSnapshot(client, layout, options.snapshot, systemClock);
+  terminal.say(options.json ? JSON.stringify(found) : snapshotText(layout.pipeline, found));
+  return 0;
+}
+
 async function drainAndShow(operating: Operating): Promise<number> {
   const { client, layout, options, terminal, signal } = operating;
   const { wait, timeoutMs, json } = options;
@@ -162,6 +178,12 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     timeout: { type: "string" },
     interval: { type: "string" },
     once: { type: "boolean", default: false },
+    source: { type: "string" },
+    path: { type: "string", default: "/" },
+    pause: { type: "boolean", default: false },
+    resume: { type: "boolean", default: false },
+    cancel: { type: "boolean", default: false },
+    show: { type: "boolean", default: false },
   } as const;
   let parsed: ReturnType<
     typeof parseArgs<{ options: typeof config; allowPositionals: true; args: string[] }>
@@ -174,7 +196,7 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
   const { positionals, values } = parsed;
   const allowed: readonly string[] = ["json", ...OPERATIONS[verb].options];
   const foreign = Object.keys(values).find(
-    (name) => !allowed.includes(name) && values[name as "wait"] !== false,
+    (name) => !allowed.includes(name) && values[name as "wait"] !== config[name as "wait"].default,
   );
   if (foreign !== undefined) throw unusable(`${verb} has no option --${foreign}`);
   const [pipeline, ...others] = positionals;
@@ -195,8 +217,23 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     stage,
     shards: verb === "rescale" ? Object.fromEntries(others.map(shardsText)) : {},
     shard: shard === undefined ? undefined : Number(shard),
+    snapshot: { source: values.source, path: values.path, change: snapshotChange(values) },
   };
   return { pipeline, options };
+}
+
+const SNAPSHOT_CHANGES = { pause: "paused", resume: "running", cancel: "cancelled", show: "show" } as const;
+
+function snapshotChange(
+  values: Readonly<Record<keyof typeof SNAPSHOT_CHANGES, boolean>> & { readonly path: string },
+): SnapshotOrder["change"] {
+  const named = (["pause", "resume", "cancel", "show"] as const).filter((name) => values[name]);
+  if (named.length > 1) throw unusable("snapshot: choose one of --pause, --resume, --cancel, --show");
+  if (named.length === 1 && values.path !== "/")
+    throw unusable(`snapshot: --path goes with a new one, not with --${named[0]}`);
+  const problem = pathProblem(values.path);
+  if (problem !== undefined) throw unusable(`snapshot: the path ${JSON.stringify(values.path)} ${problem}`);
+  return named[0] && SNAPSHOT_CHANGES[named[0]];
 }
 
 function shardsText(text: string): [string, number] {

@@ -8,6 +8,7 @@ import type { Gaps } from "./gaps";
 import type { Manifest, ManifestUpdate } from "./manifest";
 import type { ReadAhead } from "./read-ahead";
 import { MAX_BLOB_BYTES, type SourceBlobs } from "./source-blobs";
+import type { SourceSnapshot } from "./source-snapshot";
 
 /** What one commit of the relay is to append, and what it delivers by that. */
 export interface Batch {
@@ -18,6 +19,8 @@ export interface Batch {
   /** The gaps that had happened when it was put together. */
   readonly gaps: number;
   missed: number;
+  /** Elements that tell the present value because a snapshot was asked for. */
+  existing: number;
   coalesced: number;
   /** Of the commit's multi. */
   bytes: number;
@@ -28,7 +31,7 @@ export interface Batch {
 export function emptyBatch(gaps: number): Batch {
   return {
     ...{ elements: [], updates: [], delivered: new Map(), gaps },
-    ...{ missed: 0, coalesced: 0, bytes: 0, blobBytes: 0 },
+    ...{ missed: 0, existing: 0, coalesced: 0, bytes: 0, blobBytes: 0 },
   };
 }
 
@@ -37,6 +40,7 @@ export interface BatchParts {
   readonly reads: ReadAhead;
   readonly reader: ChangeReader;
   readonly dirty: DirtyPaths;
+  readonly snapshot: SourceSnapshot;
   readonly gaps: Gaps;
   readonly blobs: SourceBlobs;
   /** How many stages each element goes to. */
@@ -83,9 +87,9 @@ function add(
 ): boolean {
   const { blobs, consumers, maxBytes } = parts;
   const { path, zxid } = read;
-  const elements = difference.changes.map((change, index, { [index + 1]: next }) =>
-    encode(change, next, state),
-  );
+  const present = presentOf(parts, read, difference.changes);
+  const changes = [...difference.changes, ...present];
+  const elements = changes.map((change, index) => encode(change, changes[index + 1], state));
   const inline = elements.reduce((sum, element) => sum + blobs.inlineBytes(element) * consumers, 0);
   const bytes = inline + path.length + 96;
   const blobBytes = elements.reduce((sum, element) => sum + blobs.blobBytes(element), 0);
@@ -94,12 +98,24 @@ function add(
   batch.bytes += bytes;
   batch.blobBytes += blobBytes;
   for (const element of elements) batch.elements.push({ key: path, element });
+  batch.existing += present.length;
   batch.coalesced += Math.max(0, heard.events.length - 1);
   batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
   const { known } = difference;
   if (known !== undefined) batch.updates.push(known ? [path, known] : [path, null, zxid]);
   batch.delivered.set(path, read);
   return true;
+}
+
+/** What a snapshot tells of the znode; nothing where a change tells its value already. */
+function presentOf(
+  { snapshot, reader }: BatchParts,
+  read: ReadZnode,
+  changes: readonly ZnodeChange[],
+): readonly ZnodeChange[] {
+  if (!snapshot.isOpen(read.path) || changes.some(({ data }) => data !== null)) return [];
+  const present = reader.present(read);
+  return present ? [present] : [];
 }
 
 /**

@@ -7,6 +7,7 @@ import { NoAuthError, NoNodeError, type WatchedEvent, type ZooKeeperClient } fro
 import {
   compareZnode,
   type Difference,
+  existing,
   type HeardEvents,
   type Observed,
   type SourceStart,
@@ -93,6 +94,12 @@ export class ChangeReader {
       .filter(({ data }) => data === null || !filter || passesFilter(filter, data))
       .map((change) => this.withPrevious(change, known !== undefined));
     return { ...difference, changes };
+  }
+
+  /** The present value as an element, where there is one that the source delivers. */
+  present({ path, observed }: ReadZnode): ZnodeChange | undefined {
+    if (observed === null || observed === "unreadable" || !this.wanted.existing) return undefined;
+    return this.filter && !passesFilter(this.filter, observed.data) ? undefined : existing(path, observed);
   }
 
   private withPrevious(change: ZnodeChange, isKnown: boolean): ZnodeChange {

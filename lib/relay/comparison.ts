@@ -54,6 +54,11 @@ export function compareZnode(
   return { ...all, changes: all.changes.filter(({ kind }) => wanted[kind]) };
 }
 
+/** The znode as it is, for a snapshot that was asked for. */
+export function existing(path: string, observed: NonNullable<Observed>): ZnodeChange {
+  return seen(path, "existing", observed, 0, false);
+}
+
 const VALUES_ONLY = wantedKinds({});
 
 /** Adds what happened to the list of children and to the ACL. */

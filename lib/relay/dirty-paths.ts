@@ -23,6 +23,8 @@ interface DirtyPath {
   suspectedAt: number;
   /** The znode's latest write as the walk that made this mark saw it; undefined where something else made it. */
   suspectedZxid: bigint | undefined;
+  /** When the present value was asked for; a read that was sent before that is not the answer. */
+  requestedAt: number;
 }
 
 // A path that is written faster than it is read keeps this many events; beyond, its counts are lower bounds.
@@ -82,6 +84,12 @@ export class DirtyPaths {
     dirty.suspectedZxid = zxid;
   }
 
+  /** Marks because the present value is wanted, whatever has happened. */
+  requested(path: string): void {
+    const order = ++this.lastOrder;
+    this.at(path, order).requestedAt = order;
+  }
+
   /**
    * Another relay has delivered the path up to `zxid`, as its manifest says, and a server that has seen that was
    * read since: every event up to it has been heard, and what a walk found before it is settled.
@@ -127,15 +135,16 @@ export class DirtyPaths {
     this.remove(path);
     this.unreadable.delete(path);
     const suspected = dirty.suspectedAt > order;
-    if (later.length === 0 && !suspected) return;
+    const requested = dirty.requestedAt > order;
+    if (later.length === 0 && !suspected && !requested) return;
     // To the end of the queue, so that a busy path starves no other.
     const since = Math.min(
       later[0]?.order ?? Number.POSITIVE_INFINITY,
       suspected ? dirty.suspectedAt : Number.POSITIVE_INFINITY,
+      requested ? dirty.requestedAt : Number.POSITIVE_INFINITY,
     );
     const complete = !suspected && this.continuous;
-    const { suspectedAt, suspectedZxid } = dirty;
-    this.paths.set(path, { order: since, events: later, complete, suspectedAt, suspectedZxid });
+    this.paths.set(path, { ...dirty, order: since, events: later, complete });
     this.waiting.add(path);
   }
 
@@ -167,7 +176,7 @@ export class DirtyPaths {
     const known = this.paths.get(path);
     if (known) return known;
     const complete = this.continuous && !this.unreadable.has(path);
-    const dirty = { order, events: [], complete, suspectedAt: 0, suspectedZxid: undefined };
+    const dirty = { order, events: [], complete, suspectedAt: 0, suspectedZxid: undefined, requestedAt: 0 };
     this.paths.set(path, dirty);
     this.waiting.add(path);
     return dirty;

@@ -97,10 +97,12 @@ export class Manifest {
     for (let entry = 0; entry < this.count; entry++) this.flags[entry]! &= ~SEEN;
   }
 
-  /** The walk found the znode. */
-  seen(path: string): void {
+  /** The walk found the znode; returns what is known of it. */
+  seen(path: string): KnownZnode | undefined {
     const entry = this.find(path);
-    if (entry !== NONE) this.flags[entry]! |= SEEN;
+    if (entry === NONE) return undefined;
+    this.flags[entry]! |= SEEN;
+    return this.flags[entry]! & KNOWN ? this.at(entry) : undefined;
   }
 
   /** The known paths that the walk has not found. */

@@ -1,3 +1,4 @@
+import type { SnapshotProgress } from "../checkpoint/records";
 import type { CurrentGeneration } from "../checkpoint/scope";
 import type { FedInbox } from "./appends";
 
@@ -12,6 +13,8 @@ export interface RelayCommit {
   readonly watermarkMs: number;
   /** Shards that got segments. */
   readonly fed: readonly FedInbox[];
+  /** How far a snapshot that was asked for is. */
+  readonly snapshot?: SnapshotProgress | undefined;
   readonly code: CurrentGeneration["generation"]["code"];
   readonly elements: number;
   /** Values that could not be seen. */

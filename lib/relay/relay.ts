@@ -8,6 +8,7 @@ import { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits, type GenerationState, type Upstream } from "../checkpoint/records";
 import type { RelayReport } from "../checkpoint/relay-report";
 import { type CurrentGeneration, openPipeline, readGeneration, type ScopePlan } from "../checkpoint/scope";
+import { readRequest } from "../checkpoint/snapshot";
 import type { SourceBatching, ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
@@ -15,6 +16,7 @@ import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { nextEpoch, RelayStoppedError } from "./errors";
 import { EventSourceRelay } from "./event-source-relay";
+import { hearZnode } from "./heard-znode";
 import { limitsOf } from "./limits";
 import type { RelayMetrics } from "./metrics";
 import { keepPresence } from "./presence";
@@ -130,7 +132,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
         })
       : [untilQuiet(dispatcher, clock, stop.signal)];
   void untilIdle(dispatcher, clock, options.lingerMs, stop.signal).then(abort);
-  const company = accompany(options, current, dispatcher, heardCommits, stop.signal);
+  const company = accompany(options, current, dispatcher, heardCommits, sources, stop.signal);
   log("info", "the relay is active", {
     pipeline: pipeline.name,
     epoch: current.generation.epoch,
@@ -244,12 +246,13 @@ async function untilDrained(
   }
 }
 
-/** What goes on beside the sources: hearing of replays, sweeping, and telling people that this relay is there. */
+/** What goes on beside the sources: hearing of replays and of snapshots that are asked for, sweeping, and telling people that this relay is there. */
 function accompany(
   options: RelayOptions,
   current: CurrentGeneration,
   dispatcher: Dispatcher,
   heardCommits: ReadonlyMap<string, number>,
+  sources: ReturnType<typeof newSources>,
   signal: AbortSignal,
 ): { readonly presence: Promise<void>; readonly failure: Promise<void> } {
   const { client, clock, log } = options;
@@ -271,7 +274,16 @@ function accompany(
   );
   const wake = (zxid: bigint): void => dispatcher.wakeAll(zxid);
   const replays = hearReplays(client, current.scope.replays, wake, signal);
-  const failure = Promise.all([swept, replays]).then(() => undefined);
+  const snapshots = sources.map(async ({ id, source }) => {
+    if (!(source instanceof SourceRelay)) return;
+    const path = current.layout.snapshot(id);
+    const ask = async (): Promise<void> => {
+      const asked = await readRequest(client, path);
+      if (asked) source.askForSnapshot(asked.request);
+    };
+    await hearZnode(client, path, ask, signal);
+  });
+  const failure = Promise.all([swept, replays, ...snapshots]).then(() => undefined);
   failure.catch(() => undefined);
   return { presence: keepPresence(client, current.layout, report, options, signal), failure };
 }

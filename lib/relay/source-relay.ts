@@ -3,6 +3,7 @@ import { CommitLostError, reading, sendFenced } from "../checkpoint/commit";
 import type { SourceLayout } from "../checkpoint/layout";
 import { type Cursor, decodeCursor, encodeCursor, nextCommit } from "../checkpoint/records";
 import type { CurrentGeneration } from "../checkpoint/scope";
+import type { SnapshotRequest } from "../checkpoint/snapshot";
 import type { ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
@@ -19,6 +20,7 @@ import type { SourceMetrics } from "./metrics";
 import { ReadAhead } from "./read-ahead";
 import type { RelayCommit } from "./relay-commit";
 import { SourceBlobs } from "./source-blobs";
+import { SourceSnapshot } from "./source-snapshot";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
 import type { TokenBucket } from "./token-bucket";
@@ -76,6 +78,7 @@ export class SourceRelay {
   private readonly gaps = new Gaps();
   private readonly reader: ChangeReader;
   private readonly reads: ReadAhead;
+  private readonly snapshot: SourceSnapshot;
   private readonly blobs: SourceBlobs;
   private readonly layout: SourceLayout;
   private manifest!: StoredManifest;
@@ -105,6 +108,7 @@ export class SourceRelay {
     this.layout = options.current.scope.source(options.sourceId);
     this.reader = new ChangeReader(options);
     this.reads = new ReadAhead(this.reader, this.dirty, options.limits.maxBatchPaths);
+    this.snapshot = new SourceSnapshot(options, this.reader, this.dirty, () => this.wake());
     this.blobs = new SourceBlobs(options, this.layout.cursor);
     this.current = options.current;
   }
@@ -114,12 +118,18 @@ export class SourceRelay {
     return this.cursor.watermarkMs === Number.POSITIVE_INFINITY;
   }
 
+  /** A person asks for the present values, or for a pause of that. May be called at any time. */
+  askForSnapshot(request: SnapshotRequest): void {
+    this.snapshot.ask(request);
+  }
+
   /** Runs until the signal aborts or the source is drained. Rejects with what a restart of the relay can or cannot mend, see lib/relay/errors. */
   async run(signal: AbortSignal): Promise<void> {
     signal.addEventListener("abort", () => this.wake(), { once: true });
     try {
       await (this.isStandby ? this.follow() : this.load());
       this.checkAhead();
+      this.snapshot.load(this.cursor.snapshot);
       this.isActive = true;
       while (!signal.aborted && !this.hasEnded) await this.step(signal);
     } finally {
@@ -184,10 +194,11 @@ export class SourceRelay {
     if (this.compactedLast)
       return this.commit(emptyBatch(this.gaps.count), this.manifest.compaction(this.cursor.number + 1));
     if (this.current.generation.state === "draining" && !this.walking) this.drainOrder ??= this.dirty.latest;
+    if (this.drainOrder === undefined) this.snapshot.advance();
     const lingerMs = this.lingerMs();
     if (lingerMs > 0) return this.linger(lingerMs, signal);
     this.reads.send();
-    const waitMs = this.reads.isEmpty ? this.heartbeatInMs() : 0;
+    const waitMs = this.reads.isEmpty && !this.snapshot.isEndDue ? this.heartbeatInMs() : 0;
     if (waitMs > 0) return this.sleep(waitMs, signal);
     const isHeartbeat = this.reads.isEmpty;
     await this.reads.first();
@@ -298,13 +309,13 @@ export class SourceRelay {
   }
 
   private collect(): Batch {
-    const { reads, reader, dirty, gaps, blobs, cursor, options } = this;
+    const { reads, reader, dirty, snapshot, gaps, blobs, cursor, options } = this;
     const consumers = options.consumers.length;
     const { commitSizeBytes, batchBytes = Number.POSITIVE_INFINITY } = options.limits;
     const maxBytes = Math.min(batchBytes, commitSizeBytes * BATCH_SHARE);
     const start = { zxid: cursor.startZxid ?? 0n, mode: options.source.start };
     return collect(
-      { reads, reader, dirty, gaps, blobs, consumers, maxBytes },
+      { reads, reader, dirty, snapshot, gaps, blobs, consumers, maxBytes },
       {
         known: this.manifest.known,
         start,
@@ -323,11 +334,13 @@ export class SourceRelay {
     const { client, clock, sourceId, consumers, limits } = this.options;
     const watermarkMs = this.publishable(batch);
     const commitId = clock.uniqueId();
+    const snapshot = this.snapshot.after(batch.delivered, batch.existing);
     const cursor: Cursor = {
       ...nextCommit(this.cursor, commitId),
       zxid: this.cursor.zxid > client.lastZxid ? this.cursor.zxid : client.lastZxid,
       watermarkMs,
       startZxid: this.cursor.startZxid,
+      ...(snapshot ? { snapshot } : {}),
     };
     const segments = appends(this.current, consumers, batch.elements, limits.segmentSizeBytes);
     const own: Op[] = [
@@ -355,6 +368,7 @@ export class SourceRelay {
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
     manifest.committed();
+    this.snapshot.committed(snapshot, batch.delivered);
     for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path, batch.gaps);
     for (const [path, read] of batch.delivered) {
       this.dirty.delivered(path, read.zxid, read.order);
@@ -372,6 +386,7 @@ export class SourceRelay {
       mtimeMs: outcome.mtimeMs,
       watermarkMs,
       fed: segments.fed,
+      snapshot,
       code: this.current.generation.code,
       elements: elements.length,
       missed,

@@ -52,20 +52,20 @@ export async function* walk(
   while (waiting.length > 0 || underWay.length > 0) {
     while (waiting.length > 0 && underWay.length < READS_IN_FLIGHT) {
       const path = waiting.pop()!;
-      underWay.push({ path, read: readZnode(client, path).catch((error: Error) => error) });
+      underWay.push({ path, read: readZnode(client, path) });
     }
     // Replies come in the order of the requests.
     const { path, read } = underWay.shift()!;
     const znode = await read;
     if (znode instanceof Error) throw znode;
     if (znode === "absent") continue;
-    manifest.seen(path);
+    const known = manifest.seen(path);
     portion.znodes += 1;
     if (znode === "unreadable") {
       portion.unreadable.push(path);
       hidden.push(`${path}/`);
     } else {
-      if (paths.matches(path) && differs(manifest.get(path), znode.stat, wanted))
+      if (paths.matches(path) && differs(known, znode.stat, wanted))
         portion.different.push({ path, mzxid: wanted.children || wanted.acl ? undefined : znode.stat.mzxid });
       for (const child of znode.children) {
         const childPath = path === "/" ? `/${child}` : `${path}/${child}`;
@@ -112,12 +112,22 @@ function differs(known: KnownZnode | undefined, stat: Stat, wanted: WantedKinds)
   );
 }
 
-async function readZnode(client: ZooKeeperClient, path: string): Promise<Visited> {
+/** Resolves with an error instead of rejecting: who waits for it may be at another one. */
+function readZnode(client: ZooKeeperClient, path: string): Promise<Visited | Error> {
+  // One promise for each of a million reads; only what fails costs more.
+  return client.getChildren(path).catch((error: Error) => visitedOr(error) ?? readAgain(client, path));
+}
+
+function visitedOr(error: Error): Visited | undefined {
+  if (error instanceof NoNodeError) return "absent";
+  return error instanceof NoAuthError ? "unreadable" : undefined;
+}
+
+async function readAgain(client: ZooKeeperClient, path: string): Promise<Visited | Error> {
   try {
+    await client.connected();
     return await reading(client, () => client.getChildren(path));
   } catch (error) {
-    if (error instanceof NoNodeError) return "absent";
-    if (error instanceof NoAuthError) return "unreadable";
-    throw error;
+    return visitedOr(error as Error) ?? (error as Error);
   }
 }

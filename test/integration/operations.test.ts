@@ -1,5 +1,7 @@
 import { PipelineLayout, segmentPrefix } from "../../lib/checkpoint/layout";
 import { readGeneration } from "../../lib/checkpoint/scope";
+import { definePipeline, readZnodeChanges, writeToZnodes } from "../../lib/index";
+import type { RelayCommit } from "../../lib/relay/source-relay";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { beamkeeper, beamkeeperOn, beamkeeperProcess, type CommandResult } from "../support/command";
 import { Deployment, readTree, temporaryFolder } from "../support/deployment";
@@ -37,6 +39,62 @@ async function delivered(): Promise<(string | null)[]> {
   const summaries = [...(await readTree(client, "/results")).values()].filter(Boolean);
   return summaries.flatMap((text) => (JSON.parse(text) as Summary).seen.map(({ value }) => value)).sort();
 }
+
+test("a running pipeline delivers what is there once more when it is asked to", async () => {
+  const places = { ...place, source: "/catalogue", results: "/copies" };
+  for (const path of ["/catalogue", "/copies", "/catalogue/a", "/catalogue/b"])
+    await client.create(path, Buffer.from("1"));
+  const kinds = definePipeline({
+    name: "copies",
+    build: (root) =>
+      root
+        .apply(readZnodeChanges("/catalogue", { start: "now" }))
+        .apply(
+          writeToZnodes(({ path, kind }) => ({ path: `/copies/${path.slice(11) || "top"}`, data: kind })),
+        ),
+  });
+  const ends: (() => void)[] = [];
+  const end = (): Promise<void> => new Promise((resolve) => ends.push(resolve));
+  const { connectString } = ensemble;
+  const seen = new Set<string>();
+  const onCommit = ({ snapshot }: RelayCommit): void => {
+    if (snapshot?.end === undefined || seen.has(snapshot.id)) return;
+    seen.add(snapshot.id);
+    ends.shift()?.();
+  };
+  const deployment = new Deployment({
+    connectString,
+    definition: kinds,
+    output: folder.path,
+    onCommit,
+    ...places,
+  });
+  await deployment.settled(client);
+  expect((await command("snapshot", "copies", "--show")).output).toMatch(/was never asked for a snapshot/);
+  const ofOne = end();
+  const asked = await command("snapshot", "copies", "--path", "/catalogue/b");
+  expect(asked).toMatchObject({ code: 0, output: expect.stringMatching(/readZnodeChanges +\/catalogue\/b/) });
+  await ofOne;
+  expect((await command("snapshot", "copies", "--show")).output).toMatch(/done +1 /);
+  await deployment.settled(client);
+  expect((await client.getData("/copies/b")).data.toString()).toBe("existing");
+  expect(await client.exists("/copies/a")).toBeNull();
+  const ofAll = end();
+  const all = await command("snapshot", "copies", "--json");
+  expect(JSON.parse(all.output)).toMatchObject([{ request: { path: "/", state: "running" } }]);
+  await ofAll;
+  await deployment.settled(client);
+  expect((await client.getData("/copies/a")).data.toString()).toBe("existing");
+  expect(await command("snapshot", "copies", "--pause", "--cancel")).toMatchObject({ code: 2 });
+  for (const [args, problem] of [
+    [["--source", "other"], /has no source "other"; it has "readZnodeChanges"/],
+    [["--resume"], /no snapshot of copies is under way/],
+  ] as const) {
+    const refused = await command("snapshot", "copies", ...args);
+    expect(refused).toMatchObject({ code: 1, errors: expect.stringMatching(problem) });
+  }
+  await deployment.end();
+});
 
 test("a pipeline is paused, stands still, and goes on where it stood", async () => {
   const first = deploy();

@@ -9,6 +9,7 @@ import {
 } from "../../lib/checkpoint/records";
 import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
 import { decodeSegment } from "../../lib/checkpoint/segment";
+import type { SnapshotRequest } from "../../lib/checkpoint/snapshot";
 import { readRecord } from "../../lib/checkpoint/stored-record";
 import { decodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
 import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
@@ -80,11 +81,12 @@ class RunningRelay {
   readonly commits: RelayCommit[] = [];
   /** Resolves with undefined when it was stopped, else with the error that ended it. */
   readonly end: Promise<unknown>;
+  private readonly relay: SourceRelay;
   private readonly signal = new AbortController();
   private waiters: { isSo: () => boolean; done: () => void }[] = [];
 
   constructor({ source, limits, through = client, store = blobs }: RelaySetup = {}) {
-    const relay = new SourceRelay({
+    this.relay = new SourceRelay({
       client: through,
       sourceId: "znodes",
       source: { paths: [app], recursive: true, start: "snapshot", allowFeedback: false, ...source },
@@ -98,8 +100,12 @@ class RunningRelay {
       onCommit: (commit) => this.note(commit),
       nextTimerMs: () => Number.POSITIVE_INFINITY,
     });
-    this.end = relay.run(this.signal.signal).catch((error: unknown) => error);
+    this.end = this.relay.run(this.signal.signal).catch((error: unknown) => error);
     relays.push(this);
+  }
+
+  ask(request: Partial<SnapshotRequest> = {}): void {
+    this.relay.askForSnapshot({ id: "1", path: "/", state: "running", ...request });
   }
 
   private note(commit: RelayCommit): void {
@@ -569,6 +575,109 @@ describe("values that are larger than a segment", () => {
     expect(await paths()).not.toContain("/large");
     await new RunningRelay({ limits }).caughtUp();
     expect(await paths()).toEqual(["", "/large"]);
+  });
+});
+
+describe("a snapshot that is asked for", () => {
+  const ZNODES = 600;
+  const names = Array.from({ length: ZNODES }, (_, index) => `/f-${index % 7}/z-${index}`);
+
+  beforeEach(async () => {
+    for (let folder = 0; folder < 7; folder++) await client.create(`${app}/f-${folder}`);
+    await Promise.all(names.map((name) => client.create(app + name, bytes("0"))));
+  });
+
+  const snapshot = async () => (await readCursor()).snapshot;
+  const ended = (relay: RunningRelay): Promise<void> =>
+    relay.until(() => relay.commits.some(({ snapshot }) => snapshot?.end !== undefined));
+
+  /** Of each path what was delivered, in order. */
+  async function byPath(): Promise<Map<string, string[]>> {
+    const found = new Map<string, string[]>();
+    for (const { change } of await appended()) {
+      const path = change.path.slice(app.length);
+      found.set(path, [...(found.get(path) ?? []), `${change.kind} ${change.text}`]);
+    }
+    return found;
+  }
+
+  test("tells each present value once, among the changes and in their order", async () => {
+    const relay = new RunningRelay({ source: { start: "now" } });
+    await relay.caughtUp();
+    relay.ask({ path: app });
+    await relay.delivered(1);
+    const changed = names.filter((_, index) => index % 10 === 0);
+    await Promise.all(changed.map((name) => client.setData(app + name, bytes("1"))));
+    await ended(relay);
+    await relay.caughtUp();
+    const found = await byPath();
+    expect(found.size).toBe(ZNODES + 8);
+    let existing = 0;
+    for (const [path, changes] of found) {
+      existing += changes.filter((each) => each.startsWith("existing")).length;
+      const allowed = changed.includes(path)
+        ? ["existing 0,changed 1", "changed 1,existing 1", "changed 1", "existing 1"]
+        : [
+            path === ""
+              ? "existing root"
+              : path.startsWith("/f-") && !path.includes("z")
+                ? "existing "
+                : "existing 0",
+          ];
+      expect(allowed).toContain(changes.join());
+    }
+    expect(await snapshot()).toEqual({
+      ...{ id: "1", position: expect.any(String), beyond: [], elements: existing, end: "done" },
+    });
+  });
+
+  test("goes on with the next relay where the last one stood, pauses, and begins no more once it is cancelled", async () => {
+    const setup: RelaySetup = { source: { start: "now" }, limits: { maxBatchPaths: 7 } };
+    const first = new RunningRelay(setup);
+    await first.caughtUp();
+    // Some are read before their turn, so that the cursor has to name them.
+    await Promise.all(names.slice(200, 230).map((name) => client.setData(app + name, bytes("1"))));
+    first.ask({ path: `${app}/f-1` });
+    await first.delivered(50);
+    await first.stop();
+    const { elements } = (await snapshot())!;
+    expect(elements).toBeGreaterThan(0);
+    const second = new RunningRelay(setup);
+    second.ask({ path: `${app}/f-1`, state: "paused" });
+    await second.caughtUp();
+    expect((await snapshot())!.elements).toBe(elements);
+    second.ask({ path: `${app}/f-1` });
+    await ended(second);
+    const wanted = names.filter((name) => name.startsWith("/f-1/"));
+    const found = await byPath();
+    for (const path of [...wanted, "/f-1"]) {
+      const changes = found.get(path)!;
+      expect(new Set(changes).size).toBe(changes.length);
+      expect(changes.at(-1)).toMatch(/^(existing|changed)/);
+    }
+    expect(
+      [...found.keys()]
+        .filter((path) => !path.startsWith("/f-1"))
+        .every((path) => found.get(path)![0] === "changed 1"),
+    ).toBe(true);
+    const before = second.elements;
+    second.ask({ id: "2", path: app, state: "cancelled" });
+    await second.until(() => second.commits.at(-1)?.snapshot?.end === "cancelled");
+    expect(second.elements).toBe(before);
+  });
+
+  test("takes the values that pass the filter, and is refused where the kind is not wanted", async () => {
+    await client.setData(`${app}/f-2`, bytes(`{"level":"error"}`));
+    const filtered = new RunningRelay({ source: { start: "now", filter: { level: ["error"] } } });
+    await filtered.caughtUp();
+    filtered.ask({ path: app });
+    await ended(filtered);
+    expect(await byPath()).toEqual(new Map([["/f-2", [`existing {"level":"error"}`]]]));
+    await filtered.stop();
+    const without = new RunningRelay({ source: { start: "now", kinds: ["changed"] } });
+    without.ask({ id: "2", path: app });
+    await without.until(() => without.commits.at(-1)?.snapshot?.end === "not wanted");
+    expect(without.elements).toBe(0);
   });
 });
 
