@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createBundleHandler } from "../../functions/bundle";
 import { shardInvoker } from "../../lib/aws/lambda";
@@ -10,7 +11,7 @@ import { Deployment, readFolder, readTree, temporaryFolder, testSettings } from 
 import { type CommitKind, withFault } from "../support/faults";
 import type { Death } from "../support/function-process";
 import { MortalFunction } from "../support/mortal-function";
-import { summaryPipeline } from "../support/sample-pipelines";
+import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { TcpProxy } from "../support/tcp-proxy";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -175,6 +176,43 @@ describe("SIGKILL of the function's process", () => {
     });
     expect(functions?.deaths).toBe(deaths.length);
     expect(results).toEqual(undisturbed);
+  });
+});
+
+describe("SIGKILL of a process with asynchronous calls and finalisers", () => {
+  test("in the middle of calls, after a commit, in a finaliser: nothing is lost, doubled or told too early", async () => {
+    const deaths: readonly Death[] = [
+      { kind: "call", nth: 20, point: "before" },
+      { kind: "bundle", nth: 1, point: "after" },
+      { kind: "finalizer", nth: 5, point: "after" },
+    ];
+    let functions: MortalFunction | undefined;
+    let diary = "";
+    const results = await run({
+      make: (place) => {
+        diary = join(folder.path, `${place.results.slice(1)}.diary`);
+        const pipeline = { source: "/app", results: place.results, diary };
+        functions = mortal({ environment: environmentOf(place), pipeline, deaths });
+        return { bundles: functions, definition: summaryPipeline(pipeline) };
+      },
+    });
+    expect(functions?.deaths).toBe(deaths.length);
+    expect(results).toEqual(undisturbed);
+    const lines = readFileSync(diary, "utf8").trimEnd().split("\n");
+    const told = (kind: string): string[] =>
+      lines.filter((line) => line.startsWith(kind)).map((line) => line.slice(kind.length + 1));
+    const zxids = (kind: string): string[] => told(kind).map((line) => line.split(" ")[0]!);
+    const elements = [...undisturbed.znodes.values()]
+      .filter(Boolean)
+      .flatMap((text) =>
+        (JSON.parse(text) as Summary).seen.map(({ order }) => order.replace(/^0+(?=.)/, "")),
+      );
+    // Each at least once; of a call whose bundle was not committed, never.
+    expect([...new Set(zxids("finalizer"))].sort()).toEqual(elements.sort());
+    expect(new Set(told("finalizer")).size).toBe(elements.length);
+    const again = (kind: string): number => zxids(kind).length - elements.length;
+    expect(again("call")).toBeGreaterThan(0);
+    expect(again("finalizer")).toBeGreaterThan(0);
   });
 });
 

@@ -15,11 +15,11 @@ import { readSettings } from "../../lib/settings";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { type EventPipelineOptions, ordersPipeline } from "./event-pipeline";
 import { type CommitKind, withFault } from "./faults";
-import { type SampleOptions, summaryPipeline } from "./sample-pipelines";
+import { type SampleOptions, summaryPipeline, type Witness } from "./sample-pipelines";
 
-/** Kills the process with SIGKILL at a commit. */
+/** Kills the process with SIGKILL at a commit, an asynchronous call or a finaliser. */
 export interface Death {
-  readonly kind: CommitKind;
+  readonly kind: CommitKind | Parameters<Witness>[0];
   readonly nth: number;
   readonly point: "before" | "after";
 }
@@ -44,16 +44,21 @@ export type FromFunction =
 
 const settings = readSettings(process.env);
 const wanted = JSON.parse(process.env.TEST_PIPELINE!) as MortalPipeline;
-const definition = "orders" in wanted ? ordersPipeline(wanted) : summaryPipeline(wanted);
 const death = process.env.TEST_DEATH ? (JSON.parse(process.env.TEST_DEATH) as Death) : undefined;
+const die = (): Promise<void> => {
+  process.kill(process.pid, "SIGKILL");
+  return new Promise(() => undefined);
+};
+const witnessed = { call: 0, finalizer: 0 };
+const witness: Witness = async (kind, point) => {
+  if (point === "before") witnessed[kind] += 1;
+  if (death?.kind === kind && death.point === point && death.nth === witnessed[kind]) await die();
+};
+const definition = "orders" in wanted ? ordersPipeline(wanted) : summaryPipeline({ ...wanted, witness });
 
 async function connectMortal(): Promise<ZooKeeperClient> {
   const client = await connect({ ...settings });
-  if (!death) return client;
-  const die = (): Promise<void> => {
-    process.kill(process.pid, "SIGKILL");
-    return new Promise(() => undefined);
-  };
+  if (!death || death.kind === "call" || death.kind === "finalizer") return client;
   return withFault(client, { kind: death.kind, nth: death.nth, [death.point]: die });
 }
 

@@ -1,7 +1,11 @@
+import { appendFileSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import * as beam from "apache-beam";
 import {
+  bundleFinalizer,
   definePipeline,
   type FailureOptions,
+  mapAsync,
   type PipelineDefinition,
   readZnodeChanges,
   writeToText,
@@ -19,7 +23,15 @@ export interface SampleOptions {
   /** Values that begin with this make the functions fail: with "-element" behind it the first one, with "-pane" the one behind the grouping. */
   readonly poison?: string;
   readonly failures?: FailureOptions;
+  /**
+   * A file. With it each element waits for an asynchronous call, and a finaliser hears of it; both write a line of what,
+   * the element's zxid, and the call's own name.
+   */
+  readonly diary?: string;
 }
+
+/** Where a process may die beside its commits: in a call or a finaliser, before or after its line. */
+export type Witness = (kind: "call" | "finalizer", point: "before" | "after") => Promise<void>;
 
 interface Seen {
   readonly order: string;
@@ -43,7 +55,9 @@ export function summaryPipeline({
   shards = 1,
   poison,
   failures = {},
-}: SampleOptions): PipelineDefinition {
+  diary,
+  witness = async () => undefined,
+}: SampleOptions & { readonly witness?: Witness }): PipelineDefinition {
   const isPoison = (value: string | null, where: "element" | "pane"): boolean =>
     poison !== undefined && (value ?? "").startsWith(`${poison}-${where}`);
   return definePipeline({
@@ -51,8 +65,8 @@ export function summaryPipeline({
     shards,
     failures,
     build: (root) => {
-      const summaries = root
-        .apply(readZnodeChanges(source))
+      const changes = root.apply(readZnodeChanges(source));
+      const summaries = (diary === undefined ? changes : changes.apply(calling(diary, witness)))
         .map(({ path, kind, text, mzxid, missed, missedAtLeast }) => {
           if (isPoison(text, "element")) throw new RangeError(`${text} is poison`);
           const seen: Seen[] = [{ order: mzxid.toString(16).padStart(16, "0"), kind, value: text }];
@@ -85,6 +99,32 @@ export function summaryPipeline({
       summaries.apply(writeToText(`${results.slice(1)}/part`, { suffix: ".jsonl" }));
     },
   });
+}
+
+let calls = 0;
+
+function calling(
+  diary: string,
+  witness: Witness,
+): beam.PTransform<beam.PCollection<ZnodeChange>, beam.PCollection<ZnodeChange>> {
+  const write = async (kind: "call" | "finalizer", line: string): Promise<void> => {
+    await witness(kind, "before");
+    appendFileSync(diary, `${kind} ${line}\n`);
+    await witness(kind, "after");
+  };
+  const done = bundleFinalizer(async (lines: readonly string[]) => {
+    for (const line of lines) await write("finalizer", line);
+  });
+  return mapAsync(
+    async (change: ZnodeChange, { context }) => {
+      const line = `${change.mzxid.toString(16)} ${process.pid}.${++calls}`;
+      await setImmediate();
+      await write("call", line);
+      context.done.afterCommit(line);
+      return change;
+    },
+    { concurrency: 4, ordered: false, context: { done } },
+  );
 }
 
 /** A pipeline whose function throws for one value. */
