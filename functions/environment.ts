@@ -1,5 +1,5 @@
 import * as z from "zod/mini";
-import { ensembleConnector } from "../lib/aws/ensemble";
+import { ensembleConnector, otherEnsembles } from "../lib/aws/ensemble";
 import { awsLambda, deployedCode, type Handler, shardInvoker } from "../lib/aws/lambda";
 import { openBlobs, openInputs, openOutput } from "../lib/aws/output";
 import type { PipelineDefinition } from "../lib/beam/pipeline";
@@ -23,6 +23,8 @@ export interface Environment {
   readonly pipelines: readonly PipelineDefinition[];
   /** A new client, with the credentials of the deployment's secret. */
   readonly connect: () => Promise<ZooKeeper>;
+  /** The same for another ensemble of the settings. */
+  readonly connectTo: (ensemble: string) => Promise<ZooKeeper>;
   readonly files: FileStore;
   readonly blobs: BlobStore;
   readonly inputs: InputFiles;
@@ -39,6 +41,7 @@ export async function readEnvironment(): Promise<Environment> {
     settings,
     pipelines: await deployedPipelines(),
     connect: ensembleConnector(settings),
+    connectTo: otherEnsembles(settings),
     files: openOutput(settings.output, { pathStyle }),
     blobs: openBlobs(settings.blobStore, { pathStyle }),
     inputs: openInputs({ pathStyle }),

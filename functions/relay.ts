@@ -11,8 +11,8 @@ import { embeddedMetrics } from "../lib/relay/metric-formats";
 import { type RelayFigures, RelayMetrics } from "../lib/relay/metrics";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import type { Elect } from "../lib/relay/standby";
-import { isBounded, planPipeline, watchesZnodes } from "../lib/runner/deployment";
-import type { Settings } from "../lib/settings";
+import { isBounded, type PipelinePlan, planPipeline, watchesZnodes } from "../lib/runner/deployment";
+import { type Settings, SettingsError } from "../lib/settings";
 import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
 import { campaign } from "../lib/zookeeper/recipes/election";
 import { choosePipelines, deployedBundles, deployedHandler, eventText } from "./environment";
@@ -22,6 +22,8 @@ export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperCli
   readonly pipelines: readonly PipelineDefinition[];
   /** A new ZooKeeper client for each invocation; it is closed before the handler returns. */
   readonly connect: () => Promise<Client>;
+  /** A new client for another ensemble, by its name in the settings (default: there is none). */
+  readonly connectTo?: (ensemble: string) => Promise<ZooKeeperClient & { close(): Promise<void> }>;
   readonly invoke: ShardInvoker;
   /** Takes over from earlier versions. Default: the code has no versions. */
   readonly code?: DeployedCode;
@@ -91,9 +93,16 @@ async function relayOne<Client extends ZooKeeperClient>(
 ): Promise<RelayEnd> {
   const { clock, log, onCommit } = dependencies;
   const options = relayOptions(dependencies, client, definition);
+  const ensembles = await connectOthers(dependencies, options.pipeline);
   const elect = dependencies.elect?.(client);
   const metrics = dependencies.metrics?.(definition.name);
-  const chosen = { ...options, metrics, ...(onCommit ? { onCommit } : {}), ...(elect ? { elect } : {}) };
+  const chosen = {
+    ...options,
+    ensembles,
+    metrics,
+    ...(onCommit ? { onCommit } : {}),
+    ...(elect ? { elect } : {}),
+  };
   const ended = new AbortController();
   const logged =
     metrics && dependencies.logsMetrics ? logMetrics(metrics, log, clock, ended.signal) : undefined;
@@ -102,6 +111,7 @@ async function relayOne<Client extends ZooKeeperClient>(
   } finally {
     metrics?.enter("ended");
     ended.abort();
+    await Promise.all([...ensembles.values()].map((other) => other.close()));
     await logged;
   }
 }
@@ -141,6 +151,29 @@ export function relayOptions(
     writesPerSecond: definition.writesPerSecond ?? settings.writesPerSecond,
     maxFailures: maxFailures ?? Number.POSITIVE_INFINITY,
   };
+}
+
+type OtherClient = Awaited<ReturnType<NonNullable<RelayDependencies["connectTo"]>>>;
+
+/** A session at each of the other ensembles that the pipeline's sources are on. */
+async function connectOthers(
+  { connectTo }: Pick<RelayDependencies, "connectTo">,
+  { sources }: Pick<PipelinePlan, "sources">,
+): Promise<Map<string, OtherClient>> {
+  const names = new Set(
+    sources.flatMap(({ source: { ensemble } }) => (ensemble === undefined ? [] : [ensemble])),
+  );
+  const clients = new Map<string, OtherClient>();
+  try {
+    for (const name of names) {
+      if (!connectTo) throw new SettingsError(`nothing connects to the ensemble "${name}" here`);
+      clients.set(name, await connectTo(name));
+    }
+  } catch (error) {
+    await Promise.all([...clients.values()].map((client) => client.close()));
+    throw error;
+  }
+  return clients;
 }
 
 const METRICS_INTERVAL_MS = 60_000;

@@ -38,6 +38,8 @@ const schema = z.object({
   ),
   /** Where the credentials for ZooKeeper are: the ARN of a secret, or the name or ARN of a parameter of SSM. */
   ZOOKEEPER_SECRET: z.optional(z.string()),
+  /** Other ensembles that sources are on, by name: JSON of the form {"name":{"connect":"host:port...","secret":"..."}}. */
+  BEAMKEEPER_ENSEMBLES: z.optional(z.string()),
   /** Where text output goes: a folder, or s3://bucket/prefix. */
   BEAMKEEPER_OUTPUT: z._default(text("BEAMKEEPER_OUTPUT"), "output"),
   /** Where records too large for a znode go: a folder, or s3://bucket/prefix. Default: ".blobs" in the output. */
@@ -87,11 +89,25 @@ const schema = z.object({
   ),
 });
 
+const ensembles = z.record(
+  z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9_-]*$/)),
+  z.strictObject({ connect: z.string().check(z.minLength(1)), secret: z.optional(z.string()) }),
+);
+
+/** An ensemble beside the one that holds the root. */
+export interface OtherEnsemble {
+  readonly connectString: string;
+  /** The name of the secret with its credentials; undefined where it asks for none. */
+  readonly secret: string | undefined;
+}
+
 export interface Settings {
   readonly connectString: string;
   readonly root: string;
   /** The name of the secret with ZooKeeper's credentials; undefined where the ensemble asks for none. */
   readonly secret: string | undefined;
+  /** The ensembles that sources name. */
+  readonly ensembles: Readonly<Record<string, OtherEnsemble>>;
   /** A folder, or s3://bucket/prefix. */
   readonly output: string;
   /** A folder, or s3://bucket/prefix. */
@@ -139,6 +155,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     connectString: data.ZOOKEEPER_CONNECT,
     root: data.BEAMKEEPER_ROOT,
     secret: data.ZOOKEEPER_SECRET || undefined,
+    ensembles: readEnsembles(data.BEAMKEEPER_ENSEMBLES),
     output: data.BEAMKEEPER_OUTPUT,
     blobStore: data.BEAMKEEPER_BLOB_STORE ?? `${data.BEAMKEEPER_OUTPUT.replace(/\/$/, "")}/.blobs`,
     sessionTimeoutMs: data.BEAMKEEPER_SESSION_TIMEOUT_MS,
@@ -160,4 +177,37 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     eventsFunction: data.BEAMKEEPER_EVENTS_FUNCTION,
     stage: data.BEAMKEEPER_STAGE,
   };
+}
+
+function readEnsembles(text: string | undefined): Settings["ensembles"] {
+  if (!text) return {};
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    json = undefined;
+  }
+  const parsed = ensembles.safeParse(json);
+  if (!parsed.success)
+    throw new SettingsError(
+      'BEAMKEEPER_ENSEMBLES must be JSON of the form {"name":{"connect":"host:port[,host:port...][/chroot]","secret":"..."}}, ' +
+        "where secret may be left out and a name has letters, digits, - and _",
+    );
+  return Object.fromEntries(
+    Object.entries(parsed.data).map(([name, { connect, secret }]) => [
+      name,
+      { connectString: connect, secret },
+    ]),
+  );
+}
+
+/** The settings for an ensemble that a source names; throws {@link SettingsError} where there is none of that name. */
+export function settingsOf(settings: Settings, ensemble: string): Settings {
+  const other = settings.ensembles[ensemble];
+  if (other && Object.hasOwn(settings.ensembles, ensemble)) return { ...settings, ...other };
+  const known = Object.keys(settings.ensembles);
+  throw new SettingsError(
+    `a source reads from the ensemble "${ensemble}", and BEAMKEEPER_ENSEMBLES ${known.length > 0 ? `has only ${known.join(", ")}` : "is not set"}. ` +
+      `Add it as {"${ensemble}":{"connect":"host:port..."}}`,
+  );
 }

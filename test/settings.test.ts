@@ -1,4 +1,4 @@
-import { readSettings, SettingsError } from "../lib/settings";
+import { readSettings, SettingsError, settingsOf } from "../lib/settings";
 
 const GOOD = { ZOOKEEPER_CONNECT: "127.0.0.1:2181" };
 
@@ -27,6 +27,7 @@ test("the defaults, where only the ensemble is named", () => {
     maxInFlight: 16,
     maxBacklog: 256,
     writesPerSecond: 1_000_000,
+    ensembles: {},
     idleIntervalMs: 1_000,
     lingerMs: 0,
     deadlineMarginMs: 5_000,
@@ -38,6 +39,30 @@ test("the defaults, where only the ensemble is named", () => {
     eventsFunction: undefined,
     stage: "",
   });
+});
+
+test("other ensembles are named by letters and digits, with a connect string and the name of a secret", () => {
+  const text = `{"kafka":{"connect":"k1:2181/kafka"},"b-2":{"connect":"b","secret":"/b"}}`;
+  const settings = readSettings({ ...GOOD, BEAMKEEPER_ENSEMBLES: text });
+  expect(settings.ensembles).toEqual({
+    kafka: { connectString: "k1:2181/kafka", secret: undefined },
+    "b-2": { connectString: "b", secret: "/b" },
+  });
+  const other = settingsOf(settings, "b-2");
+  expect(other).toEqual({ ...settings, connectString: "b", secret: "/b" });
+  for (const wrong of [
+    "{",
+    "[]",
+    `{"a b":{"connect":"x"}}`,
+    `{"a":{}}`,
+    `{"a":{"connect":"x","password":"y"}}`,
+  ])
+    expect(() => readSettings({ ...GOOD, BEAMKEEPER_ENSEMBLES: wrong })).toThrow(
+      /BEAMKEEPER_ENSEMBLES must be JSON/,
+    );
+  expect(() => settingsOf(settings, "toString")).toThrow(
+    /reads from the ensemble "toString".*only kafka, b-2/,
+  );
 });
 
 test("every setting is read from its variable", () => {
@@ -71,6 +96,7 @@ test("every setting is read from its variable", () => {
       "127.0.0.1:2181",
       "/a/b",
       "/prod/zookeeper",
+      {},
       "out",
       "s3://bucket/blobs",
       2_000,

@@ -1,4 +1,4 @@
-import type { Settings } from "../settings";
+import { type Settings, settingsOf } from "../settings";
 import { AuthFailedError, connect, type ZooKeeper } from "../zookeeper";
 import { readCredentials, type SecretReader, type ZooKeeperCredentials } from "./secret";
 
@@ -24,5 +24,21 @@ export function ensembleConnector(settings: Settings, read?: SecretReader): () =
       if (error instanceof AuthFailedError) known = undefined;
       throw error;
     }
+  };
+}
+
+/**
+ * Connects to the other ensembles of the settings, by name, as {@link ensembleConnector} does. Throws SettingsError
+ * for a name that they don't have.
+ */
+export function otherEnsembles(
+  settings: Settings,
+  read?: SecretReader,
+): (ensemble: string) => Promise<ZooKeeper> {
+  const connectors = new Map<string, () => Promise<ZooKeeper>>();
+  return async (ensemble) => {
+    const connector = connectors.get(ensemble) ?? ensembleConnector(settingsOf(settings, ensemble), read);
+    connectors.set(ensemble, connector);
+    return connector();
   };
 }

@@ -8,6 +8,8 @@ export interface ZnodeSource {
   readonly paths: readonly string[];
   /** Also everything below the matching znodes. */
   readonly recursive: boolean;
+  /** The name of the ensemble that it is on, in the settings. Default: the one that holds the root. */
+  readonly ensemble?: string;
   /** Patterns of what is left out, with everything below. Default: none. */
   readonly exclude?: readonly string[];
   /** What is delivered. Default: {@link DEFAULT_KINDS}. */

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { ensembleConnector } from "../aws/ensemble";
+import { ensembleConnector, otherEnsembles } from "../aws/ensemble";
 import { openOutput } from "../aws/output";
 import type { CompiledPipeline } from "../beam/api";
 import { compilePipeline } from "../beam/pipeline";
@@ -152,6 +152,7 @@ async function checkEnsemble(
       ...(await checkSources(client, plan)),
       ...(await checkFollowed(client, compiled)),
     ]),
+    ...ensemblesOf(pipelines).map((name) => () => checkOther(settings, name, pipelines)),
     () => checkConnections(client, shapes, settings),
   ];
   try {
@@ -159,6 +160,35 @@ async function checkEnsemble(
   } finally {
     await client.close();
   }
+}
+
+/** The other ensembles that sources are on. */
+function ensemblesOf(pipelines: readonly CheckedPipeline[]): string[] {
+  const named = pipelines.flatMap(({ plan }) => plan.sources.map(({ source }) => source.ensemble));
+  return [...new Set(named)].filter((name) => name !== undefined);
+}
+
+async function checkOther(
+  settings: Settings,
+  name: string,
+  pipelines: readonly CheckedPipeline[],
+): Promise<readonly Finding[]> {
+  const about = `ensemble ${name}`;
+  const findings: Finding[] = [];
+  const remedy = "is it up, may this machine reach it, and is BEAMKEEPER_ENSEMBLES right?";
+  const connect = (): Promise<ZooKeeper> => otherEnsembles(settings)(name);
+  const client = await attempt(findings, about, remedy, connect);
+  if (!client) return findings;
+  try {
+    findings.push(ok(about, `${client.server} answers`));
+    for (const { plan } of pipelines)
+      findings.push(
+        ...((await attempt(findings, about, remedy, () => checkSources(client, plan, name))) ?? []),
+      );
+  } finally {
+    await client.close();
+  }
+  return findings;
 }
 
 function report(findings: readonly Finding[], json: boolean, { say }: Terminal): void {

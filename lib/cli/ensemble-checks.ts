@@ -143,9 +143,14 @@ function permissions(acl: readonly Acl[], identities: readonly Identity[]): numb
   return acl.filter(isOurs).reduce((rights, { perms }) => rights | perms, 0);
 }
 
-/** Whether what a pipeline watches may be read, and how many znodes that is. */
-export async function checkSources(client: ZooKeeper, { name, sources }: PipelinePlan): Promise<Finding[]> {
-  const roots = sources.flatMap(({ source }) => new SourcePaths(source).roots);
+/** Whether what a pipeline watches on that ensemble (default: the root's) may be read, and how many znodes that is. */
+export async function checkSources(
+  client: ZooKeeper,
+  { name, sources }: PipelinePlan,
+  ensemble?: string,
+): Promise<Finding[]> {
+  const there = sources.filter(({ source }) => source.ensemble === ensemble);
+  const roots = there.flatMap(({ source }) => new SourcePaths(source).roots);
   return Promise.all([...new Set(roots)].map((path) => checkSource(client, name, path)));
 }
 

@@ -1,7 +1,7 @@
 import { type BatchDependencies, createBatchHandler } from "../../functions/batch";
 import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
-import { ensembleConnector } from "../aws/ensemble";
+import { ensembleConnector, otherEnsembles } from "../aws/ensemble";
 import { LocalLambda, shardInvoker } from "../aws/lambda";
 import { openBlobs, openInputs, openOutput } from "../aws/output";
 import { compilePipeline, type PipelineDefinition } from "../beam/pipeline";
@@ -55,6 +55,7 @@ export function deployLocally({
   const relay = createRelayHandler({
     ...shared,
     connect: () => ensembleConnector(settings)(),
+    connectTo: otherEnsembles(settings),
     invoke: shardInvoker(lambda, "bundle"),
     signal: stop.signal,
     drivesEvents: true,

@@ -35,6 +35,11 @@ export interface ReadZnodeChangesOptions {
    * is full does not wait. It may change from one build to the next.
    */
   readonly batching?: SourceBatching;
+  /**
+   * The ensemble that is watched, by its name in BEAMKEEPER_ENSEMBLES. The cursor and all results stay on the one that
+   * holds the root. Default: that one.
+   */
+  readonly ensemble?: string;
   /** Let this pipeline write below the path that it watches; its own writes come back to it. Default: false. */
   readonly allowFeedback?: boolean;
 }
@@ -99,7 +104,9 @@ function sourceOf(path: string | readonly string[], options: ReadZnodeChangesOpt
   for (const [name, value] of Object.entries({ recursive, previous, allowFeedback }))
     if (typeof value !== "boolean") fail(`${name} must be true or false`);
   if (start !== "snapshot" && start !== "now") fail(`start must be "snapshot" or "now"`);
-  const { kinds } = options;
+  const { kinds, ensemble } = options;
+  if (ensemble !== undefined && (typeof ensemble !== "string" || ensemble === ""))
+    fail("ensemble must be a name of BEAMKEEPER_ENSEMBLES");
   if (kinds && (kinds.length === 0 || kinds.some((kind) => !CHANGE_KINDS.includes(kind))))
     fail(`kinds must be a list of ${CHANGE_KINDS.join(", ")}`);
   const problem = filter && filterProblem(filter);
@@ -110,6 +117,7 @@ function sourceOf(path: string | readonly string[], options: ReadZnodeChangesOpt
     start,
     allowFeedback,
     // What is not said is not part of the pipeline's fingerprint.
+    ...(ensemble === undefined ? {} : { ensemble }),
     ...(exclude.length > 0 ? { exclude } : {}),
     ...(kinds ? { kinds: CHANGE_KINDS.filter((kind) => kinds.includes(kind)) } : {}),
     ...(filter ? { filter } : {}),

@@ -8,6 +8,8 @@ export interface RelayCommit {
   /** Of the cursor. */
   readonly number: number;
   readonly zxid: bigint;
+  /** Of the ensemble that the source is on, when the reply came; where that is another one than the root's. */
+  readonly sourceZxid?: bigint | undefined;
   /** The ensemble's time of the commit. */
   readonly mtimeMs: number;
   readonly watermarkMs: number;

@@ -43,6 +43,8 @@ export interface RelayedPipeline {
 
 export interface RelayOptions {
   readonly client: ZooKeeperClient;
+  /** Clients of the other ensembles that sources are on, by name. */
+  readonly ensembles?: ReadonlyMap<string, ZooKeeperClient>;
   /** Beamkeeper's root znode. */
   readonly root: string;
   readonly pipeline: RelayedPipeline;
@@ -343,6 +345,7 @@ function newSource(
   const limits = limitsOf(options.limits, batching);
   const relay = new SourceRelay({
     client,
+    elsewhere: source.ensemble === undefined ? undefined : options.ensembles?.get(source.ensemble),
     sourceId: id,
     source,
     consumers,
@@ -397,7 +400,7 @@ function hearCommits(
     named.version = commit.code?.version;
     for (const { stage, shard, segments } of commit.fed) dispatcher.wake(stage, shard, commit.zxid, segments);
     dispatcher.published(id, commit.watermarkMs, commit.zxid);
-    ofSource?.committed(commit);
+    ofSource?.committed({ ...commit, zxid: commit.sourceZxid ?? commit.zxid });
     onCommit?.(commit);
   };
 }

@@ -20,6 +20,7 @@ import type { SourceMetrics } from "./metrics";
 import { ReadAhead } from "./read-ahead";
 import type { RelayCommit } from "./relay-commit";
 import { SourceBlobs } from "./source-blobs";
+import { SourceEnsemble } from "./source-ensemble";
 import { SourceSnapshot } from "./source-snapshot";
 import { SourceWalk } from "./source-walk";
 import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
@@ -29,7 +30,10 @@ export type { RelayLimits } from "./limits";
 export type { RelayCommit } from "./relay-commit";
 
 export interface SourceRelayOptions {
+  /** Of the ensemble that holds the root. */
   readonly client: ZooKeeperClient;
+  /** Of the ensemble that the source is on, where that is another one. */
+  readonly elsewhere?: ZooKeeperClient | undefined;
   readonly sourceId: string;
   readonly source: ZnodeSource;
   /** Stages that read the source. */
@@ -76,6 +80,9 @@ const HELD_POLL_MS = 20;
 export class SourceRelay {
   private readonly dirty = new DirtyPaths();
   private readonly gaps = new Gaps();
+  private readonly ensemble: SourceEnsemble;
+  /** With the client of the source's ensemble. */
+  private readonly watching: SourceRelayOptions;
   private readonly reader: ChangeReader;
   private readonly reads: ReadAhead;
   private readonly snapshot: SourceSnapshot;
@@ -106,9 +113,11 @@ export class SourceRelay {
 
   constructor(private readonly options: SourceRelayOptions) {
     this.layout = options.current.scope.source(options.sourceId);
-    this.reader = new ChangeReader(options);
+    this.ensemble = new SourceEnsemble(options.client, options.elsewhere);
+    this.watching = { ...options, client: this.ensemble.client };
+    this.reader = new ChangeReader(this.watching);
     this.reads = new ReadAhead(this.reader, this.dirty, options.limits.maxBatchPaths);
-    this.snapshot = new SourceSnapshot(options, this.reader, this.dirty, () => this.wake());
+    this.snapshot = new SourceSnapshot(this.watching, this.reader, this.dirty, () => this.wake());
     this.blobs = new SourceBlobs(options, this.layout.cursor);
     this.current = options.current;
   }
@@ -128,7 +137,7 @@ export class SourceRelay {
     signal.addEventListener("abort", () => this.wake(), { once: true });
     try {
       await (this.isStandby ? this.follow() : this.load());
-      this.checkAhead();
+      await this.checkAhead();
       this.snapshot.load(this.cursor.snapshot);
       this.isActive = true;
       while (!signal.aborted && !this.hasEnded) await this.step(signal);
@@ -170,6 +179,7 @@ export class SourceRelay {
         this.walking = undefined;
         return this.load();
       }
+      await this.ensemble.heardAll();
       for (const [znode, known, zxid] of updates) {
         this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
         if (!known) this.gaps.deletionDelivered(znode, this.gaps.count);
@@ -193,7 +203,7 @@ export class SourceRelay {
     this.compactedLast = hasTurn && this.manifest.isCompactionDue;
     if (this.compactedLast)
       return this.commit(emptyBatch(this.gaps.count), this.manifest.compaction(this.cursor.number + 1));
-    if (this.current.generation.state === "draining" && !this.walking) this.drainOrder ??= this.dirty.latest;
+    if (this.current.generation.state === "draining" && !this.walking) await this.beginDrain();
     if (this.drainOrder === undefined) this.snapshot.advance();
     const lingerMs = this.lingerMs();
     if (lingerMs > 0) return this.linger(lingerMs, signal);
@@ -221,7 +231,7 @@ export class SourceRelay {
   private async arm(): Promise<void> {
     this.walkNeeded = true;
     this.dirty.interrupt();
-    const { client } = this.options;
+    const { client } = this.ensemble;
     const hear = (notification: WatchNotification): void => this.hear(notification);
     for (const armed of this.watches) armed.remove();
     this.watches = [];
@@ -256,7 +266,7 @@ export class SourceRelay {
   private beginWalk(): void {
     this.walkNeeded = false;
     this.barrier = undefined;
-    this.walking = new SourceWalk(this.options, this.reader, this.manifest.known);
+    this.walking = new SourceWalk(this.watching, this.reader, this.manifest.known);
   }
 
   /** Marks what the next portion of the walk found. */
@@ -308,6 +318,22 @@ export class SourceRelay {
     this.wake = () => undefined;
   }
 
+  /** What happened before the drain became known is delivered before the end. */
+  private async beginDrain(): Promise<void> {
+    const { count } = this.gaps;
+    if (this.drainOrder === undefined) await this.ensemble.heardAll();
+    if (count === this.gaps.count) this.drainOrder ??= this.dirty.latest;
+  }
+
+  /** Of a source elsewhere: what its ensemble had done by the commit's reply is heard a little later. */
+  private async raiseBarrier(mtimeMs: number): Promise<void> {
+    const { count } = this.gaps;
+    await this.ensemble.heardAll();
+    if (count !== this.gaps.count || this.walkNeeded || this.walking) return;
+    this.barrier = { order: this.dirty.latest, mtimeMs };
+    this.wake();
+  }
+
   private collect(): Batch {
     const { reads, reader, dirty, snapshot, gaps, blobs, cursor, options } = this;
     const consumers = options.consumers.length;
@@ -337,7 +363,7 @@ export class SourceRelay {
     const snapshot = this.snapshot.after(batch.delivered, batch.existing);
     const cursor: Cursor = {
       ...nextCommit(this.cursor, commitId),
-      zxid: this.cursor.zxid > client.lastZxid ? this.cursor.zxid : client.lastZxid,
+      zxid: this.cursor.zxid > this.ensemble.lastZxid ? this.cursor.zxid : this.ensemble.lastZxid,
       watermarkMs,
       startZxid: this.cursor.startZxid,
       ...(snapshot ? { snapshot } : {}),
@@ -377,12 +403,15 @@ export class SourceRelay {
     }
     // A walk that is still to come may find changes that are older than this commit.
     const isWalked = !this.walkNeeded && !this.walking;
-    this.barrier = !isWalked ? undefined : { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
+    if (!isWalked) this.barrier = undefined;
+    else if (this.ensemble.isElsewhere) void this.raiseBarrier(outcome.mtimeMs).catch(() => undefined);
+    else this.barrier = { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
     const { elements, missed, coalesced } = batch;
     this.options.onCommit({
       sourceId,
       number: cursor.number,
       zxid: outcome.zxid,
+      ...(this.ensemble.isElsewhere ? { sourceZxid: this.ensemble.lastZxid } : {}),
       mtimeMs: outcome.mtimeMs,
       watermarkMs,
       fed: segments.fed,
@@ -425,6 +454,7 @@ export class SourceRelay {
     const { client, limits } = this.options;
     const { cursor: path } = this.layout;
     await reading(client, () => client.sync(path));
+    await this.ensemble.heardAll();
     for (;;) {
       const { data, stat } = await reading(client, () => client.getData(path));
       this.cursor = decodeCursor(data, path);
@@ -443,14 +473,15 @@ export class SourceRelay {
       break;
     }
     await this.blobs.collect(this.cursor.number, this.current);
-    if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: client.lastZxid };
+    if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: this.ensemble.lastZxid };
     else this.gaps.interrupted();
   }
 
   /** An ensemble that is older than what was read of it must not be compared with. */
-  private checkAhead(): void {
-    const { client, sourceId } = this.options;
-    if (client.lastZxid < this.cursor.zxid)
-      throw cursorAhead(sourceId, this.layout.cursor, this.cursor.zxid, client.lastZxid);
+  private async checkAhead(): Promise<void> {
+    await this.ensemble.heardAll();
+    const { lastZxid } = this.ensemble;
+    if (lastZxid < this.cursor.zxid)
+      throw cursorAhead(this.options.sourceId, this.layout.cursor, this.cursor.zxid, lastZxid);
   }
 }

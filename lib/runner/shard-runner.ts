@@ -351,7 +351,9 @@ export class ShardRunner {
       .filter(({ kind }) => kind === "znode-changes")
       .map(({ config }) => config as ZnodeSource);
     const isWatched = (path: string): boolean =>
-      watched.some((source) => !source.allowFeedback && matchesSource(source, path));
+      watched.some(
+        (source) => !source.allowFeedback && source.ensemble === undefined && matchesSource(source, path),
+      );
     const writes = new ZnodeWrites(this.options.client, { root: this.options.root, isWatched });
     this.writes.set(pipeline.name, writes);
     return writes;

@@ -6,6 +6,10 @@ import { zipEntries } from "../support/zip-entries";
 const LARGEST_FUNCTION_BYTES = 750_000;
 
 const SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:zookeeper";
+const SOURCES = {
+  sourceEnsembles: '{"kafka":{"connect":"k:2181"}}',
+  sourceSecretArns: "arn:aws:secretsmanager:eu-central-1:1:secret:kafka",
+};
 
 type Json = Record<string, unknown>;
 
@@ -38,7 +42,12 @@ beforeAll(async () => {
     scheduledText("nightly", '{ cron: "30 2 * * ? *", timeZone: "Europe/Berlin", end: "2199-01-01" }'),
   );
   project.write("pipelines/over.ts", scheduledText("over", '{ rate: "1 day", end: "2026-02-01" }'));
-  const params = { subnetIds: "subnet-1,subnet-2", securityGroupIds: "sg-1", zookeeperSecretArn: SECRET };
+  const params = {
+    subnetIds: "subnet-1,subnet-2",
+    securityGroupIds: "sg-1",
+    zookeeperSecretArn: SECRET,
+    ...SOURCES,
+  };
   const options = Object.entries(params).map(([name, value]) => `--param=${name}=${value}`);
   output = await project.serverless("package", "--stage", "local", ...options);
   template = JSON.parse(
@@ -214,6 +223,20 @@ test("what a function fails on is kept, and alarms tell of it", () => {
   const alarms = Object.values(template.Resources).filter(({ Type }) => Type === "AWS::CloudWatch::Alarm");
   expect(alarms.length).toBeGreaterThanOrEqual(4);
   for (const { Properties } of alarms) expect(Properties.AlarmActions).toEqual([{ Ref: "AlarmTopic" }]);
+});
+
+test("the relay alone is told of the ensembles that sources are on, and may read their secrets", () => {
+  const told = ["Relay", "Bundle", "Batch"].map((name) => {
+    const { Environment } = template.Resources[`${name}LambdaFunction`]!.Properties;
+    const role = JSON.stringify(template.Resources[`${name}Role`]!.Properties);
+    const { BEAMKEEPER_ENSEMBLES } = (Environment as { Variables: Json }).Variables;
+    return [BEAMKEEPER_ENSEMBLES, role.includes(`{"Fn::Split":[",","${SOURCES.sourceSecretArns}"]}`)];
+  });
+  expect(told).toEqual([
+    [SOURCES.sourceEnsembles, true],
+    [undefined, false],
+    [undefined, false],
+  ]);
 });
 
 test.each(["Relay", "Bundle", "Batch"])(

@@ -74,6 +74,10 @@ interface RelaySetup {
   readonly source?: Partial<ZnodeSource>;
   readonly limits?: Partial<RelayLimits>;
   readonly through?: ZooKeeper;
+  /** Of the ensemble that the source is on, where that is another one. */
+  readonly elsewhere?: ZooKeeper;
+  /** Stands by until `takeOver`. */
+  readonly standsBy?: boolean;
   readonly store?: BlobStore;
 }
 
@@ -85,9 +89,12 @@ class RunningRelay {
   private readonly signal = new AbortController();
   private waiters: { isSo: () => boolean; done: () => void }[] = [];
 
-  constructor({ source, limits, through = client, store = blobs }: RelaySetup = {}) {
+  private readonly waiting = new AbortController();
+
+  constructor({ source, limits, through = client, store = blobs, elsewhere, standsBy }: RelaySetup = {}) {
     this.relay = new SourceRelay({
       client: through,
+      elsewhere,
       sourceId: "znodes",
       source: { paths: [app], recursive: true, start: "snapshot", allowFeedback: false, ...source },
       consumers: ["read"],
@@ -100,8 +107,13 @@ class RunningRelay {
       onCommit: (commit) => this.note(commit),
       nextTimerMs: () => Number.POSITIVE_INFINITY,
     });
-    this.end = this.relay.run(this.signal.signal).catch((error: unknown) => error);
+    const ready = standsBy ? this.relay.standBy(this.waiting.signal) : Promise.resolve();
+    this.end = ready.then(() => this.relay.run(this.signal.signal)).catch((error: unknown) => error);
     relays.push(this);
+  }
+
+  takeOver(): void {
+    this.waiting.abort();
   }
 
   ask(request: Partial<SnapshotRequest> = {}): void {
@@ -141,6 +153,7 @@ class RunningRelay {
 
   async stop(): Promise<void> {
     this.signal.abort();
+    this.waiting.abort();
     await this.end;
   }
 }
@@ -678,6 +691,111 @@ describe("a snapshot that is asked for", () => {
     without.ask({ id: "2", path: app });
     await without.until(() => without.commits.at(-1)?.snapshot?.end === "not wanted");
     expect(without.elements).toBe(0);
+  });
+});
+
+describe("a source on another ensemble", () => {
+  let other: LocalZooKeeper;
+  let there: ZooKeeper;
+  let proxy: TcpProxy;
+  let elsewhere: ZooKeeper;
+
+  beforeAll(async () => {
+    other = await startZooKeeper();
+    there = await connect({ connectString: other.connectString });
+    // Zxids of the two are far apart.
+    for (let write = 0; write < 300; write++) await there.setData("/", bytes(`${write}`));
+  });
+
+  beforeEach(async () => {
+    proxy = await TcpProxy.start(other.connectString);
+    elsewhere = await connect({ connectString: proxy.address });
+    await there.create(app, bytes("there"));
+  });
+
+  afterEach(async () => {
+    for (const relay of relays) await relay.stop();
+    await elsewhere?.close();
+    await proxy?.stop();
+  });
+
+  afterAll(async () => {
+    await there?.close();
+    await other?.stop();
+  });
+
+  test("is delivered with its own zxids; the cursor is on the root's", async () => {
+    const relay = new RunningRelay({ elsewhere });
+    await relay.delivered(1);
+    for (const value of ["1", "2"]) await there.create(`${app}/${value}`, bytes(value));
+    await there.delete(`${app}/1`);
+    await relay.delivered(3);
+    await relay.caughtUp();
+    const changes = (await appended()).map(({ change }) => change);
+    expect(changes.filter(({ kind }) => kind === "existing").map(({ text }) => text)).toEqual(["there"]);
+    expect(await summary()).toContain("created /2=2");
+    expect((await readCursor()).zxid).toBeLessThanOrEqual(there.lastZxid + 1n);
+    expect(relay.commits.at(-1)!.zxid).toBeGreaterThan(0n);
+    expect(await there.exists("/beamkeeper")).toBeNull();
+    await relay.stop();
+    await there.setData(`${app}/2`, bytes("3"));
+    await there.setData(`${app}/2`, bytes("4"));
+    const next = new RunningRelay({ elsewhere });
+    await next.delivered(1);
+    await next.caughtUp();
+    expect(next.elements).toBe(1);
+    expect(await summary()).toContain("changed /2=4 +1");
+  });
+
+  test("the watermark does not pass what its session has not heard yet", async () => {
+    const relay = new RunningRelay({ elsewhere });
+    await relay.caughtUp();
+    proxy.stall("toClient");
+    await there.create(`${app}/late`, bytes("1"));
+    const { stat } = await client.create("/clock-", undefined, { mode: "ephemeral-sequential" });
+    const commits = relay.commits.length;
+    // Heartbeats go on: the root's ensemble answers.
+    await relay.until(() => relay.commits.length > commits + 5);
+    expect(relay.commits.at(-1)!.watermarkMs).toBeLessThanOrEqual(stat.ctime);
+    proxy.resume();
+    await relay.until(() => relay.commits.at(-1)!.watermarkMs > stat.ctime);
+    expect(await summary()).toContain("created /late=1");
+  });
+
+  test("a standby takes over without a walk, and repeats nothing that it has not heard of yet", async () => {
+    const active = new RunningRelay({ elsewhere: there });
+    await active.caughtUp();
+    const standby = new RunningRelay({ elsewhere, standsBy: true });
+    await there.create(`${app}/a`, bytes("1"));
+    await there.delete(`${app}/a`);
+    await there.create(`${app}/b`, bytes("1"));
+    await active.caughtUp();
+    proxy.stall("toClient");
+    await there.create(`${app}/c`, bytes("1"));
+    await there.delete(`${app}/c`);
+    await active.caughtUp();
+    await active.stop();
+    standby.takeOver();
+    proxy.resume();
+    await standby.caughtUp();
+    await there.setData(`${app}/b`, bytes("2"));
+    await standby.caughtUp();
+    const found = await summary();
+    expect(found.filter((line) => line.includes("/a") || line.includes("/c")).length).toBeLessThanOrEqual(4);
+    expect(new Set(found).size).toBe(found.length);
+    expect(found.filter((line) => line.includes("/b"))).toEqual(["created /b=1", "changed /b=2"]);
+  });
+
+  test("another ensemble than the cursor's, or an older state of it, is found", async () => {
+    const relay = new RunningRelay({ elsewhere });
+    await relay.caughtUp();
+    await relay.stop();
+    const cursor = await readCursor();
+    const ahead = { ...cursor, zxid: there.lastZxid + 1_000n };
+    await client.setData(current.scope.source("znodes").cursor, encodeCursor(ahead));
+    const error = await new RunningRelay({ elsewhere }).end;
+    expect(error).toMatchObject({ name: "SourceError", outcome: "terminal" });
+    expect(String(error)).toContain(`at zxid 0x${ahead.zxid.toString(16)}`);
   });
 });
 

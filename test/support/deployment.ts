@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
+import { otherEnsembles } from "../../lib/aws/ensemble";
 import { type LambdaService, LocalLambda, shardInvoker } from "../../lib/aws/lambda";
 import type { PipelineDefinition } from "../../lib/beam/pipeline";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
@@ -83,6 +84,7 @@ export class Deployment {
     const relay = createRelayHandler({
       ...shared,
       connect: () => this.connect(wrapRelay),
+      connectTo: otherEnsembles(this.settings),
       invoke: shardInvoker(this.options.bundles ?? lambda, "bundle"),
       blobs,
       signal: this.stop.signal,
