@@ -5,8 +5,14 @@ const BUNDLE_ELEMENTS = 10_000;
 /**
  * Runs the elements of its source, in order, through all stages of a pipeline with one shard each. What a bundle
  * gives off is processed before the next one of the source, as where shards keep up.
+ *
+ * @param sides whether what does not come from the source, as side inputs, is there before its elements or after them.
  */
-export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[]): void {
+export function runTimed(
+  pipeline: CompiledPipeline,
+  elements: readonly unknown[],
+  sides: "before" | "after" = "before",
+): void {
   const [source, ...rest] = pipeline.stages;
   const shards = new Map<string, StageShard>(
     pipeline.stages.map(({ id }) => [id, pipeline.openShard(id)] as const),
@@ -40,11 +46,16 @@ export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[
       deliver(result);
     }
   };
-  // What comes of an impulse, as side inputs do, is there before the first element.
-  for (const { id, downstream } of rest.filter(({ kind }) => kind === "ordinary")) {
-    deliver(run(id, (bundle) => bundle.processSourceElement(new Uint8Array(), 0)));
-    for (const fed of downstream) finish(fed);
-  }
+  const behind = new Set([source!.id]);
+  for (const { id, upstream } of rest) if (upstream.some((above) => behind.has(above.id))) behind.add(id);
+  const others = rest.filter(({ id }) => !behind.has(id));
+  const runOthers = (): void => {
+    for (const { id, kind } of others) {
+      if (kind === "ordinary") deliver(run(id, (bundle) => bundle.processSourceElement(new Uint8Array(), 0)));
+      else finish(id);
+    }
+  };
+  if (sides === "before") runOthers();
   for (let start = 0; start < elements.length; start += BUNDLE_ELEMENTS) {
     const end = Math.min(start + BUNDLE_ELEMENTS, elements.length);
     const result = run(source!.id, (bundle) => {
@@ -52,5 +63,6 @@ export function runTimed(pipeline: CompiledPipeline, elements: readonly unknown[
     });
     deliver(result);
   }
+  if (sides === "after") runOthers();
   for (const { id } of rest) finish(id);
 }

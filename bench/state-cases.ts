@@ -1,6 +1,6 @@
 import * as beam from "apache-beam";
 import { readPrimitive } from "../lib/beam/primitives";
-import { compilePipeline, eventTimer, mapState, statefulParDo, valueState } from "../lib/index";
+import { compilePipeline, eventTimer, mapSideInput, mapState, statefulParDo, valueState } from "../lib/index";
 import type { Case, Metric, Sample } from "./frame";
 import { runTimed } from "./memory-engine";
 
@@ -19,7 +19,7 @@ const pairs: readonly Pair[] = Array.from({ length: ELEMENTS }, (_, n) => ({
 let sum = 0;
 
 /** CPU of this process for all elements, in bundles of 10,000; what goes from stage to stage is encoded. */
-function running(shape: Shape): () => Promise<Sample> {
+function running(shape: Shape, sides?: "before" | "after"): () => Promise<Sample> {
   const build = (root: beam.Root): void => {
     const spec = { kind: "znode-changes", config: {}, bounded: true } as const;
     shape(root.apply(readPrimitive<Pair>("in", spec)), root);
@@ -27,7 +27,7 @@ function running(shape: Shape): () => Promise<Sample> {
   const pipeline = compilePipeline({ name: "bench", build, shards: 1 });
   return async () => {
     const before = process.cpuUsage();
-    runTimed(pipeline, pairs);
+    runTimed(pipeline, pairs, sides);
     const { user, system } = process.cpuUsage(before);
     if (Number.isNaN(sum)) throw new Error("the elements were not what they should be");
     return { [METRIC.name]: ((user + system) * 1_000) / ELEMENTS };
@@ -86,6 +86,17 @@ const mapEntry: Shape = (input) =>
     }),
   );
 
+const mapView: Shape = (input, root) => {
+  const prices = Array.from({ length: KEYS }, (_, n) => ({ key: `key-${n}`, value: n }));
+  return input.map(
+    ({ key, value }, { side }) => {
+      sum += value + side.lookup().get(key)!;
+      return value;
+    },
+    { side: mapSideInput(root.apply(beam.create(prices))) },
+  );
+};
+
 const sideInput: Shape = (input, root) => {
   const side = beam.iterableSideInput(root.apply(beam.create([1, 2, 3])));
   return input.map(
@@ -98,18 +109,20 @@ const sideInput: Shape = (input, root) => {
 };
 
 export function stateCases(): Case[] {
-  const shapes: readonly (readonly [string, Shape])[] = [
+  const shapes: readonly (readonly [name: string, shape: Shape, sides?: "before" | "after"])[] = [
     ["by key, without state", stateless],
     ["one value read and written", oneValue],
     ["one value read and written, one timer set", valueAndTimer],
     ["one entry of a map read and written", mapEntry],
     ["an iterable side input looked up", sideInput],
+    ["a map of 1,000 keys as a side input, one looked up", mapView],
+    ["an iterable side input that comes after the elements", sideInput, "after"],
   ];
   const peer = running(plain);
-  return shapes.map(([name, shape]) => ({
+  return shapes.map(([name, shape, sides]) => ({
     name: `${name} / plain parDo`,
     metrics: [METRIC],
-    ours: running(shape),
+    ours: running(shape, sides),
     peer,
   }));
 }
