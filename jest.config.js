@@ -16,7 +16,7 @@ module.exports = {
     // What is loaded by import() is named with the extension that it has after compilation.
     "^(\\.{1,2}/.*)\\.js$": "$1",
   },
-  setupFiles: ["<rootDir>/test/support/property-seed.ts"],
+  setupFiles: ["<rootDir>/lib/register.ts", "<rootDir>/test/support/property-seed.ts"],
   // Two workers: the machine that this is measured on has two cores, and every integration test owns a server.
   maxWorkers: 2,
   testTimeout: 60_000,

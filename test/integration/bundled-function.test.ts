@@ -1,5 +1,7 @@
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { ensureNode, NODE_VERSIONS } from "../../infra/node/versions";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
 import { readStatus } from "../../lib/checkpoint/status";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
@@ -30,8 +32,12 @@ afterAll(async () => {
   folder?.remove();
 });
 
-function start(name: "relay" | "bundle", environment: Readonly<Record<string, string>>): BundledFunction {
-  const bundled = new BundledFunction(join(folder.path, `${name}.js`), environment);
+function start(
+  name: "relay" | "bundle",
+  environment: Readonly<Record<string, string>>,
+  node?: string,
+): BundledFunction {
+  const bundled = new BundledFunction(join(folder.path, `${name}.js`), environment, node);
   toEnd.push(() => bundled.end());
   return bundled;
 }
@@ -114,33 +120,47 @@ test("the classic example gives its results, its bundles run by the bundled func
   expectAll(written, await summaries(client));
 });
 
-test("the bundled relay invokes the bundled bundle function through Lambda's API", async () => {
-  const { connectString, client, output } = await place("relay");
-  const environment = { ZOOKEEPER_CONNECT: connectString, BEAMKEEPER_OUTPUT: output };
-  const endpoint = await startEndpoint("beamkeeper-test-bundle", start("bundle", environment));
-  const relay = start("relay", {
-    ...environment,
-    BEAMKEEPER_BUNDLE_FUNCTION: "beamkeeper-test-bundle",
-    BEAMKEEPER_RELAY_RUN_MS: "4000",
-    BEAMKEEPER_IDLE_INTERVAL_MS: "50",
-    AWS_ENDPOINT_URL: endpoint.url,
-    AWS_REGION: "us-east-1",
-    AWS_ACCESS_KEY_ID: "test",
-    AWS_SECRET_ACCESS_KEY: "test",
-  });
-  const written: Written = new Map([["/app", [""]]]);
-  await write(client, written, "first");
-  const first = relay.call({});
-  await untilWatching(client);
-  await write(client, written, "second");
-  const ended = { "znode-summary": { reason: "signal", message: "" } };
-  expect(await first).toMatchObject({ result: ended });
-  // Between two invocations of the relay nobody watches.
-  await write(client, written, "third");
-  await write(client, written, "fourth");
-  expect(await relay.call({})).toMatchObject({ result: ended });
-  expectAll(written, await summaries(client));
-});
+const NODES: readonly [string, () => string][] = [
+  [`v${process.versions.node}`, () => process.execPath],
+  ...([22, 24] as const).map((major): [string, () => string] => [
+    `v${NODE_VERSIONS[major]}`,
+    () => ensureNode(major),
+  ]),
+];
+
+test.each(NODES)(
+  "the bundled relay invokes the bundle function through Lambda's API: Node %s",
+  async (name, node) => {
+    const { connectString, client, output } = await place(`relay-${name}`);
+    const environment = { ZOOKEEPER_CONNECT: connectString, BEAMKEEPER_OUTPUT: output };
+    expect(execFileSync(node(), ["--version"], { encoding: "utf8" }).trim()).toBe(name);
+    const endpoint = await startEndpoint("beamkeeper-test-bundle", start("bundle", environment, node()));
+    const functions = {
+      ...environment,
+      BEAMKEEPER_BUNDLE_FUNCTION: "beamkeeper-test-bundle",
+      BEAMKEEPER_RELAY_RUN_MS: "4000",
+      BEAMKEEPER_IDLE_INTERVAL_MS: "50",
+      AWS_ENDPOINT_URL: endpoint.url,
+      AWS_REGION: "us-east-1",
+      AWS_ACCESS_KEY_ID: "test",
+      AWS_SECRET_ACCESS_KEY: "test",
+    };
+    const relay = start("relay", functions, node());
+    const written: Written = new Map([["/app", [""]]]);
+    await write(client, written, "first");
+    const first = relay.call({});
+    await untilWatching(client);
+    await write(client, written, "second");
+    const ended = { "znode-summary": { reason: "signal", message: "" } };
+    expect(await first).toMatchObject({ result: ended });
+    // Between two invocations of the relay nobody watches.
+    await write(client, written, "third");
+    await write(client, written, "fourth");
+    expect(await relay.call({})).toMatchObject({ result: ended });
+    expectAll(written, await summaries(client));
+  },
+  300_000,
+);
 
 /** Until the relay has read all znodes: the watermark waits for that. */
 async function untilWatching(client: ZooKeeperClient): Promise<void> {

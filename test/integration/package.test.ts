@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ensureNode, NODE_VERSIONS } from "../../infra/node/versions";
 import { connect } from "../../lib/zookeeper";
 import { commandOf, instructionsOf } from "../support/dockerfile";
 import { bareEnvironment } from "../support/serverless-project";
@@ -24,7 +25,8 @@ import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server
 const PROJECT = join(__dirname, "../..");
 const COMMAND = "node_modules/beamkeeper/bin/beamkeeper.mjs";
 
-const TEST = `import type { ZnodeChange } from "beamkeeper";
+const TEST = `import "apache-beam";
+import type { ZnodeChange } from "beamkeeper";
 import { runPipeline, TestStream, znodeChange } from "beamkeeper/testing";
 import flaps from "../pipelines/mine";
 const changes = new TestStream<ZnodeChange>().at(500, znodeChange({ path: "/dubbo/orders/providers/1" }));
@@ -67,7 +69,11 @@ function installLinked(): void {
 }
 
 function node(...args: string[]): string {
-  return execFileSync(process.execPath, ["--no-warnings", ...args], {
+  return nodeOf(process.execPath, ...args);
+}
+
+function nodeOf(executable: string, ...args: string[]): string {
+  return execFileSync(executable, ["--no-warnings", ...args], {
     cwd: folder,
     env: { ...bareEnvironment(), ZOOKEEPER_CONNECT: ensemble.connectString },
     encoding: "utf8",
@@ -102,10 +108,20 @@ test("the README's pipeline compiles under strict, against the package's own dec
   expect(node("node_modules/typescript/bin/tsc", "-p", ".")).toBe("");
 }, 120_000);
 
-test("it is tested with the package's testing kit", () => {
-  const printed = JSON.parse(node("--import", "tsx", "test/mine.ts"));
-  expect(printed).toEqual({ "/alerts/orders": '{"service":"orders","flaps":1}' });
-}, 60_000);
+const NODES: readonly [string, () => string][] = [
+  [process.version, () => process.execPath],
+  [`v${NODE_VERSIONS[24]}`, () => ensureNode(24)],
+];
+
+test.each(NODES)(
+  "it is tested with the package's testing kit: Node %s",
+  (_, executable) => {
+    const kit = ["--import", "beamkeeper/register", "--import", "tsx"];
+    const printed = JSON.parse(nodeOf(executable(), ...kit, "test/mine.ts"));
+    expect(printed).toEqual({ "/alerts/orders": '{"service":"orders","flaps":1}' });
+  },
+  300_000,
+);
 
 test("it runs", async () => {
   const client = await connect({ connectString: ensemble.connectString });

@@ -6,12 +6,14 @@
  *   npm run soak -- kafka                                                what real Kafka brokers keep in ZooKeeper
  *   npm run soak -- client                                               the client's fuzz and re-establishments, long
  *   npm run soak -- matrix                                               the client on every kind of server
+ *   npm run soak -- node                                                 all tests under the other versions of Node
  *
  * Exit code 1 when something was lost, doubled, out of order or stuck, or when a mutant survived.
  */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { ensureNode, NODE_VERSIONS } from "../../infra/node/versions";
 import { terminal } from "../../lib/cli/terminal";
 import { verify } from "../../lib/cli/verify";
 import { Coverage } from "../../lib/simulation/faults";
@@ -101,9 +103,13 @@ function chaos(): Promise<number> {
 }
 
 /** The client's own long runs are tests that take their size from the environment. */
-function tests(files: readonly string[], env: Readonly<Record<string, string>>): Promise<number> {
+function tests(
+  files: readonly string[],
+  env: Readonly<Record<string, string>>,
+  node = process.execPath,
+): Promise<number> {
   const jest = join(__dirname, "../../node_modules/jest/bin/jest.js");
-  const child = spawn(process.execPath, [jest, "--runInBand", "--verbose", ...files], {
+  const child = spawn(node, [jest, "--runInBand", "--verbose", ...files], {
     stdio: "inherit",
     env: { ...env, ...process.env },
   });
@@ -116,6 +122,16 @@ function tests(files: readonly string[], env: Readonly<Record<string, string>>):
 
 const CLIENT = { FUZZ_FRAMES: "1000000", SOAK_ROUNDS: "10000" };
 
+/** All tests, or those named, under each other version; ends with the first that fails. */
+async function nodes(): Promise<number> {
+  for (const major of [22, 24] as const) {
+    say(`Node ${NODE_VERSIONS[major]}`);
+    const code = await tests(args, {}, ensureNode(major));
+    if (code !== 0 || stop.signal.aborted) return code;
+  }
+  return 0;
+}
+
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
@@ -126,6 +142,7 @@ const VERBS: Readonly<Record<string, () => Promise<number>>> = {
   chaos,
   client: () => tests(["test/zookeeper/fuzz", "test/zookeeper/defects"], CLIENT),
   matrix: () => tests(["test/zookeeper/matrix"], { MATRIX: "all" }),
+  node: nodes,
   kafka: async () => ((await kafkaMetadata(say)) ? 0 : 1),
 };
 

@@ -26,13 +26,16 @@ export class BundledFunction implements LambdaService {
   private lastId = 0;
   private complaints = "";
 
-  /** The process gets these environment variables and none of ours. */
-  constructor(file: string, environment: Readonly<Record<string, string>>) {
+  /** The process gets these environment variables and none of ours. `node` is what runs it (default: as we are). */
+  constructor(file: string, environment: Readonly<Record<string, string>>, node = process.execPath) {
     this.child = fork(join(__dirname, "bundled-process.cjs"), [file], {
+      execPath: node,
       execArgv: ["--disallow-code-generation-from-strings", "--enable-source-maps"],
       env: { ...environment },
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
+    // One for each question that waits for its answer.
+    this.child.setMaxListeners(0);
     this.child.stderr!.on("data", (chunk: Buffer) => {
       this.complaints += chunk.toString();
     });

@@ -12,4 +12,6 @@ export {
  * Of what depends on when a shard learns of a watermark. In memory each one learns of each at once; the runner commits
  * nothing for a shard that has nothing to do, so that one learns with its next bundle, at the end.
  */
-export const testWhereWatermarksAreLearnedAtOnce = test;
+export function testWhereWatermarksAreLearnedAtOnce(...definition: Parameters<jest.It>): void {
+  test(...definition);
+}

@@ -1,3 +1,4 @@
+import "../../register";
 // apache-beam comes first: its modules import each other in a circle.
 import { type KV, P, PCollection, parDo, Root } from "apache-beam";
 
