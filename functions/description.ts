@@ -3,6 +3,7 @@ import { compilePipeline } from "../lib/beam/pipeline";
 import { systemClock } from "../lib/clock";
 import { inputPatterns } from "../lib/io/read-text";
 import { TEXT_SINK } from "../lib/io/write-to-text";
+import { planPipeline } from "../lib/runner/deployment";
 import { deployableSchedule } from "../lib/runner/readiness";
 import { deployedPipelines } from "./pipelines";
 
@@ -16,8 +17,12 @@ async function describe(): Promise<void> {
     const inputs = compiled.stages.flatMap(({ splitting }) =>
       splitting?.phase === "read" ? inputPatterns(splitting.source.config) : [],
     );
+    const eventSources = planPipeline(compiled).eventSources.map(({ source: { name, from }, settings }) => ({
+      ...{ name, from },
+      ...settings,
+    }));
     const schedule = deployableSchedule(definition, compiled, systemClock.now());
-    return { name: definition.name, outputs, inputs, schedule };
+    return { name: definition.name, outputs, inputs, eventSources, schedule };
   });
   process.stdout.write(JSON.stringify(described));
 }

@@ -77,8 +77,8 @@ const schema = z.object({
   ),
   /** The name or ARN of the bundle function, which the relay invokes. */
   BEAMKEEPER_BUNDLE_FUNCTION: z.optional(text("BEAMKEEPER_BUNDLE_FUNCTION")),
-  /** The name or ARN of the events function, which invokes itself to drive a pipeline. */
-  BEAMKEEPER_EVENTS_FUNCTION: z.optional(text("BEAMKEEPER_EVENTS_FUNCTION")),
+  /** The name or ARN of the driver function, which the events function starts. */
+  BEAMKEEPER_DRIVER_FUNCTION: z.optional(text("BEAMKEEPER_DRIVER_FUNCTION")),
   /** What stands for {stage} in the names of queues, streams and buckets. */
   BEAMKEEPER_STAGE: z._default(z.string(), ""),
   /** The version of the bundle function that belongs to this deployment; without it, the newest code is invoked. */
@@ -128,7 +128,7 @@ export interface Settings {
   readonly relayStandsBy: boolean;
   readonly bundleFunction: string | undefined;
   readonly bundleVersion: string | undefined;
-  readonly eventsFunction: string | undefined;
+  readonly driverFunction: string | undefined;
   readonly stage: string;
 }
 
@@ -174,7 +174,7 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     relayStandsBy: data.BEAMKEEPER_RELAY_STANDBY === "true",
     bundleFunction: data.BEAMKEEPER_BUNDLE_FUNCTION,
     bundleVersion: data.BEAMKEEPER_BUNDLE_VERSION,
-    eventsFunction: data.BEAMKEEPER_EVENTS_FUNCTION,
+    driverFunction: data.BEAMKEEPER_DRIVER_FUNCTION,
     stage: data.BEAMKEEPER_STAGE,
   };
 }

@@ -36,7 +36,7 @@ test("the defaults, where only the ensemble is named", () => {
     relayStandsBy: true,
     bundleFunction: undefined,
     bundleVersion: undefined,
-    eventsFunction: undefined,
+    driverFunction: undefined,
     stage: "",
   });
 });
@@ -88,7 +88,7 @@ test("every setting is read from its variable", () => {
     BEAMKEEPER_RELAY_STANDBY: "false",
     BEAMKEEPER_BUNDLE_FUNCTION: "bundle",
     BEAMKEEPER_BUNDLE_VERSION: "3",
-    BEAMKEEPER_EVENTS_FUNCTION: "events",
+    BEAMKEEPER_DRIVER_FUNCTION: "driver",
     BEAMKEEPER_STAGE: "dev",
   });
   expect(Object.values(settings)).toEqual([
@@ -115,7 +115,7 @@ test("every setting is read from its variable", () => {
       false,
       "bundle",
       "3",
-      "events",
+      "driver",
       "dev",
     ],
   ]);

@@ -10,6 +10,7 @@
 const { join } = require("node:path");
 const { CloudFormationClient, DescribeStackResourceCommand } = require("@aws-sdk/client-cloudformation");
 const { DeleteObjectsCommand, ListObjectsV2Command, S3Client } = require("@aws-sdk/client-s3");
+const { addEventSources } = require("./events.js");
 const { describePipelines } = require("./pipelines.js");
 const { addSchedules, grantInputs, grantText, nameBundleVersion } = require("./resources.js");
 
@@ -50,11 +51,12 @@ class BeamkeeperPlugin {
       AWS_REGION: this.provider.getRegion(),
       AWS_ENDPOINT_URL_LAMBDA: `http://127.0.0.1:${lambdaPort}`,
     });
-    const { bundle, relay } = service.functions;
+    const { bundle, relay, events, driver } = service.functions;
     const folder = join(serviceDir, ".offline");
     const output = bundle.environment.BEAMKEEPER_OUTPUT;
     bundle.environment.BEAMKEEPER_OUTPUT = output["Fn::If"]?.[1] || join(folder, "output");
-    for (const { environment } of [bundle, relay]) environment.BEAMKEEPER_BLOB_STORE = join(folder, "blobs");
+    for (const { environment } of [bundle, relay, events, driver])
+      environment.BEAMKEEPER_BLOB_STORE = join(folder, "blobs");
   }
 
   async addPipelines() {
@@ -64,6 +66,8 @@ class BeamkeeperPlugin {
     const template = this.serverless.service.provider.compiledCloudFormationTemplate;
     grantText(template, pipelines);
     grantInputs(template, pipelines);
+    const stage = this.provider.getStage();
+    addEventSources(template, pipelines, { service: this.serverless.service.service, stage });
     for (const name of addSchedules(template, pipelines))
       this.log.warning(`The schedule of "${name}" has ended: no tick comes any more, and none is deployed`);
     nameBundleVersion(template);

@@ -1,5 +1,6 @@
 /** What the pipelines of a deployment add to its template. Each function changes the template that it is given. */
 const { createHash } = require("node:crypto");
+const { logicalName } = require("./logical-name.js");
 
 /** The bundle function may write to the S3 URLs that pipelines write to, and to nothing more. */
 function grantText({ Resources }, pipelines) {
@@ -74,16 +75,11 @@ function addSchedules({ Resources }, pipelines) {
   return scheduled.filter(({ schedule }) => schedule.isOver).map(({ name }) => name);
 }
 
-/** Letters and digits, and different for different names. */
-function logicalName(name) {
-  return name.replace(/[^A-Za-z0-9]/g, "") + createHash("sha256").update(name).digest("hex").slice(0, 8);
-}
-
 /** What a published version does not depend on. */
 const NOT_OF_THE_VERSION = ["Code", "ReservedConcurrentExecutions", "Tags"];
 
 /**
- * Tells relay and batch function which version of the bundle function belongs to them. A version is published for each
+ * Tells relay, batch and driver function which version of the bundle function belongs to them. A version is published for each
  * other code or configuration; its name in the template tells them apart, and so has to depend on what the plug-ins and
  * `resources` have added as well.
  */
@@ -102,7 +98,7 @@ function nameBundleVersion({ Resources, Outputs }) {
   delete Resources[old];
   Resources[name] = version;
   for (const output of Object.values(Outputs)) if (output.Value?.Ref === old) output.Value = { Ref: name };
-  for (const caller of ["RelayLambdaFunction", "BatchLambdaFunction"]) {
+  for (const caller of ["RelayLambdaFunction", "BatchLambdaFunction", "DriverLambdaFunction"]) {
     const { Variables } = Resources[caller]?.Properties.Environment ?? {};
     if (Variables) Variables.BEAMKEEPER_BUNDLE_VERSION = { "Fn::GetAtt": [name, "Version"] };
   }

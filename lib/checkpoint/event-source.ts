@@ -37,19 +37,20 @@ export interface EventSourceSettings {
   readonly batchWindowSeconds?: number;
 }
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
+const DAY_MS = 24 * 3_600_000;
+
+/** Of the queue between a rule of EventBridge and the events function: infra/serverless/events.js. */
+const QUEUE_RETENTION_MS = 4 * DAY_MS;
 
 /**
- * How long a service may deliver a record again, and some more: the longest retention of a queue is 14 days, Lambda
- * retries what it got from S3 and EventBridge for up to 6 hours, and EventBridge what Lambda did not take for 24. Of a
- * stream the highest sequence number of each shard is kept, as long as the longest retention (365 days).
+ * How long a service may deliver a record again, and some more: the longest retention of a queue is 14 days. Of a stream
+ * the highest sequence number of each shard is kept instead, as long as the longest retention (365 days).
  */
 export const REMEMBER_MS: Readonly<Record<EventService, number>> = {
   sqs: 15 * DAY_MS,
   kinesis: 2 * DAY_MS,
-  s3: 2 * DAY_MS,
-  eventbridge: 2 * DAY_MS,
+  s3: QUEUE_RETENTION_MS + DAY_MS,
+  eventbridge: QUEUE_RETENTION_MS + DAY_MS,
   direct: 2 * DAY_MS,
 };
 

@@ -6,6 +6,7 @@ import { INIT_USAGE, init } from "./init";
 import { isOperation, OPERATIONS_USAGE, operate } from "./operations";
 import { RELAY_USAGE, relay } from "./relay";
 import { RUNS_USAGE, runs } from "./runs";
+import { SEND_USAGE, send } from "./send";
 import { describe, type Terminal } from "./terminal";
 import { auditLogs, VERIFY_USAGE, verify } from "./verify";
 
@@ -20,6 +21,8 @@ ${RELAY_USAGE}
 ${DEAD_LETTER_USAGE}
 
 ${RUNS_USAGE}
+
+${SEND_USAGE}
 
 ${CHECK_USAGE}
 
@@ -44,6 +47,7 @@ export async function runCommand(
     if (verb === "init") return init(args, process.cwd(), terminal);
     if (verb === "runs" || verb === "backfill") return await runs(verb, args, environment, terminal);
     if (verb === "relay") return await relay(args, environment, terminal, signal);
+    if (verb === "send") return await send(args, environment, terminal);
     if (verb === "check") return await check(args, environment, terminal);
     if (verb === "cost") return await cost(args, terminal);
     if (verb === "dev") return await dev(args, environment, signal);

@@ -13,6 +13,14 @@ export interface Delivery {
   readonly rejected: readonly RejectedEvent[];
 }
 
+/** An event of EventBridge that a rule passed on, with the source that the rule is for. */
+export interface PassedOnEvent {
+  readonly to: { readonly pipeline: string; readonly source: string };
+  readonly record: DeliveredRecord;
+  /** As S3's own notification would have it, where it tells of an object. */
+  readonly object: DeliveredRecord | undefined;
+}
+
 export interface RejectedEvent {
   /** The event's place in the list. */
   readonly index: number;
@@ -116,8 +124,8 @@ const directEvent = z.object({
 });
 
 /**
- * Reads what Lambda passed on: a batch of SQS or of Kinesis, a notification of S3, an event of EventBridge with its source
- * (as the deployed rules pass it on), or direct events {pipeline?, source, events}. Throws {@link UnknownEventError}.
+ * Reads what Lambda passed on: a batch of SQS or of Kinesis, a notification of S3, or direct events
+ * {pipeline?, source, events}. Throws {@link UnknownEventError}.
  *
  * @param nowMs when direct events have arrived.
  */
@@ -135,10 +143,9 @@ function readAny(event: unknown, nowMs: number): Delivery {
   if (Array.isArray(given.Records)) return readBatch(given.Records);
   // S3 tries a notification when it is set up.
   if (given.Event === "s3:TestEvent") return { from: "s3", records: [], rejected: [] };
-  if ("event" in given) return readBridged(read(wrappedEvent, event, "an event of EventBridge"));
   if ("events" in given) return readDirect(read(directEvents, event, "{pipeline?, source, events}"), nowMs);
   throw new UnknownEventError(
-    "the event is none of SQS, Kinesis, S3 or EventBridge, nor {pipeline?, source, events}; nothing was taken",
+    "the event is none of SQS, Kinesis or S3, nor {pipeline?, source, events}; nothing was taken",
   );
 }
 
@@ -233,18 +240,26 @@ function fromS3({ eventName, eventTime, s3: { bucket, object } }: z.infer<typeof
   return fromObject({ kind, bucket: bucket.name, key, sizeBytes, eTag, versionId, sequencer }, eventTime);
 }
 
-function readBridged({ pipeline, source, event }: z.infer<typeof wrappedEvent>): Delivery {
-  const to = { pipeline, source };
-  if (event.source !== "aws.s3")
-    return { from: "eventbridge", records: [fromBridge(event)], to, rejected: [] };
-  const { bucket, object } = read(s3Detail, event.detail, "an event of S3");
+/**
+ * A message of the queue between a rule and the function: {pipeline, source, event}, as the deployed rules write it.
+ * Undefined where it is something else.
+ */
+export function readPassedOn({ data, item }: DeliveredRecord): PassedOnEvent | undefined {
+  const parsed = wrappedEvent.safeParse(parseOrNull(data));
+  if (!parsed.success) return undefined;
+  const { pipeline, source, event } = parsed.data;
+  const object = objectOf(event);
+  const record = { ...fromBridge(event), item };
+  return { to: { pipeline, source }, record, object: object && { ...object, item } };
+}
+
+function objectOf(event: z.infer<typeof bridgedEvent>): DeliveredRecord | undefined {
+  const parsed = s3Detail.safeParse(event.source === "aws.s3" ? event.detail : undefined);
+  if (!parsed.success) return undefined;
+  const { bucket, object } = parsed.data;
   const { key, size: sizeBytes, etag: eTag, "version-id": versionId, sequencer } = object;
   const kind = event["detail-type"].replaceAll(" ", "");
-  const record = fromObject(
-    { kind, bucket: bucket.name, key, sizeBytes, eTag, versionId, sequencer },
-    event.time,
-  );
-  return { from: "s3", records: [record], to, rejected: [] };
+  return fromObject({ kind, bucket: bucket.name, key, sizeBytes, eTag, versionId, sequencer }, event.time);
 }
 
 function fromBridge(event: z.infer<typeof bridgedEvent>): DeliveredRecord {
@@ -307,4 +322,13 @@ export function readTime(value: unknown): number | undefined {
     typeof value === "number" || (typeof value === "string" && /^-?\d{1,16}(\.\d+)?$/.test(value));
   const ms = isNumber ? Number(value) : typeof value === "string" ? Date.parse(value) : Number.NaN;
   return Number.isFinite(ms) ? ms : undefined;
+}
+
+/** What the bytes are as JSON; null where they are none. */
+export function parseOrNull(data: Buffer): unknown {
+  try {
+    return JSON.parse(data.toString("utf8"));
+  } catch {
+    return null;
+  }
 }

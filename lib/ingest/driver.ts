@@ -2,17 +2,18 @@ import { claim, release } from "../checkpoint/claim";
 import { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits } from "../checkpoint/records";
 import { openPipeline } from "../checkpoint/scope";
-import { stageStatuses } from "../checkpoint/stage-status";
 import { type PipelineStatus, readStatus } from "../checkpoint/status";
 import { EventSourceRelay } from "../relay/event-source-relay";
-import { type RelayEnd, type RelayOptions, runRelay } from "../relay/relay";
-import { workOf } from "../relay/sweep";
+import { type IdleOptions, longestDelay, type RelayEnd, type RelayOptions, runRelay } from "../relay/relay";
 
 /** `idle`: there is nothing to do. `elsewhere`: another driver is at work. `interrupted`: the signal came before the end. */
 export type DriveEnd = "idle" | "elsewhere" | "interrupted" | RelayEnd["reason"];
 
-/** How long a driver stays after the last thing that it did, in ms: what comes meanwhile needs no other one. */
-const LINGER_MS = 1_000;
+/**
+ * How long a driver stays after the last thing that it did, in ms: what comes meanwhile needs no other one. It waits for
+ * windows that close before the schedule's next invocation.
+ */
+const IDLE: IdleOptions = { lingerMs: 1_000, aheadMs: 60_000 };
 
 /**
  * Does for a pipeline that reads only events what a relay does for others, for as long as there is something to do:
@@ -30,7 +31,7 @@ export async function driveEvents(options: RelayOptions, signal: AbortSignal): P
     if (signal.aborted) return "interrupted";
     if (!(await claim(client, layout.driver, me))) return "elsewhere";
     try {
-      end = (await runRelay({ ...options, lingerMs: LINGER_MS }, signal)).reason;
+      end = (await runRelay({ ...options, untilIdle: IDLE }, signal)).reason;
     } finally {
       await release(client, layout.driver, me);
     }
@@ -55,16 +56,20 @@ async function publish(options: RelayOptions, layout: PipelineLayout): Promise<v
     }).publishOnce();
 }
 
-async function hasWork({ client, clock }: RelayOptions, layout: PipelineLayout): Promise<boolean> {
+async function hasWork({ client, clock, pipeline }: RelayOptions, layout: PipelineLayout): Promise<boolean> {
   const status = await readStatus(client, layout);
   if (!status || !admitsCommits(status.generation)) return false;
-  return status.generation.state === "draining" || status.waitingFiles > 0 || isWaiting(status, clock.now());
+  return (
+    status.generation.state === "draining" ||
+    status.waitingFiles > 0 ||
+    isWaiting(status, clock.now() + IDLE.aheadMs, longestDelay(pipeline.eventSources ?? []))
+  );
 }
 
-/** Whether a shard has elements or a timer that is due. */
-function isWaiting(status: PipelineStatus, nowMs: number): boolean {
-  const stages = new Map(stageStatuses(status).map((stage) => [stage.stage, stage]));
-  return status.shards.some(
-    (shard) => shard.nextProcessingTimerMs <= nowMs || workOf(shard, stages.get(shard.stage)) !== undefined,
+/** Whether a shard has elements, or a timer that is due by then. */
+function isWaiting({ shards }: PipelineStatus, untilMs: number, delayMs: number): boolean {
+  return shards.some(
+    ({ backlog, nextTimerMs, nextProcessingTimerMs }) =>
+      backlog > 0 || Math.min(nextTimerMs + delayMs, nextProcessingTimerMs) <= untilMs,
   );
 }

@@ -1,7 +1,7 @@
 import { MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS } from "../beam/engine/time";
 import type { EventRecord } from "../checkpoint/event-record";
 import type { EventSource } from "../checkpoint/event-source";
-import { type DeliveredRecord, readTime } from "./delivery";
+import { type DeliveredRecord, parseOrNull, readTime } from "./delivery";
 
 /** A record as a service gave it. */
 export interface IncomingRecord {
@@ -67,12 +67,4 @@ function attributeReader({
     }
     return typeof value === "string" || typeof value === "number" ? value : undefined;
   };
-}
-
-function parseOrNull(data: Buffer): unknown {
-  try {
-    return JSON.parse(data.toString("utf8"));
-  } catch {
-    return null;
-  }
 }

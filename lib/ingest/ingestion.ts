@@ -1,7 +1,13 @@
 import type { PlannedEventSource } from "../checkpoint/event-source";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
-import { type DeliveredRecord, type Delivery, type RejectedEvent, readDelivery } from "./delivery";
+import {
+  type DeliveredRecord,
+  type Delivery,
+  type RejectedEvent,
+  readDelivery,
+  readPassedOn,
+} from "./delivery";
 import { RecordsRefusedError, UnknownEventError } from "./errors";
 import { type IncomingRecord, type IntakeResult, incoming } from "./incoming";
 import type { EventIntake } from "./intake";
@@ -48,7 +54,8 @@ interface Share {
  *
  * - SQS: the messages that were not taken, which come again; of a FIFO queue all from the first one on.
  * - Kinesis: the first record that was not taken, from which on the stream is delivered again.
- * - S3, EventBridge: rejects, so that Lambda delivers the event again.
+ * - events of EventBridge, and those of S3 that come with it, through a queue: as of SQS.
+ * - a notification of S3: rejects, so that Lambda delivers it again.
  * - direct: a {@link DirectResponse}; rejects where something that could be taken was not.
  *
  * Rejects with UnknownEventError, RecordsRefusedError, or the client's error. A batch of which nothing could be taken
@@ -87,17 +94,47 @@ function divide(delivery: Delivery, sources: readonly DeployedSource[], stage: s
     const source = named(sources, from, to);
     return [{ source, records: records.map((each) => incoming(source.planned.source, each)) }];
   }
-  const readers = sources.filter(({ planned }) => planned.source.from === from);
-  const unread = records.find((each) => !readers.some(({ planned }) => reads(planned, each, stage)));
-  if (unread)
-    throw new UnknownEventError(
-      `no pipeline of this deployment reads ${unread.origin} by readEvents({ from: "${from}" }); nothing was taken`,
+  const shares = new Map<DeployedSource, IncomingRecord[]>();
+  const give = (source: DeployedSource, record: DeliveredRecord): void => {
+    const mine = shares.get(source) ?? [];
+    shares.set(source, mine);
+    mine.push(incoming(source.planned.source, record));
+  };
+  for (const record of records) {
+    const readers = sources.filter(
+      ({ planned }) => planned.source.from === from && reads(planned, record, stage),
     );
-  return readers.flatMap((source) => {
-    const mine = records.filter((each) => reads(source.planned, each, stage));
-    const { source: declared } = source.planned;
-    return mine.length === 0 ? [] : [{ source, records: mine.map((each) => incoming(declared, each)) }];
-  });
+    for (const reader of readers) give(reader, record);
+    if (readers.length === 0) give(...passedOn(sources, from, record));
+  }
+  return [...shares].map(([source, mine]) => ({ source, records: mine }));
+}
+
+/** Events of EventBridge come through a queue, each with the source that it is for. */
+function passedOn(
+  sources: readonly DeployedSource[],
+  from: Delivery["from"],
+  record: DeliveredRecord,
+): [DeployedSource, DeliveredRecord] {
+  const event = from === "sqs" ? readPassedOn(record) : undefined;
+  if (!event)
+    throw new UnknownEventError(
+      `no pipeline of this deployment reads ${record.origin} by readEvents({ from: "${from}" }); nothing was taken`,
+    );
+  return event.object && isNamed(sources, "s3", event.to)
+    ? [named(sources, "s3", event.to), event.object]
+    : [named(sources, "eventbridge", event.to), event.record];
+}
+
+function isNamed(
+  sources: readonly DeployedSource[],
+  from: Delivery["from"],
+  { pipeline, source }: { readonly pipeline: string; readonly source: string },
+): boolean {
+  return sources.some(
+    (each) =>
+      each.pipeline === pipeline && each.planned.source.name === source && each.planned.source.from === from,
+  );
 }
 
 function named(
@@ -120,7 +157,7 @@ function named(
       `several pipelines have a source "${name}": ${found.map((each) => each.pipeline).join(", ")}; name the pipeline`,
     );
   const { from: declared } = source.planned.source;
-  if (declared !== from)
+  if (from !== "direct" && declared !== from)
     throw new UnknownEventError(
       `the source "${name}" of ${source.pipeline} reads ${declared}, and not ${from}`,
     );

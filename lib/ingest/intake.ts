@@ -1,5 +1,4 @@
 import type { BlobStore } from "../checkpoint/blobs";
-import { type DeployedCode, takeOver } from "../checkpoint/code";
 import { CommitLostError, MAX_LOSSES, operationsBytes, reading } from "../checkpoint/commit";
 import { requireGeneration } from "../checkpoint/control";
 import { bucketOf, encodeBucket, hashId, hasRoom, MAX_RECENT_IDS, take } from "../checkpoint/event-ids";
@@ -30,8 +29,6 @@ export interface IntakeOptions {
   readonly layout: PipelineLayout;
   /** Creates the pipeline's znodes where it was never started. Default: that is an error. */
   readonly plan?: ScopePlan;
-  /** The code that takes over from earlier versions. Default: none does. */
-  readonly code?: DeployedCode;
   /** Where segments go that are larger than `limits.segmentSizeBytes`. */
   readonly blobs: BlobStore;
   readonly clock: Clock;
@@ -200,9 +197,8 @@ export class EventIntake {
   }
 
   private async open(): Promise<CurrentGeneration> {
-    const { client, layout, plan, code } = this.options;
-    const current = plan ? await openPipeline(client, layout, plan) : await requireGeneration(client, layout);
-    return takeOver(client, current, code);
+    const { client, layout, plan } = this.options;
+    return plan ? openPipeline(client, layout, plan) : requireGeneration(client, layout);
   }
 
   private idsOf(current: CurrentGeneration, { id }: PlannedEventSource): StoredIds {

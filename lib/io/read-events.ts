@@ -26,7 +26,7 @@ interface CommonOptions {
   readonly timestampAttribute?: string;
   /**
    * For how many seconds ids are remembered; a record that comes again after that counts twice. May be changed.
-   * Default: 15 days for a queue, 2 days for all others.
+   * Default: 15 days for a queue, 5 for S3 and EventBridge, 2 for direct events.
    */
   readonly rememberSeconds?: number;
   /**
@@ -193,6 +193,9 @@ function settingsOf(from: EventService, options: ReadEventsOptions): EventSource
     origin,
     pattern: pattern as EventSourceSettings["pattern"],
   };
+  const { batchSize = 0, batchWindowSeconds = 0 } = optional;
+  if (from === "sqs" && batchSize > 10 && batchWindowSeconds < 1)
+    throw problem(name, "a batchSize above 10 needs batchWindowSeconds of 1 or more");
   const rememberSeconds = number("rememberSeconds", 1, 366 * 86_400);
   const delaySeconds = number("delaySeconds", 0, 86_400);
   return {

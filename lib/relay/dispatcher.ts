@@ -129,6 +129,11 @@ export class Dispatcher {
     return next;
   }
 
+  /** The next processing time that would fire something; Infinity if none is known. */
+  get nextProcessingTimerMs(): number {
+    return Math.min(...[...this.states.values()].map((state) => state.nextProcessingTimerMs));
+  }
+
   /** Whether nothing is under way, nothing is wanted, and no shard is in failure. */
   get quiet(): boolean {
     return (

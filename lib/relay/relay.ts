@@ -67,11 +67,19 @@ export interface RelayOptions {
   readonly maxFailures: number;
   /** Stands for election, so that one relay is active and others stand by. Default: active at once. */
   readonly elect?: Elect;
-  /** Ends when nothing was under way for so many ms. Default: goes on for what may come. */
-  readonly lingerMs?: number;
+  /** Ends when it is idle. Default: goes on for what may come. */
+  readonly untilIdle?: IdleOptions;
   readonly metrics?: RelayMetrics | undefined;
   readonly onCommit?: (commit: RelayCommit) => void;
   readonly onReply?: (stage: string, shard: number, reply: ShardReply) => void;
+}
+
+/** When a relay has nothing to do. */
+export interface IdleOptions {
+  /** Nothing was under way for so many ms, */
+  readonly lingerMs: number;
+  /** and no timer is due within so many. */
+  readonly aheadMs: number;
 }
 
 /**
@@ -133,7 +141,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
           if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
         })
       : [untilQuiet(dispatcher, clock, stop.signal)];
-  void untilIdle(dispatcher, clock, options.lingerMs, stop.signal).then(abort);
+  void untilIdle(options, dispatcher, stop.signal).then(abort);
   const company = accompany(options, current, dispatcher, heardCommits, sources, stop.signal);
   log("info", "the relay is active", {
     pipeline: pipeline.name,
@@ -405,18 +413,26 @@ function hearCommits(
   };
 }
 
-/** Until nothing was under way for so long; without an end where none is set. */
+/** Without an end where none is asked for. */
 async function untilIdle(
+  { clock, pipeline, untilIdle: idle }: RelayOptions,
   dispatcher: Dispatcher,
-  clock: Clock,
-  lingerMs: number | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  if (lingerMs === undefined) return new Promise(() => undefined);
-  for (let quietMs = 0; !signal.aborted && quietMs < lingerMs; ) {
+  if (!idle) return new Promise(() => undefined);
+  const delayMs = longestDelay(pipeline.eventSources ?? []);
+  const nextMs = (): number =>
+    Math.min(dispatcher.nextTimerMs(Number.NEGATIVE_INFINITY) + delayMs, dispatcher.nextProcessingTimerMs);
+  for (let quietMs = 0; !signal.aborted && quietMs < idle.lingerMs; ) {
     await clock.sleep(FINISHED_POLL_MS, signal);
-    quietMs = dispatcher.quiet ? quietMs + FINISHED_POLL_MS : 0;
+    const isQuiet = dispatcher.quiet && nextMs() > clock.now() + idle.aheadMs;
+    quietMs = isQuiet ? quietMs + FINISHED_POLL_MS : 0;
   }
+}
+
+/** How long after its time a timer of a pipeline is due at most, as long as no source is behind. */
+export function longestDelay(sources: readonly PlannedEventSource[]): number {
+  return Math.max(0, ...sources.map(({ settings }) => settings.delayMs));
 }
 
 /** A pipeline without a watched source is finished when no shard has anything left to do. */

@@ -76,8 +76,7 @@ async function suspects({ client, current, dispatcher, heardCommits }: SweepOpti
   });
 }
 
-/** What waits on a shard, for a person; undefined where nothing does. */
-export function workOf(shard: ShardStatus, stage: StageStatus | undefined): string | undefined {
+function workOf(shard: ShardStatus, stage: StageStatus | undefined): string | undefined {
   if (shard.backlog > 0) return `segments, the oldest element at ${shard.oldestMs}`;
   const isDue = stage !== undefined && shard.nextTimerMs <= stage.inputWatermarkMs;
   return isDue && shard.nextTimerMs < Number.POSITIVE_INFINITY

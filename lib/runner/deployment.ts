@@ -30,6 +30,11 @@ export function watchesZnodes({ sources }: CompiledPipeline): boolean {
   return sources.some(({ kind }) => kind === "znode-changes");
 }
 
+/** Whether it is the driver function's, and no relay serves it. */
+export function readsOnlyEvents(pipeline: CompiledPipeline): boolean {
+  return !isBounded(pipeline) && !watchesZnodes(pipeline);
+}
+
 /** The ids of the sources whose watermark is a cursor's; others have ended. */
 export function sourcesWithCursor({ sources }: CompiledPipeline): ReadonlySet<string> {
   const running = sources.filter(({ kind }) => kind === "znode-changes" || kind === "events");

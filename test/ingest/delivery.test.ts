@@ -1,7 +1,14 @@
-import { readDelivery } from "../../lib/ingest/delivery";
+import { readDelivery, readPassedOn } from "../../lib/ingest/delivery";
 import { UnknownEventError } from "../../lib/ingest/errors";
 import { incoming } from "../../lib/ingest/incoming";
-import { bridged, kinesisRecord, notification, objectCreated, sqsMessage } from "../support/service-events";
+import {
+  bridged,
+  kinesisRecord,
+  notification,
+  objectCreated,
+  passedOn,
+  sqsMessage,
+} from "../support/service-events";
 
 const NOW_MS = 1_763_000_000_000;
 
@@ -52,11 +59,9 @@ test("an object of S3 is the same by a notification and through EventBridge", ()
     NOW_MS,
   );
   const event = bridged({ source: "aws.s3", type: "Object Created", detail: objectCreated(object) });
-  const passed = readDelivery({ pipeline: "p", source: "s", event }, NOW_MS);
-  expect(notified.records[0]!.id).toBe(passed.records[0]!.id);
-  expect(JSON.parse(notified.records[0]!.data.toString())).toEqual(
-    JSON.parse(passed.records[0]!.data.toString()),
-  );
+  const passed = readPassedOn(readDelivery(passedOn("m-1", "p", "s", event), NOW_MS).records[0]!)!.object!;
+  expect(notified.records[0]!.id).toBe(passed.id);
+  expect(JSON.parse(notified.records[0]!.data.toString())).toEqual(JSON.parse(passed.data.toString()));
   expect(notified.records[0]).toMatchObject({
     key: "in/a b+c.json",
     origin: "uploads",
@@ -74,16 +79,25 @@ test("an object of S3 is the same by a notification and through EventBridge", ()
   expect(new Set([...ids, notified.records[0]!.id]).size).toBe(3);
 });
 
-test("an event of EventBridge: its detail, its id, what it says of itself", () => {
+test("an event of EventBridge comes through a queue: its detail, its id, what it says of itself, and its source", () => {
   const event = bridged({ source: "shop", type: "Order Placed", detail: { order: 7 } });
-  const { to, records } = readDelivery({ pipeline: "p", source: "s", event }, NOW_MS);
-  expect(to).toEqual({ pipeline: "p", source: "s" });
-  expect(records[0]).toMatchObject({
-    id: "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
-    data: Buffer.from('{"order":7}'),
-    attributes: { source: "shop", "detail-type": "Order Placed", resources: "arn:a,arn:b" },
-    arrivalMs: Date.parse("2025-11-11T10:00:00Z"),
+  const [message] = readDelivery(passedOn("m-1", "p", "s", event), NOW_MS).records;
+  expect(readPassedOn(message!)).toEqual({
+    to: { pipeline: "p", source: "s" },
+    object: undefined,
+    record: {
+      ...{ origin: "", key: null, item: "m-1", id: "6a7e8feb-b491-4cf7-a9f1-bf3703467718" },
+      data: Buffer.from('{"order":7}'),
+      attributes: {
+        ...{ source: "shop", "detail-type": "Order Placed", resources: "arn:a,arn:b" },
+        ...{ account: "123456789012", region: "eu-central-1" },
+      },
+      arrivalMs: Date.parse("2025-11-11T10:00:00Z"),
+    },
   });
+  expect(
+    readPassedOn(readDelivery({ Records: [sqsMessage("m-2", "{}")] }, NOW_MS).records[0]!),
+  ).toBeUndefined();
 });
 
 test("direct events: each needs an id; those that are none are told apart from those that are taken", () => {

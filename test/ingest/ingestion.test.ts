@@ -3,7 +3,14 @@ import { RecordsRefusedError } from "../../lib/ingest/errors";
 import type { IncomingRecord, IntakeResult } from "../../lib/ingest/incoming";
 import { ingest } from "../../lib/ingest/ingestion";
 import { silent } from "../../lib/log";
-import { bridged, kinesisRecord, notification, objectCreated, sqsMessage } from "../support/service-events";
+import {
+  bridged,
+  kinesisRecord,
+  notification,
+  objectCreated,
+  passedOn,
+  sqsMessage,
+} from "../support/service-events";
 
 const REFUSED = new RecordsRefusedError("the pipeline is paused", "retryable");
 
@@ -104,23 +111,35 @@ test("a batch that is refused is reported; one that nothing could be taken of fo
 
 test("what Lambda delivers again only if it fails, fails where it was not taken", async () => {
   const bucket = { pipeline: "p", name: "uploads", from: "s3", origin: "uploads", prefix: "in/" } as const;
-  const { send, sinks } = deployed([bucket, { pipeline: "p", name: "bus", from: "eventbridge" }]);
+  const { send, sinks } = deployed([bucket]);
   const put = { Records: [notification("ObjectCreated:Put", { key: "in/a", sequencer: "1" })] };
   expect(await send(put)).toBeUndefined();
-  const event = bridged({
+  expect(sinks.get("p/uploads")!.taken.length).toBe(1);
+  sinks.get("p/uploads")!.refuse = { from: 0, reason: REFUSED };
+  await expect(send(put)).rejects.toThrow(REFUSED.message);
+  const elsewhere = { Records: [notification("ObjectCreated:Put", { key: "out/a", sequencer: "1" })] };
+  await expect(send(elsewhere)).rejects.toThrow("no pipeline of this deployment reads uploads");
+});
+
+test("events of EventBridge are given to the source that their rule is for, and stay in the queue where they are refused", async () => {
+  const bus = { pipeline: "p", name: "bus", from: "eventbridge" } as const;
+  const { send, sinks } = deployed([bus, { pipeline: "p", name: "uploads", from: "s3", origin: "uploads" }]);
+  const object = bridged({
     source: "aws.s3",
     type: "Object Created",
     detail: objectCreated({ key: "in/b", sequencer: "2" }),
   });
-  expect(await send({ pipeline: "p", source: "uploads", event })).toBeUndefined();
-  expect(sinks.get("p/uploads")!.taken.length).toBe(2);
-  sinks.get("p/uploads")!.refuse = { from: 0, reason: REFUSED };
-  await expect(send(put)).rejects.toThrow(REFUSED.message);
-  const other = bridged({ source: "shop", type: "Order Placed", detail: {} });
-  expect(await send({ pipeline: "p", source: "bus", event: other })).toBeUndefined();
-  await expect(
-    send({ Records: [notification("ObjectCreated:Put", { key: "out/a", sequencer: "1" })] }),
-  ).rejects.toThrow("no pipeline of this deployment reads uploads");
+  const order = bridged({ source: "shop", type: "Order Placed", detail: {} });
+  const Records = [
+    ...passedOn("m-1", "p", "uploads", object).Records,
+    ...passedOn("m-2", "p", "bus", order).Records,
+    ...passedOn("m-3", "p", "bus", object).Records,
+  ];
+  sinks.get("p/bus")!.refuse = { from: 1, reason: REFUSED };
+  expect(await send({ Records })).toEqual({ batchItemFailures: [{ itemIdentifier: "m-3" }] });
+  expect(sinks.get("p/uploads")!.taken).toEqual(['["ObjectCreated","uploads","in/b","","2"]']);
+  expect(sinks.get("p/bus")!.taken).toEqual([order.id]);
+  await expect(send(passedOn("m-4", "p", "other", order))).rejects.toThrow('there is no source "other"');
 });
 
 test("direct events are answered with numbers; a source has to be named so that it is known which", async () => {
@@ -135,7 +154,9 @@ test("direct events are answered with numbers; a source has to be named so that 
   expect(sinks.get("q/in")!.taken).toEqual(["a"]);
   await expect(send({ source: "in", events })).rejects.toThrow("several pipelines have a source");
   await expect(send({ source: "out", events })).rejects.toThrow("it has in of p, in of q, orders of p");
-  await expect(send({ source: "orders", events })).rejects.toThrow("reads sqs, and not direct");
+  // An operator may give a source what its service did not.
+  expect(await send({ source: "orders", events })).toMatchObject({ accepted: 1 });
+  expect(sinks.get("p/orders")!.taken).toEqual(["a"]);
   sinks.get("p/in")!.refuse = { from: 0, reason: REFUSED };
   await expect(send({ pipeline: "p", source: "in", events })).rejects.toThrow(REFUSED.message);
 });

@@ -1,5 +1,7 @@
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createBundleHandler } from "../../functions/bundle";
+import { createDriverHandler } from "../../functions/driver";
 import { createEventsHandler } from "../../functions/events";
 import { LocalLambda, shardInvoker, startInvocation } from "../../lib/aws/lambda";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
@@ -12,6 +14,7 @@ import { silent } from "../../lib/log";
 import { audit } from "../../lib/verify/auditor";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { readTransactionLogs } from "../../lib/zookeeper/transaction-log";
+import { beamkeeper } from "../support/command";
 import { Deployment, ensembleTime, readTree, temporaryFolder, testSettings } from "../support/deployment";
 import { type Order, ordersPipeline } from "../support/event-pipeline";
 import { MortalFunction } from "../support/mortal-function";
@@ -67,13 +70,11 @@ function deploy(source?: string): LocalLambda {
     createBundleHandler({ ...shared, files: new DirectoryFiles(settings.output) }),
     900_000,
   );
-  const events = createEventsHandler({
-    ...shared,
-    invoke: shardInvoker(lambda, "bundle"),
-    startDriver: async (pipeline) =>
-      void started.push(startInvocation(lambda, "events", { drive: pipeline })),
-  });
-  lambda.deploy("events", events, 900_000);
+  const startDriver = async (pipeline: string): Promise<void> =>
+    void started.push(startInvocation(lambda, "driver", { pipeline }));
+  lambda.deploy("events", createEventsHandler({ ...shared, startDriver }), 30_000);
+  const invokeBundle = shardInvoker(lambda, "bundle");
+  lambda.deploy("driver", createDriverHandler({ ...shared, invoke: invokeBundle }), 900_000);
   closing.push(async () => {
     await Promise.all(started);
     await Promise.all(opened.map((client) => client.close()));
@@ -81,8 +82,12 @@ function deploy(source?: string): LocalLambda {
   return lambda;
 }
 
-async function invoke(lambda: Pick<LocalLambda, "invoke">, event: object): Promise<unknown> {
-  const answer = await lambda.invoke({ FunctionName: "events", Payload: Buffer.from(JSON.stringify(event)) });
+async function invoke(
+  lambda: Pick<LocalLambda, "invoke">,
+  event: object,
+  FunctionName = "events",
+): Promise<unknown> {
+  const answer = await lambda.invoke({ FunctionName, Payload: Buffer.from(JSON.stringify(event)) });
   const payload = JSON.parse(Buffer.from(answer.Payload as unknown as Uint8Array).toString("utf8"));
   if (answer.FunctionError) throw new Error(payload.errorMessage);
   return payload;
@@ -115,7 +120,7 @@ function expected(count: number): Record<string, number> {
 async function driveUntilSettled(lambda: Pick<LocalLambda, "invoke">): Promise<void> {
   const untilMs = await ensembleTime(fixture.writer);
   for (;;) {
-    await invoke(lambda, { drive: true });
+    await invoke(lambda, {}, "driver");
     const status = await readStatus(fixture.writer, layout());
     if (status && isSettled(status, untilMs)) return;
     await systemClock.sleep(50);
@@ -160,6 +165,29 @@ test("a pipeline that watches znodes as well is served by its relay, which hears
   expect(await sums()).toEqual({ ...expected(70), [watched]: 0, [`${watched}/a`]: 5 });
 });
 
+test("a command gives events to a source, from a file, each once", async () => {
+  const lambda = deploy();
+  await invoke(lambda, { source: "orders", events: orders(0, 7) });
+  const file = join(folder.path, "events.jsonl");
+  writeFileSync(file, [...orders(0, 14), { id: "no data" }].map((event) => JSON.stringify(event)).join("\n"));
+  const { connectString, root, output } = place();
+  const environment = { ZOOKEEPER_CONNECT: connectString, BEAMKEEPER_ROOT: root, BEAMKEEPER_OUTPUT: output };
+  const args = ["send", "test/support/pipelines/orders.ts", "--source", "orders", "--file", file];
+  expect(await beamkeeper(environment, ...args)).toEqual({
+    code: 1,
+    output: "7 taken, 7 had been taken before\n",
+    errors: "event 15 was not taken: an event has either data or base64\n",
+  });
+  writeFileSync(file, JSON.stringify(orders(7, 21)));
+  const again = await beamkeeper(environment, ...args, "--json");
+  expect(JSON.parse(again.output)).toEqual({ accepted: 7, duplicates: 7, rejected: [] });
+  expect(again.code).toBe(0);
+  const wrong = await beamkeeper(environment, ...args.slice(0, 2));
+  expect([wrong.code, wrong.errors]).toEqual([2, expect.stringContaining("name the source with --source")]);
+  await driveUntilSettled(lambda);
+  expect(await sums()).toEqual(expected(21));
+});
+
 test("draining ends the source: what was taken is finished, and nothing more is taken", async () => {
   const lambda = deploy();
   await invoke(lambda, { source: "orders", events: orders(0, 35) });
@@ -168,7 +196,7 @@ test("draining ends the source: what was taken is finished, and nothing more is 
     "takes no more records",
   );
   while ((await readStatus(fixture.writer, layout()))?.generation.state !== "drained")
-    await invoke(lambda, { drive: true });
+    await invoke(lambda, {}, "driver");
   expect(await sums()).toEqual(expected(35));
 });
 

@@ -41,6 +41,7 @@ beforeAll(async () => {
     "pipelines/nightly.ts",
     scheduledText("nightly", '{ cron: "30 2 * * ? *", timeZone: "Europe/Berlin", end: "2199-01-01" }'),
   );
+  project.write("pipelines/orders.ts", EVENTS_PIPELINE);
   project.write("pipelines/over.ts", scheduledText("over", '{ rate: "1 day", end: "2026-02-01" }'));
   const params = {
     subnetIds: "subnet-1,subnet-2",
@@ -67,6 +68,26 @@ export default definePipeline({
 });
 `;
 }
+
+/** Reads events of every service. */
+const EVENTS_PIPELINE = `import { P, flatten } from "apache-beam";
+import { definePipeline, readEvents, writeToZnodes } from "beamkeeper";
+export default definePipeline({
+  name: "orders",
+  build: (root) => {
+    const sources = [
+      readEvents({ name: "queue", from: "sqs", queue: "orders-{stage}", batchSize: 50, batchWindowSeconds: 2 }),
+      readEvents({ name: "stream", from: "kinesis", stream: "arn:aws:kinesis:us-east-1:000000000000:stream/clicks" }),
+      readEvents({ name: "bucket", from: "s3", bucket: "uploads-{stage}", prefix: "in/" }),
+      readEvents({ name: "bus", from: "eventbridge", pattern: { source: ["shop"] }, bus: "shop" }),
+      readEvents({ from: "direct" }),
+    ];
+    P(sources.map((source) => root.apply(source)))
+      .apply(flatten())
+      .apply(writeToZnodes(({ id }) => ({ path: "/orders/" + id, data: "" })));
+  },
+});
+`;
 
 function functionProperties(name: string): Json & { Environment: { Variables: Record<string, string> } } {
   return template.Resources[`${name}LambdaFunction`]!.Properties as never;
@@ -127,7 +148,7 @@ test("relay and batch function are told the version of the bundle function that 
     { Ref: "BundleLambdaFunction" },
   ]);
   const version = { "Fn::GetAtt": [versions[0]![0], "Version"] };
-  for (const name of ["Relay", "Batch"])
+  for (const name of ["Relay", "Batch", "Driver"])
     expect(functionProperties(name).Environment.Variables.BEAMKEEPER_BUNDLE_VERSION).toEqual(version);
 });
 
@@ -151,7 +172,7 @@ test("another network makes another version of the same code", () => {
   expect(nameWith("subnet-2")).not.toBe(nameWith("subnet-1"));
 });
 
-test.each(["relay", "bundle", "batch"])(
+test.each(["relay", "bundle", "batch", "events", "driver"])(
   "the package of %s is its code and its map, and small; clients lie beside it",
   (name) => {
     const entries = zipEntries(project.path(`.serverless/${name}.zip`));
@@ -193,6 +214,30 @@ test("no role may do what its function does not; each statement names its resour
     ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["BatchLogGroup", "Arn"] }],
     ...callsBundles,
   ]);
+  const place = [{ Ref: "AWS::Region" }, ":", { Ref: "AWS::AccountId" }];
+  const queue = { "Fn::Join": ["", ["arn:", { Ref: "AWS::Partition" }, ":sqs:", ...place, ":orders-local"]] };
+  const between = Object.keys(template.Resources).filter((name) => /^EventQueue(?!Policy)/.test(name));
+  expect(granted("EventsRole")).toEqual([
+    ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["EventsLogGroup", "Arn"] }],
+    ["lambda:InvokeFunction", { "Fn::GetAtt": ["DriverLambdaFunction", "Arn"] }],
+    ["s3:PutObject", below("/blobs/*")],
+    ["sns:Publish", { Ref: "FailureTopic" }],
+    [
+      "sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes",
+      [queue, ...between.map((name) => ({ "Fn::GetAtt": [name, "Arn"] }))],
+    ],
+    [
+      "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetRecords kinesis:GetShardIterator kinesis:ListShards",
+      ["arn:aws:kinesis:us-east-1:000000000000:stream/clicks"],
+    ],
+  ]);
+  expect(granted("DriverRole")).toEqual([
+    ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["DriverLogGroup", "Arn"] }],
+    callsBundles[0],
+    ["s3:DeleteObject", below("/blobs/*")],
+    ["s3:ListBucket", { "Fn::GetAtt": ["OutputBucket", "Arn"] }],
+    callsBundles[1],
+  ]);
   expect(granted("ScheduleRole")).toEqual([
     ["lambda:InvokeFunction", { "Fn::GetAtt": ["BatchLambdaFunction", "Arn"] }],
   ]);
@@ -207,6 +252,62 @@ test("no role may do what its function does not; each statement names its resour
       [{ "Fn::Join": ["", ["arn:", { Ref: "AWS::Partition" }, ":s3:::elsewhere/lines/part*"]] }],
     ],
   ]);
+});
+
+test("sources of events get their mappings, and a rule with a queue where a service would try only for a while", () => {
+  const all = (type: string): Json[] =>
+    Object.values(template.Resources).flatMap(({ Type, Properties }) => (Type === type ? [Properties] : []));
+  const batches = {
+    FunctionName: { Ref: "EventsLambdaFunction" },
+    FunctionResponseTypes: ["ReportBatchItemFailures"],
+  };
+  const mappings = all("AWS::Lambda::EventSourceMapping");
+  expect(mappings.length).toBe(4);
+  for (const mapping of mappings) expect(mapping).toMatchObject(batches);
+  expect(mappings).toContainEqual(
+    expect.objectContaining({ BatchSize: 50, MaximumBatchingWindowInSeconds: 2 }),
+  );
+  expect(mappings).toContainEqual(
+    expect.objectContaining({
+      EventSourceArn: "arn:aws:kinesis:us-east-1:000000000000:stream/clicks",
+      StartingPosition: "TRIM_HORIZON",
+      ParallelizationFactor: 1,
+      BisectBatchOnFunctionError: true,
+    }),
+  );
+  const rules = all("AWS::Events::Rule").filter(({ EventPattern }) => EventPattern !== undefined);
+  expect(rules.map(({ EventBusName, EventPattern }) => [EventBusName, EventPattern])).toEqual([
+    [
+      undefined,
+      {
+        source: ["aws.s3"],
+        "detail-type": ["Object Created"],
+        detail: { bucket: { name: ["uploads-local"] }, object: { key: [{ prefix: "in/" }] } },
+      },
+    ],
+    ["shop", { source: ["shop"] }],
+  ]);
+  expect(JSON.stringify(rules[1])).toContain(
+    JSON.stringify('{"pipeline":"orders","source":"bus","event":<aws.events.event.json>}'),
+  );
+  for (const queue of all("AWS::SQS::Queue").filter(
+    ({ VisibilityTimeout }) => VisibilityTimeout !== undefined,
+  ))
+    expect(queue).toMatchObject({ MessageRetentionPeriod: 345_600, SqsManagedSseEnabled: true });
+  // A queue gives no function more time than it hides a message for.
+  expect(functionProperties("Events").Timeout).toBe(30);
+});
+
+test("a deployment without a source of events has no functions for them", () => {
+  const { addEventSources } = require(project.path("infra/serverless/events.js"));
+  const Resources = {
+    EventsRole: {},
+    EventsLambdaFunction: {},
+    DriverEventsRuleSchedule1: {},
+    RelayRole: {},
+  };
+  addEventSources({ Resources }, [{ name: "p", eventSources: [] }], { service: "s", stage: "dev" });
+  expect(Object.keys(Resources)).toEqual(["RelayRole"]);
 });
 
 test("the bucket is encrypted, closed to the public, and emptied of what was broken off", () => {
@@ -239,7 +340,7 @@ test("the relay alone is told of the ensembles that sources are on, and may read
   ]);
 });
 
-test.each(["Relay", "Bundle", "Batch"])(
+test.each(["Relay", "Bundle", "Batch", "Events", "Driver"])(
   "in a VPC, and with a secret, %s gets the network and the right to read it",
   (name) => {
     const { VpcConfig, Environment } = template.Resources[`${name}LambdaFunction`]!.Properties;

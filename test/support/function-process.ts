@@ -80,7 +80,7 @@ const invoke: ShardInvoker = (wanted) =>
   });
 const relay = createRelayHandler({ ...shared, invoke });
 // Nobody drives: what was taken waits.
-const events = createEventsHandler({ ...shared, invoke, startDriver: async () => undefined });
+const events = createEventsHandler({ ...shared, startDriver: async () => undefined });
 const handlers: Readonly<Record<MortalName, Handler>> = { bundle, relay, events };
 
 process.on("message", (message: ToFunction) => {

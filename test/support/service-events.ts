@@ -1,9 +1,15 @@
 /** Events in the forms in which AWS's services pass them to Lambda. */
 
+interface MessageOptions {
+  readonly group?: string;
+  readonly attributes?: Readonly<Record<string, string>>;
+  readonly queue?: string;
+}
+
 export function sqsMessage(
   messageId: string,
   body: string,
-  { group, attributes = {} }: { group?: string; attributes?: Readonly<Record<string, string>> } = {},
+  { group, attributes = {}, queue = "orders-dev" }: MessageOptions = {},
 ) {
   return {
     messageId,
@@ -24,7 +30,7 @@ export function sqsMessage(
     ),
     md5OfBody: "e4e68fb7bd0e697a0ae8f1bb342846b3",
     eventSource: "aws:sqs",
-    eventSourceARN: "arn:aws:sqs:eu-central-1:123456789012:orders-dev",
+    eventSourceARN: `arn:aws:sqs:eu-central-1:123456789012:${queue}`,
     awsRegion: "eu-central-1",
   };
 }
@@ -94,5 +100,12 @@ export function bridged({ source, type, detail }: { source: string; type: string
     region: "eu-central-1",
     resources: ["arn:a", "arn:b"],
     detail,
+  };
+}
+
+/** As the queue between a rule and the function has it. */
+export function passedOn(messageId: string, pipeline: string, source: string, event: unknown) {
+  return {
+    Records: [sqsMessage(messageId, JSON.stringify({ pipeline, source, event }), { queue: "events" })],
   };
 }

@@ -1,0 +1,3 @@
+import { ordersPipeline } from "../event-pipeline";
+
+export default ordersPipeline({ results: "/results", shards: 2 });
