@@ -3,7 +3,7 @@ import { ServerlessProject } from "../support/serverless-project";
 import { zipEntries } from "../support/zip-entries";
 
 /** Code of one function, minified, without the AWS clients beside it: against accidents; the budget is the benchmark's. */
-const LARGEST_FUNCTION_BYTES = 750_000;
+const LARGEST_FUNCTION_BYTES = 800_000;
 
 const SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:zookeeper";
 const SOURCES = {
