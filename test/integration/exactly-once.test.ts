@@ -13,7 +13,7 @@ import type { Death } from "../support/function-process";
 import { MortalFunction } from "../support/mortal-function";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { TcpProxy } from "../support/tcp-proxy";
-import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+import { fourLetterWord, type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 /**
  * The znodes are written before the pipelines start, so that their times, and with them the windows, are the same
@@ -178,6 +178,70 @@ describe("SIGKILL of the function's process", () => {
     expect(results).toEqual(undisturbed);
   });
 });
+
+describe("a function's process that runs out of memory", () => {
+  test.each(["before", "after"] as const)("%s its commit takes effect", async (point) => {
+    let functions: MortalFunction | undefined;
+    const results = await run({
+      make: (place) => {
+        const pipeline = { source: "/app", results: place.results };
+        const deaths: Death[] = [{ kind: "bundle", nth: 1, point, by: "memory" }];
+        functions = mortal({ environment: environmentOf(place), pipeline, deaths });
+        return { bundles: functions };
+      },
+    });
+    expect(functions?.deaths).toBe(1);
+    expect(results).toEqual(undisturbed);
+  });
+});
+
+test("an environment that thaws in time goes on with its session, and one that thaws later with a new one", async () => {
+  const place = newPlace();
+  const source = `/frozen-${runs}`;
+  await client.create(source);
+  const pipeline = { source, results: place.results };
+  const environment = { ...environmentOf(place), BEAMKEEPER_SESSION_TIMEOUT_MS: "4000" };
+  const functions = mortal({ environment, pipeline, deaths: [] });
+  const definition = summaryPipeline(pipeline);
+  const { connectString } = ensemble;
+  const deployment = new Deployment({ connectString, definition, ...place, bundles: functions });
+  const round = async (name: string): Promise<string[]> => {
+    for (let index = 0; index < 5; index++)
+      await client.create(`${source}/${name}-${index}`, Buffer.from(name));
+    await deployment.settled(client);
+    return sessions();
+  };
+  try {
+    const first = await round("warm");
+    functions.freeze();
+    functions.thaw();
+    expect(await round("thawed in time")).toEqual(first);
+    functions.freeze();
+    let left = await sessions();
+    while (left.length === first.length) {
+      await systemClock.sleep(50);
+      left = await sessions();
+    }
+    expect(first).toEqual(expect.arrayContaining(left));
+    functions.thaw();
+    const last = await round("thawed late");
+    expect(last).toEqual(expect.arrayContaining(left));
+    expect(last).toHaveLength(first.length);
+  } finally {
+    await deployment.end();
+  }
+  const { znodes } = await collect(place);
+  const seen = [...znodes.values()].filter(Boolean).flatMap((text) => (JSON.parse(text) as Summary).seen);
+  expect(seen).toHaveLength(16);
+  expect(new Set(seen.map(({ order }) => order)).size).toBe(16);
+});
+
+/** The ids of the sessions that the server has, sorted. */
+async function sessions(): Promise<string[]> {
+  const port = Number(ensemble.connectString.split(":")[1]);
+  const listed = (await fourLetterWord(port, "cons")).matchAll(/sid=(0x[0-9a-f]+)/g);
+  return [...new Set([...listed].map(([, id]) => id!))].sort();
+}
 
 describe("SIGKILL of a process with asynchronous calls and finalisers", () => {
   test("in the middle of calls, after a commit, in a finaliser: nothing is lost, doubled or told too early", async () => {

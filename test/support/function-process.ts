@@ -17,8 +17,10 @@ import { type EventPipelineOptions, ordersPipeline } from "./event-pipeline";
 import { type CommitKind, withFault } from "./faults";
 import { type SampleOptions, summaryPipeline, type Witness } from "./sample-pipelines";
 
-/** Kills the process with SIGKILL at a commit, an asynchronous call or a finaliser. */
+/** Ends the process at a commit, an asynchronous call or a finaliser. */
 export interface Death {
+  /** Default: with SIGKILL. `memory`: it takes all that it may have. */
+  readonly by?: "memory";
   readonly kind: CommitKind | Parameters<Witness>[0];
   readonly nth: number;
   readonly point: "before" | "after";
@@ -46,7 +48,8 @@ const settings = readSettings(process.env);
 const wanted = JSON.parse(process.env.TEST_PIPELINE!) as MortalPipeline;
 const death = process.env.TEST_DEATH ? (JSON.parse(process.env.TEST_DEATH) as Death) : undefined;
 const die = (): Promise<void> => {
-  process.kill(process.pid, "SIGKILL");
+  if (death?.by !== "memory") process.kill(process.pid, "SIGKILL");
+  else for (const hoard: unknown[] = []; ; ) hoard.push(new Array(4_000_000).fill(hoard.length));
   return new Promise(() => undefined);
 };
 const witnessed = { call: 0, finalizer: 0 };

@@ -13,11 +13,14 @@ export interface MortalOptions {
   readonly invoke?: ShardInvoker;
 }
 
+/** Enough for everything but a process that wants all. */
+const MEMORY_MB = 256;
+
 /** Lambda with one execution environment that is a process: when it dies, the invocation fails and the next one gets a new process. */
 export class MortalFunction implements LambdaService {
   private child: ChildProcess | undefined;
   private lastId = 0;
-  /** How many processes were killed by their own death. */
+  /** How many processes met their own death. */
   deaths = 0;
 
   constructor(private readonly options: MortalOptions) {}
@@ -46,6 +49,15 @@ export class MortalFunction implements LambdaService {
     });
   }
 
+  /** As an environment that nobody invokes. */
+  freeze(): void {
+    this.child?.kill("SIGSTOP");
+  }
+
+  thaw(): void {
+    this.child?.kill("SIGCONT");
+  }
+
   end(): void {
     this.child?.kill("SIGKILL");
     this.child = undefined;
@@ -55,8 +67,11 @@ export class MortalFunction implements LambdaService {
     if (this.child) return this.child;
     const { environment, pipeline, deaths, invoke } = this.options;
     const death = deaths[this.deaths];
+    const isHungry = death?.by === "memory";
     const child = fork(join(__dirname, "function-process.ts"), {
-      execArgv: ["--import", "tsx"],
+      execArgv: ["--import", "tsx", ...(isHungry ? [`--max-old-space-size=${MEMORY_MB}`] : [])],
+      // What the engine says of its memory is a page.
+      stdio: ["ignore", "inherit", isHungry ? "ignore" : "inherit", "ipc"],
       env: {
         ...process.env,
         ...environment,
@@ -68,7 +83,7 @@ export class MortalFunction implements LambdaService {
     child.setMaxListeners(0);
     child.once("exit", (_code, signal) => {
       if (this.child === child) this.child = undefined;
-      if (signal === "SIGKILL" && death) this.deaths += 1;
+      if (signal === (isHungry ? "SIGABRT" : "SIGKILL") && death) this.deaths += 1;
     });
     child.on("message", (message: FromFunction) => {
       if (!("wanted" in message) || !invoke) return;
