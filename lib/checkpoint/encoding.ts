@@ -44,8 +44,14 @@ export class EncodingError extends Error {
   }
 }
 
-const RESTORE =
-  "Nothing was changed. Restore the znode from a backup, or start the pipeline under a new name or root.";
+/** What can be done about a record of this kind that can't be used. */
+function restoring(kind: RecordKind): string {
+  const isOfSource = kind === "cursor" || kind === "manifest" || kind === "manifest-index";
+  const anew = isOfSource
+    ? 'pause the pipeline and begin the source again with "beamkeeper reset"'
+    : "start the pipeline under a new name or root";
+  return `Nothing was changed. Restore the znode from a backup, or ${anew}.`;
+}
 
 /** Frames a payload. */
 export function encodeFrame(kind: RecordKind, payload: Uint8Array): Buffer {
@@ -67,11 +73,11 @@ export function decodeFrame(kind: RecordKind, frame: Uint8Array, path: string): 
     throw new EncodingError(
       path,
       `this is not a ${kind} record (${bytes.length} bytes without Beamkeeper's header)`,
-      RESTORE,
+      restoring(kind),
     );
   }
   if (bytes[3] !== tag)
-    throw new EncodingError(path, `expected a ${kind} record, found kind ${bytes[3]}`, RESTORE);
+    throw new EncodingError(path, `expected a ${kind} record, found kind ${bytes[3]}`, restoring(kind));
   if (bytes[2] !== version) {
     throw new EncodingError(
       path,
@@ -81,7 +87,11 @@ export function decodeFrame(kind: RecordKind, frame: Uint8Array, path: string): 
   }
   const payload = bytes.subarray(HEADER_BYTES);
   if (crc32(payload) !== bytes.readUInt32BE(4)) {
-    throw new EncodingError(path, `the ${kind} record is corrupt (its checksum does not match)`, RESTORE);
+    throw new EncodingError(
+      path,
+      `the ${kind} record is corrupt (its checksum does not match)`,
+      restoring(kind),
+    );
   }
   return payload;
 }
@@ -110,7 +120,7 @@ export function decodeJson(kind: RecordKind, frame: Uint8Array, path: string): u
   try {
     return JSON.parse(payload.toString("utf8"));
   } catch {
-    throw new EncodingError(path, `the ${kind} record is not JSON`, RESTORE);
+    throw new EncodingError(path, `the ${kind} record is not JSON`, restoring(kind));
   }
 }
 

@@ -1,4 +1,11 @@
-import { MultiError, NodeExistsError, NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
+import {
+  MultiError,
+  NoAuthError,
+  NodeExistsError,
+  NoNodeError,
+  type Op,
+  type ZooKeeperClient,
+} from "../zookeeper";
 import { reading } from "./commit";
 import { encodeBucket, ID_BUCKETS, NEW_BUCKET } from "./event-ids";
 import { type PipelineLayout, type ScopeLayout, segmentPrefix } from "./layout";
@@ -209,8 +216,10 @@ export async function createPath(client: ZooKeeperClient, path: string): Promise
   for (let depth = 1; depth <= parts.length; depth++) {
     const prefix = `/${parts.slice(0, depth).join("/")}`;
     await reading(client, () =>
-      client.create(prefix).catch((error: unknown) => {
-        if (!(error instanceof NodeExistsError)) throw error;
+      client.create(prefix).catch(async (error: unknown) => {
+        // The right to create in the parent is asked for first, also where there is nothing to create.
+        const isThere = error instanceof NoAuthError && (await client.exists(prefix)) !== null;
+        if (!isThere && !(error instanceof NodeExistsError)) throw error;
       }),
     );
   }

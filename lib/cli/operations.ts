@@ -10,6 +10,7 @@ import {
 } from "../checkpoint/control";
 import { PipelineLayout } from "../checkpoint/layout";
 import { readGeneration } from "../checkpoint/scope";
+import { resetSource } from "../checkpoint/source-reset";
 import { readStatus } from "../checkpoint/status";
 import { systemClock } from "../clock";
 import { rescale } from "../runner/rescale";
@@ -37,6 +38,7 @@ beamkeeper snapshot PIPELINE          delivers what is there once more, as eleme
     [--source S] [--path P]           of one source (default: all), at and below a path (default: all)
     [--pause | --resume | --cancel | --show]
                                       changes or shows the one under way instead of beginning one
+beamkeeper reset PIPELINE --source S  lets a source of a paused pipeline begin again, where its cursor can't be used
 beamkeeper drain PIPELINE             reads no more, finishes what was read, closes all windows, and ends
     [--wait] [--timeout S]            waits for the end, at most S seconds (default: as long as it takes)
 beamkeeper cancel PIPELINE            stops for good, at once; what is unfinished stays as it is
@@ -78,7 +80,7 @@ interface Verb {
 
 export type Operation =
   | ("status" | "top" | "inspect" | "pause" | "resume")
-  | ("rescale" | "snapshot" | "drain" | "cancel");
+  | ("rescale" | "snapshot" | "reset" | "drain" | "cancel");
 
 const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   status: { options: [], run: showStatus },
@@ -88,6 +90,7 @@ const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   resume: { options: [], run: changed(resumePipeline) },
   rescale: { options: [], names: Number.POSITIVE_INFINITY, run: rescaleAndShow },
   snapshot: { options: ["source", "path", "pause", "resume", "cancel", "show"], run: snapshotAndShow },
+  reset: { options: ["source"], run: resetAndShow },
   drain: { options: ["wait", "timeout"], run: drainAndShow },
   cancel: { options: [], run: changed(cancelPipeline) },
 };
@@ -158,6 +161,18 @@ async function rescaleAndShow(operating: Operating): Promise<number> {
 async function snapshotAndShow({ client, layout, options, terminal }: Operating): Promise<number> {
   const found = await orderSnapshot(client, layout, options.snapshot, systemClock);
   terminal.say(options.json ? JSON.stringify(found) : snapshotText(layout.pipeline, found));
+  return 0;
+}
+
+async function resetAndShow({ client, layout, options, terminal }: Operating): Promise<number> {
+  const { source } = options.snapshot;
+  if (source === undefined) throw unusable("reset: name the source with --source");
+  await resetSource(client, layout, source);
+  if (options.json) terminal.say(JSON.stringify({ source }));
+  else
+    terminal.say(
+      `source "${source}" begins again, as at its first start, once "beamkeeper resume ${layout.pipeline}" lets it`,
+    );
   return 0;
 }
 

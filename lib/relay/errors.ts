@@ -63,8 +63,18 @@ export function takenOver(sourceId: string): RelayStoppedError {
 export function cursorAhead(sourceId: string, path: string, cursor: bigint, server: bigint): SourceError {
   return new SourceError(
     `source "${sourceId}": the cursor ${path} is at zxid 0x${cursor.toString(16)}, the ensemble at 0x${server.toString(16)}. ` +
-      "It was restored from an older backup, or is another ensemble. Nothing was read. Connect to the right ensemble, or start " +
-      "the pipeline under another name or root, which begins with a snapshot.",
+      "It was restored from an older backup, or is another ensemble. Nothing was read. Connect to the right ensemble; or " +
+      `pause the pipeline and begin the source again with "beamkeeper reset".`,
+    "terminal",
+  );
+}
+
+/** A znode is older than what was delivered of it, although the ensemble's zxids have passed the cursor since. */
+export function wentBack(path: string, delivered: bigint, found: bigint): SourceError {
+  return new SourceError(
+    `${path} was delivered as of zxid 0x${delivered.toString(16)}, and the ensemble has it as of 0x${found.toString(16)}. ` +
+      "It was restored from an older backup, or is another ensemble. Nothing more was read. Connect to the right ensemble; or " +
+      `pause the pipeline and begin the source again with "beamkeeper reset".`,
     "terminal",
   );
 }

@@ -133,7 +133,7 @@ class RowReader {
     return new EncodingError(
       this.path,
       `the manifest record is broken at byte ${this.at} of ${this.payload.length}`,
-      "Nothing was changed. Restore the znode from a backup, or begin the source again with a snapshot.",
+      'Nothing was changed. Restore the znode from a backup, or pause the pipeline and begin the source again with "beamkeeper reset".',
     );
   }
 }

@@ -261,7 +261,7 @@ export function chunkMissing(layout: SourceLayout): EncodingError {
   return new EncodingError(
     layout.manifest,
     "a chunk of the manifest that the index names is missing",
-    "Restore the znodes below it from a backup, or begin the source again with a snapshot.",
+    'Restore the znodes below it from a backup, or pause the pipeline and begin the source again with "beamkeeper reset".',
   );
 }
 

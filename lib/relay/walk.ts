@@ -1,6 +1,7 @@
 import { reading } from "../checkpoint/commit";
 import type { SourcePaths, WantedKinds } from "../checkpoint/znode-source";
 import { NoAuthError, NoNodeError, type Stat, type ZooKeeperClient } from "../zookeeper";
+import { wentBack } from "./errors";
 import type { KnownZnode, Manifest } from "./manifest";
 
 /** A znode that differs from the manifest. `mzxid`: its latest write as the walk saw it; undefined where that is not all. */
@@ -43,6 +44,8 @@ export async function* walk(
 ): AsyncGenerator<WalkPortion, void> {
   const { paths, wanted, isExcluded } = source;
   for (const root of paths.roots) await reading(client, () => client.sync(root));
+  // No answer from here on is older than this.
+  const { lastZxid: begunZxid } = client;
   manifest.beginWalk();
   const hidden: string[] = [];
   let portion = new Portion();
@@ -65,6 +68,7 @@ export async function* walk(
       portion.unreadable.push(path);
       hidden.push(`${path}/`);
     } else {
+      if (known && isOlder(znode.stat, known, begunZxid)) throw wentBack(path, known.mzxid, znode.stat.mzxid);
       if (paths.matches(path) && differs(known, znode.stat, wanted))
         portion.different.push({ path, mzxid: wanted.children || wanted.acl ? undefined : znode.stat.mzxid });
       for (const child of znode.children) {
@@ -99,6 +103,15 @@ class Portion {
   get isFull(): boolean {
     return this.different.length >= PORTION_DIFFERENT || this.znodes >= PORTION_ZNODES;
   }
+}
+
+/**
+ * Whether the ensemble has forgotten what was delivered of the znode: what was known before the walk began can't be
+ * newer than what a server answers that has seen its beginning.
+ */
+function isOlder(stat: Stat, known: KnownZnode, begunZxid: bigint): boolean {
+  if (known.czxid !== stat.czxid) return known.czxid > stat.czxid && known.czxid <= begunZxid;
+  return known.mzxid > stat.mzxid && known.mzxid <= begunZxid;
 }
 
 /** Whether something happened that the source delivers. What is known may be newer than what the walk has read. */

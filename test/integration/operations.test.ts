@@ -86,6 +86,12 @@ test("a running pipeline delivers what is there once more when it is asked to", 
   await deployment.settled(client);
   expect((await client.getData("/copies/a")).data.toString()).toBe("existing");
   expect(await command("snapshot", "copies", "--pause", "--cancel")).toMatchObject({ code: 2 });
+  const reset = await command("reset", "copies", "--source", "readZnodeChanges");
+  expect(reset).toMatchObject({
+    code: 1,
+    errors: expect.stringMatching(/copies is running; pause it first/),
+  });
+  expect(await command("reset", "copies")).toMatchObject({ code: 2 });
   for (const [args, problem] of [
     [["--source", "other"], /has no source "other"; it has "readZnodeChanges"/],
     [["--resume"], /no snapshot of copies is under way/],
@@ -209,7 +215,7 @@ test.each([
   [
     "a pipeline that is not there",
     ["status", "nowhere"],
-    /there is no pipeline at \/beamkeeper\/nowhere; below \/beamkeeper there are summary/,
+    /there is no pipeline at \/beamkeeper\/nowhere; below \/beamkeeper there are copies, summary/,
     1,
   ],
   ["an option of another verb", ["pause", "summary", "--wait"], /pause has no option --wait/, 2],

@@ -1,19 +1,26 @@
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type BlobStore, blobPrefix } from "../../lib/checkpoint/blobs";
+import { pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import { PipelineLayout, segmentNames } from "../../lib/checkpoint/layout";
 import {
   decodeCursor,
+  decodeHead,
   decodeManifestIndex,
   encodeCursor,
   encodeGeneration,
+  encodeHead,
   NEW_CURSOR,
 } from "../../lib/checkpoint/records";
-import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope";
+import { type CurrentGeneration, openPipeline, readGeneration } from "../../lib/checkpoint/scope";
 import { decodeSegment } from "../../lib/checkpoint/segment";
 import type { SnapshotRequest } from "../../lib/checkpoint/snapshot";
+import { resetSource } from "../../lib/checkpoint/source-reset";
 import { readRecord } from "../../lib/checkpoint/stored-record";
 import { decodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
 import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
-import { systemClock } from "../../lib/clock";
+import { type Clock, systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
 import { limitsOf } from "../../lib/relay/limits";
@@ -78,6 +85,9 @@ interface RelaySetup {
   readonly elsewhere?: ZooKeeper;
   /** Stands by until `takeOver`. */
   readonly standsBy?: boolean;
+  readonly clock?: Clock;
+  /** When a timer is due (default: never). */
+  readonly dueMs?: number;
   readonly store?: BlobStore;
 }
 
@@ -91,7 +101,17 @@ class RunningRelay {
 
   private readonly waiting = new AbortController();
 
-  constructor({ source, limits, through = client, store = blobs, elsewhere, standsBy }: RelaySetup = {}) {
+  constructor(setup: RelaySetup = {}) {
+    const {
+      source,
+      limits,
+      through = client,
+      store = blobs,
+      elsewhere,
+      standsBy,
+      clock = systemClock,
+    } = setup;
+    const { dueMs = Number.POSITIVE_INFINITY } = setup;
     this.relay = new SourceRelay({
       client: through,
       elsewhere,
@@ -101,11 +121,11 @@ class RunningRelay {
       root: "/beamkeeper",
       current,
       blobs: store,
-      clock: systemClock,
+      clock,
       log: silent,
       limits: { ...LIMITS, ...limits },
       onCommit: (commit) => this.note(commit),
-      nextTimerMs: () => Number.POSITIVE_INFINITY,
+      nextTimerMs: (watermarkMs) => (watermarkMs < dueMs ? dueMs : Number.POSITIVE_INFINITY),
     });
     const ready = standsBy ? this.relay.standBy(this.waiting.signal) : Promise.resolve();
     this.end = ready.then(() => this.relay.run(this.signal.signal)).catch((error: unknown) => error);
@@ -786,17 +806,53 @@ describe("a source on another ensemble", () => {
     expect(found.filter((line) => line.includes("/b"))).toEqual(["created /b=1", "changed /b=2"]);
   });
 
-  test("another ensemble than the cursor's, or an older state of it, is found", async () => {
+  test("an ensemble that was restored from an older backup is found, also when its zxids have passed the cursor", async () => {
+    const [server] = other.servers;
+    const saved = mkdtempSync(join(tmpdir(), "beamkeeper-backup-"));
+    await server!.kill();
+    cpSync(server!.directory, saved, { recursive: true });
+    await server!.restart();
+    await there.connected();
+    await elsewhere.connected();
     const relay = new RunningRelay({ elsewhere });
+    for (let write = 0; write < 50; write++) await there.setData("/", bytes("since"));
+    await there.setData(app, bytes("after the backup"));
+    await relay.delivered(1);
     await relay.caughtUp();
     await relay.stop();
-    const cursor = await readCursor();
-    const ahead = { ...cursor, zxid: there.lastZxid + 1_000n };
-    await client.setData(current.scope.source("znodes").cursor, encodeCursor(ahead));
-    const error = await new RunningRelay({ elsewhere }).end;
-    expect(error).toMatchObject({ name: "SourceError", outcome: "terminal" });
-    expect(String(error)).toContain(`at zxid 0x${ahead.zxid.toString(16)}`);
+    const { zxid } = await readCursor();
+    await Promise.all([there.close(), elsewhere.close()]);
+    await server!.kill();
+    rmSync(server!.directory, { recursive: true });
+    cpSync(saved, server!.directory, { recursive: true });
+    rmSync(saved, { recursive: true });
+    await server!.restart();
+    there = await connect({ connectString: other.connectString });
+    elsewhere = await connect({ connectString: other.connectString });
+    const ahead = await new RunningRelay({ elsewhere }).end;
+    expect(ahead).toMatchObject({ name: "SourceError", outcome: "terminal" });
+    expect(String(ahead)).toMatch(new RegExp(`at zxid 0x${zxid.toString(16)}.*older backup`));
+    while (there.lastZxid <= zxid) await there.setData("/", bytes("more"));
+    const older = await new RunningRelay({ elsewhere }).end;
+    expect(older).toMatchObject({ name: "SourceError", outcome: "terminal" });
+    expect(String(older)).toMatch(new RegExp(`${app} was delivered as of zxid.*older backup`));
+    expect((await appended()).length).toBe(relay.elements);
   });
+});
+
+test("a leader whose clock is far behind this machine's: times are its own, and timers are due by its clock", async () => {
+  const ahead = { ...systemClock, now: () => systemClock.now() + 10_000 };
+  const { stat } = await client.create(`${app}/a`, bytes("1"));
+  // Two commits a second without it, and one at once when its time has come.
+  const dueMs = stat.ctime + 200;
+  const relay = new RunningRelay({ clock: ahead, dueMs, limits: { idleIntervalMs: 60_000 } });
+  await relay.until(() => (relay.commits.at(-1)?.watermarkMs ?? 0) >= dueMs);
+  const now = await client.create("/clock-", undefined, { mode: "ephemeral-sequential" });
+  for (const { watermarkMs, mtimeMs } of relay.commits) {
+    expect(watermarkMs).toBeLessThanOrEqual(mtimeMs);
+    expect(mtimeMs).toBeLessThanOrEqual(now.stat.ctime);
+  }
+  for (const { timestampMs } of await appended()) expect(timestampMs).toBeLessThanOrEqual(now.stat.ctime);
 });
 
 describe("errors", () => {
@@ -812,9 +868,40 @@ describe("errors", () => {
     expect(await appended()).toEqual([]);
   });
 
-  test("a damaged cursor is named", async () => {
-    const { cursor } = current.scope.source("znodes");
+  test("a damaged cursor is named, and the source begins again with what is there, and nothing of it is late", async () => {
+    await client.create(`${app}/a`, bytes("1"));
+    const before = new RunningRelay();
+    await before.delivered(2);
+    await before.stop();
+    const { layout, scope } = current;
+    const { cursor } = scope.source("znodes");
+    const { head } = scope.shard("read", 0);
+    const old = decodeHead((await client.getData(head)).data, head);
+    const watermarkMs = Date.now() + 60_000;
+    await client.setData(head, encodeHead({ ...old, watermarkMs }));
     await client.setData(cursor, bytes("BK"));
-    expect(await new RunningRelay().end).toMatchObject({ name: "EncodingError", path: cursor });
+    expect(await new RunningRelay().end).toMatchObject({
+      ...{
+        name: "EncodingError",
+        path: cursor,
+        message: expect.stringMatching(/not a cursor.*"beamkeeper reset"/),
+      },
+    });
+    await expect(resetSource(client, layout, "znodes")).rejects.toThrow(/is running; pause it first/);
+    await pausePipeline(client, layout);
+    await expect(resetSource(client, layout, "none")).rejects.toThrow(/watches no znodes as "none"/);
+    await resetSource(client, layout, "znodes");
+    await resumePipeline(client, layout);
+    current = (await readGeneration(client, layout))!;
+    await client.setData(`${app}/a`, bytes("2"));
+    const after = new RunningRelay();
+    await after.delivered(2);
+    await client.create(`${app}/b`, bytes("1"));
+    await after.delivered(3);
+    expect((await summary()).sort()).toEqual(
+      ["existing /a=1", "existing /a=2", "existing =root", "existing =root", "created /b=1"].sort(),
+    );
+    const late = (await appended()).filter(({ timestampMs }) => timestampMs < watermarkMs);
+    expect(late.map(({ change: { text } }) => text).sort()).toEqual(["1", "root"]);
   });
 });

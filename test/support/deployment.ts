@@ -5,6 +5,7 @@ import { createBundleHandler } from "../../functions/bundle";
 import { createRelayHandler } from "../../functions/relay";
 import { otherEnsembles } from "../../lib/aws/ensemble";
 import { type LambdaService, LocalLambda, shardInvoker } from "../../lib/aws/lambda";
+import type { ZooKeeperCredentials } from "../../lib/aws/secret";
 import type { PipelineDefinition } from "../../lib/beam/pipeline";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
@@ -21,6 +22,8 @@ export interface DeploymentOptions {
   readonly root: string;
   readonly definition: PipelineDefinition;
   readonly output: string;
+  /** Of the functions, for the ensemble. */
+  readonly credentials?: ZooKeeperCredentials;
   /** Environment variables on top of the defaults. */
   readonly environment?: Readonly<Record<string, string>>;
   /** Default: 5, so that a test ends with the reason. */
@@ -95,7 +98,7 @@ export class Deployment {
   }
 
   private async connect(wrap: (client: ZooKeeperClient) => ZooKeeperClient): Promise<ZooKeeperClient> {
-    const client = await connect({ ...this.settings });
+    const client = await connect({ ...this.settings, ...this.options.credentials });
     this.clients.push(client);
     return wrap(client);
   }
