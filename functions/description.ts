@@ -17,12 +17,14 @@ async function describe(): Promise<void> {
     const inputs = compiled.stages.flatMap(({ splitting }) =>
       splitting?.phase === "read" ? inputPatterns(splitting.source.config) : [],
     );
-    const eventSources = planPipeline(compiled).eventSources.map(({ source: { name, from }, settings }) => ({
+    const { sources, eventSources: planned } = planPipeline(compiled);
+    const eventSources = planned.map(({ source: { name, from }, settings }) => ({
       ...{ name, from },
       ...settings,
     }));
     const schedule = deployableSchedule(definition, compiled, systemClock.now());
-    return { name: definition.name, outputs, inputs, eventSources, schedule };
+    const watches = sources.length > 0;
+    return { name: definition.name, watches, outputs, inputs, eventSources, schedule };
   });
   process.stdout.write(JSON.stringify(described));
 }

@@ -10,8 +10,8 @@ const DESCRIPTION = join(__dirname, "../../functions/description.ts");
 
 /**
  * @param {string} serviceDir the folder that holds `pipelines`
- * @returns {Promise<{ name: string, outputs: string[], inputs: string[], eventSources: object[] }[]>} each pipeline,
- * with the prefixes of its text, the patterns of what it reads, and its sources of events
+ * @returns {Promise<{ name: string, watches: boolean, outputs: string[], inputs: string[], eventSources: object[] }[]>} each pipeline,
+ * whether it watches znodes, with the prefixes of its text, the patterns of what it reads, and its sources of events
  */
 async function describePipelines(serviceDir) {
   const folder = mkdtempSync(join(tmpdir(), "beamkeeper-pipelines-"));

@@ -12,7 +12,7 @@ const { CloudFormationClient, DescribeStackResourceCommand } = require("@aws-sdk
 const { DeleteObjectsCommand, ListObjectsV2Command, S3Client } = require("@aws-sdk/client-s3");
 const { addEventSources } = require("./events.js");
 const { describePipelines } = require("./pipelines.js");
-const { addSchedules, grantInputs, grantText, nameBundleVersion } = require("./resources.js");
+const { addLagAlarms, addSchedules, grantInputs, grantText, nameBundleVersion } = require("./resources.js");
 
 const OUTPUT_BUCKET = "OutputBucket";
 const LOOPBACK = /^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\/?$/;
@@ -67,7 +67,15 @@ class BeamkeeperPlugin {
     grantText(template, pipelines);
     grantInputs(template, pipelines);
     const stage = this.provider.getStage();
-    addEventSources(template, pipelines, { service: this.serverless.service.service, stage });
+    const { service, custom } = this.serverless.service;
+    const lagSeconds = Number(custom.lagAlarmSeconds);
+    if (!Number.isInteger(lagSeconds) || lagSeconds < 0)
+      throw new this.serverless.classes.Error(
+        `lagAlarmSeconds must be a whole number of seconds, 0 for no alarm, and not "${custom.lagAlarmSeconds}"`,
+        "BEAMKEEPER_LAG_ALARM",
+      );
+    addLagAlarms(template, pipelines, { service, stage, lagSeconds });
+    addEventSources(template, pipelines, { service, stage });
     for (const name of addSchedules(template, pipelines))
       this.log.warning(`The schedule of "${name}" has ended: no tick comes any more, and none is deployed`);
     nameBundleVersion(template);

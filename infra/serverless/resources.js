@@ -75,6 +75,36 @@ function addSchedules({ Resources }, pipelines) {
   return scheduled.filter(({ schedule }) => schedule.isOver).map(({ name }) => name);
 }
 
+/** Minutes in a row in which the lag has to be above the threshold. */
+const LAG_MINUTES = 5;
+
+/** An alarm on the lag of each pipeline that watches znodes; none where the threshold, in seconds, is 0. */
+function addLagAlarms({ Resources }, pipelines, { service, stage, lagSeconds }) {
+  if (lagSeconds === 0) return;
+  for (const { name } of pipelines.filter(({ watches }) => watches)) {
+    Resources[`LagAlarmOf${logicalName(name)}`] = {
+      Type: "AWS::CloudWatch::Alarm",
+      Properties: {
+        AlarmName: `${service}-${stage}-lag-${name}`,
+        AlarmDescription: `What the pipeline ${name} watches has been ahead of it by more than ${lagSeconds} s for ${LAG_MINUTES} minutes.`,
+        Namespace: "Beamkeeper",
+        MetricName: "Lag",
+        Dimensions: [{ Name: "Pipeline", Value: name }],
+        // In milliseconds, once a minute from each relay; one that stands by has none.
+        Statistic: "Maximum",
+        Period: 60,
+        EvaluationPeriods: LAG_MINUTES,
+        ComparisonOperator: "GreaterThanThreshold",
+        Threshold: lagSeconds * 1_000,
+        // No relay at all is another alarm's.
+        TreatMissingData: "notBreaching",
+        AlarmActions: [{ Ref: "AlarmTopic" }],
+        OKActions: [{ Ref: "AlarmTopic" }],
+      },
+    };
+  }
+}
+
 /** What a published version does not depend on. */
 const NOT_OF_THE_VERSION = ["Code", "ReservedConcurrentExecutions", "Tags"];
 
@@ -104,4 +134,4 @@ function nameBundleVersion({ Resources, Outputs }) {
   }
 }
 
-module.exports = { grantInputs, addSchedules, grantText, nameBundleVersion };
+module.exports = { grantInputs, addLagAlarms, addSchedules, grantText, nameBundleVersion };

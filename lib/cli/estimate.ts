@@ -12,7 +12,8 @@ export const PRICES = {
 
 export const MONTH_SECONDS = 730 * 3600;
 const RELAYS = 2;
-const ALARMS = 5;
+/** Of the deployment; each pipeline that watches znodes has one more, on its lag. */
+const ALARMS = 7;
 /** Of the functions in serverless.yml. */
 const GB = { relay: 0.25, batch: 0.25, bundle: 0.5 } as const;
 const LOOKS_PER_SECOND = 1 / 60;
@@ -65,7 +66,7 @@ export const FORMULA = [
   "invocations/s   = min(changes, relay commits, shards of the first stages / duration)",
   "writes/s        = relay commits/s + invocations/s x stages",
   `GB-seconds      = invocations/s x duration x ${GB.bundle} GB x month + ${RELAYS} relays x ${GB.relay} GB x month + a look each minute x ${LOOK_SECONDS} s x ${GB.batch} GB`,
-  `dollars         = GB-seconds x ${PRICES.gbSecond.toFixed(10)} + invocations x ${PRICES.request.toFixed(7)} + ${ALARMS} alarms x ${PRICES.alarmMonth.toFixed(2)}`,
+  `dollars         = GB-seconds x ${PRICES.gbSecond.toFixed(10)} + invocations x ${PRICES.request.toFixed(7)} + (${ALARMS} alarms and one for each pipeline) x ${PRICES.alarmMonth.toFixed(2)}`,
   `a month         = ${MONTH_SECONDS} s; writes are ZooKeeper multis`,
 ] as const;
 
@@ -75,11 +76,12 @@ const COMMIT_SECONDS = 0.003;
 export function estimate(shapes: readonly PipelineShape[], rates: Rates): Estimate {
   const pipelines = shapes.map((shape) => estimateOne(shape, rates));
   const looks = LOOKS_PER_SECOND * MONTH_SECONDS;
+  const alarms = ALARMS + shapes.filter(({ sources }) => sources > 0).length;
   const standingGbSeconds = RELAYS * GB.relay * MONTH_SECONDS + looks * LOOK_SECONDS * GB.batch;
   const standing = {
     gbSecondsPerMonth: standingGbSeconds,
     dollarsPerMonth:
-      standingGbSeconds * PRICES.gbSecond + looks * PRICES.request + ALARMS * PRICES.alarmMonth,
+      standingGbSeconds * PRICES.gbSecond + looks * PRICES.request + alarms * PRICES.alarmMonth,
   };
   const sum = (of: (pipeline: PipelineEstimate) => number): number =>
     pipelines.reduce((total, pipeline) => total + of(pipeline), 0);

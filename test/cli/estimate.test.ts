@@ -9,9 +9,9 @@ const one = (rates: Partial<Rates>, shape: Partial<PipelineShape> = {}) =>
 test("an idle pipeline costs one write a second and no invocation; the relays are always on", () => {
   expect(one({})).toMatchObject({ writesPerSecond: 1, invocationsPerSecond: 0, dollarsPerMonth: 0 });
   const { standing, dollarsPerMonth } = estimate([SHAPE], RATES);
-  // Two relays of 256 MB: $8.76 each, as docs/deploy.md has it; 43,800 looks of a second; five alarms.
+  // Two relays of 256 MB: $8.76 each, as docs/deploy.md has it; 43,800 looks of a second; eight alarms.
   expect(standing.dollarsPerMonth).toBeCloseTo(
-    2 * 8.76 + 43_800 * (0.25 * PRICES.gbSecond + PRICES.request) + 0.5,
+    2 * 8.76 + 43_800 * (0.25 * PRICES.gbSecond + PRICES.request) + 0.8,
     2,
   );
   expect(dollarsPerMonth).toBe(standing.dollarsPerMonth);

@@ -1,4 +1,6 @@
 import { readFileSync } from "node:fs";
+import { embeddedMetrics } from "../../lib/relay/metric-formats";
+import { RelayMetrics } from "../../lib/relay/metrics";
 import { ServerlessProject } from "../support/serverless-project";
 import { zipEntries } from "../support/zip-entries";
 
@@ -324,6 +326,32 @@ test("what a function fails on is kept, and alarms tell of it", () => {
   const alarms = Object.values(template.Resources).filter(({ Type }) => Type === "AWS::CloudWatch::Alarm");
   expect(alarms.length).toBeGreaterThanOrEqual(4);
   for (const { Properties } of alarms) expect(Properties.AlarmActions).toEqual([{ Ref: "AlarmTopic" }]);
+});
+
+test("each pipeline that watches znodes has an alarm on the metric that its relay logs", () => {
+  const relay = new RelayMetrics("elsewhere", () => 0);
+  relay.source("s").committed({
+    ...{ zxid: 2n, mtimeMs: 5, watermarkMs: 3, elements: 0, missed: 0, coalesced: 0 },
+  });
+  const logged = embeddedMetrics(relay.figures(), 0, undefined) as Json;
+  const { CloudWatchMetrics } = logged._aws as Record<string, Json[]>;
+  const [{ Namespace, Dimensions, Metrics }] = CloudWatchMetrics as [Record<string, Json[]>];
+  const alarms = Object.values(template.Resources).filter(
+    ({ Type, Properties }) => Type === "AWS::CloudWatch::Alarm" && Properties.Namespace === Namespace,
+  );
+  expect(alarms.map(({ Properties }) => Properties.AlarmName)).toContain("beamkeeper-local-lag-elsewhere");
+  // A bounded pipeline has no relay.
+  expect(JSON.stringify(alarms)).not.toContain("nightly");
+  const { Properties } = alarms.find(({ Properties: { AlarmName } }) =>
+    /lag-elsewhere/.test(String(AlarmName)),
+  )!;
+  expect(Metrics).toContainEqual({ Name: Properties.MetricName, Unit: "Milliseconds" });
+  const dimensions = (Properties.Dimensions as { Name: string; Value: string }[]).map(({ Name, Value }) => [
+    Name,
+    Value,
+  ]);
+  expect(dimensions).toEqual((Dimensions as unknown as string[][])[0]!.map((name) => [name, logged[name]]));
+  expect(Properties.Threshold).toBe(300_000);
 });
 
 test("the relay alone is told of the ensembles that sources are on, and may read their secrets", () => {
