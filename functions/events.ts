@@ -4,6 +4,7 @@ import type { BlobStore } from "../lib/checkpoint/blobs";
 import { reading } from "../lib/checkpoint/commit";
 import { PipelineLayout } from "../lib/checkpoint/layout";
 import type { Clock } from "../lib/clock";
+import { LINGER_MS } from "../lib/ingest/driver";
 import { type DeployedSource, ingest } from "../lib/ingest/ingestion";
 import { EventIntake } from "../lib/ingest/intake";
 import type { Log } from "../lib/log";
@@ -38,6 +39,8 @@ interface Deployed {
  */
 export function createEventsHandler(dependencies: EventsDependencies): Handler {
   let deployed: Promise<Deployed> | undefined;
+  // A driver that was started just now is about to begin, or still lingers.
+  const started = new Map<string, number>();
   return async (event) => {
     deployed ??= deploy(dependencies).catch((error: unknown) => {
       deployed = undefined;
@@ -46,7 +49,9 @@ export function createEventsHandler(dependencies: EventsDependencies): Handler {
     const { clock, log, settings } = dependencies;
     const { client, sources, driven } = await deployed;
     const wake = async (pipeline: string): Promise<void> => {
-      if (driven.has(pipeline)) await wakeDriver(dependencies, client, pipeline);
+      const startedMs = started.get(pipeline) ?? Number.NEGATIVE_INFINITY;
+      if (!driven.has(pipeline) || clock.now() - startedMs < LINGER_MS) return;
+      if (await wakeDriver(dependencies, client, pipeline)) started.set(pipeline, clock.now());
     };
     return ingest({ sources, stage: settings.stage, wake, clock, log }, event);
   };
@@ -65,21 +70,25 @@ async function deploy({ pipelines, connect, settings, ...shared }: EventsDepende
   return { client, sources, driven: new Set(driven) };
 }
 
-/** Starts a driver where neither one nor a relay is at work: these have heard of the append. */
+/** Starts a driver where neither one nor a relay is at work: these have heard of the append. Whether it started one. */
 async function wakeDriver(
   { settings, log, startDriver }: EventsDependencies,
   client: ZooKeeperClient,
   pipeline: string,
-): Promise<void> {
+): Promise<boolean> {
   const { relays } = new PipelineLayout(settings.root, pipeline);
   const atWork = reading(client, () => client.exists(relays)).catch((error: unknown) => {
     log("debug", "whether a driver is at work is not known; one more does no harm", { pipeline, error });
     return null;
   });
-  if (((await atWork)?.numChildren ?? 0) > 0) return;
-  await startDriver(pipeline).catch((error: unknown) => {
+  if (((await atWork)?.numChildren ?? 0) > 0) return false;
+  try {
+    await startDriver(pipeline);
+    return true;
+  } catch (error) {
     log("warn", "no driver was started; the schedule starts one within a minute", { pipeline, error });
-  });
+    return false;
+  }
 }
 
 /** Lambda's entry point. */

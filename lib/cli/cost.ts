@@ -70,7 +70,7 @@ function costText(found: Estimate, { changesPerSecond, invocationSeconds }: Rate
     ]),
     "",
     ...FORMULA,
-    "A bounded pipeline costs its runs, S3, logs and the network what they are; none of these is in it.",
+    "A bounded pipeline costs its runs; S3, logs, the network and the taking of events cost what they do; none of these is in it.",
   ];
 }
 

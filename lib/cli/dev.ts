@@ -10,7 +10,7 @@ import { PipelineLayout } from "../checkpoint/layout";
 import { createPath } from "../checkpoint/scope";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
-import { isBounded } from "../runner/deployment";
+import { isBounded, readsOnlyEvents } from "../runner/deployment";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
 import { runBounded } from "./bounded";
@@ -199,9 +199,10 @@ async function keepRunning(
   aborted: Promise<void>,
 ): Promise<void> {
   const watched = options.file === undefined ? " below /app; results come below /summaries" : "";
-  terminal.say(
-    `\nRunning "${definition.name}" at ${settings.connectString}: write znodes with any client${watched}.`,
-  );
+  const feed = readsOnlyEvents(compilePipeline(definition))
+    ? 'give it events with "beamkeeper send"'
+    : "write znodes with any client";
+  terminal.say(`\nRunning "${definition.name}" at ${settings.connectString}: ${feed}${watched}.`);
   terminal.say(`Text files come below ${settings.output}/. Ctrl-C stops.`);
   const stop = new AbortController();
   const end =

@@ -9,11 +9,12 @@ import { type IdleOptions, longestDelay, type RelayEnd, type RelayOptions, runRe
 /** `idle`: there is nothing to do. `elsewhere`: another driver is at work. `interrupted`: the signal came before the end. */
 export type DriveEnd = "idle" | "elsewhere" | "interrupted" | RelayEnd["reason"];
 
+export const LINGER_MS = 1_000;
 /**
  * How long a driver stays after the last thing that it did, in ms: what comes meanwhile needs no other one. It waits for
  * windows that close before the schedule's next invocation.
  */
-const IDLE: IdleOptions = { lingerMs: 1_000, aheadMs: 60_000 };
+const IDLE: IdleOptions = { lingerMs: LINGER_MS, aheadMs: 60_000 };
 
 /**
  * Does for a pipeline that reads only events what a relay does for others, for as long as there is something to do:

@@ -114,17 +114,18 @@ export function readEvents(
 ): PTransform<Root, PCollection<EventRecord>> {
   const source = sourceOf(options);
   const tuning = settingsOf(source.from, options);
-  const read = readPrimitive<EventRecord>(source.name, {
+  const { decode } = options;
+  // What holds it is named like the source, and so is the stage then.
+  const read = readPrimitive<EventRecord>(decode === undefined ? source.name : "read", {
     kind: "events",
     config: source,
     tuning,
     bounded: false,
   });
-  const { decode } = options;
   if (decode === undefined) return read;
   if (typeof decode?.decode !== "function")
     throw problem(source.name, "decode must be a decoder such as json()");
-  return withName(`decode ${source.name}`, (root: Root) =>
+  return withName(source.name, (root: Root) =>
     root
       .apply(read)
       .map((record): EventRecord => ({ ...record, value: decoded(decode, record) }) as EventRecord),

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { embeddedMetrics } from "../../lib/relay/metric-formats";
 import { RelayMetrics } from "../../lib/relay/metrics";
-import { ServerlessProject } from "../support/serverless-project";
+import { EVENTS_PIPELINE, ServerlessProject } from "../support/serverless-project";
 import { zipEntries } from "../support/zip-entries";
 
 /** Code of one function, minified, without the AWS clients beside it: against accidents; the budget is the benchmark's. */
@@ -70,26 +70,6 @@ export default definePipeline({
 });
 `;
 }
-
-/** Reads events of every service. */
-const EVENTS_PIPELINE = `import { P, flatten } from "apache-beam";
-import { definePipeline, readEvents, writeToZnodes } from "beamkeeper";
-export default definePipeline({
-  name: "orders",
-  build: (root) => {
-    const sources = [
-      readEvents({ name: "queue", from: "sqs", queue: "orders-{stage}", batchSize: 50, batchWindowSeconds: 2 }),
-      readEvents({ name: "stream", from: "kinesis", stream: "arn:aws:kinesis:us-east-1:000000000000:stream/clicks" }),
-      readEvents({ name: "bucket", from: "s3", bucket: "uploads-{stage}", prefix: "in/" }),
-      readEvents({ name: "bus", from: "eventbridge", pattern: { source: ["shop"] }, bus: "shop" }),
-      readEvents({ from: "direct" }),
-    ];
-    P(sources.map((source) => root.apply(source)))
-      .apply(flatten())
-      .apply(writeToZnodes(({ id }) => ({ path: "/orders/" + id, data: "" })));
-  },
-});
-`;
 
 function functionProperties(name: string): Json & { Environment: { Variables: Record<string, string> } } {
   return template.Resources[`${name}LambdaFunction`]!.Properties as never;

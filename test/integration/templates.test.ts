@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { CFN_LINT, isEmulatorInstalled } from "../../infra/emulator/emulator";
-import { ServerlessProject } from "../support/serverless-project";
+import { EVENTS_PIPELINE, ServerlessProject } from "../support/serverless-project";
 
 /**
  * Not taken: a dependency that osls names twice; a parameter that is there to be checked; conditions on what the stage's
@@ -28,6 +28,7 @@ export default definePipeline({
 });
 `,
     );
+    project.write("pipelines/orders.ts", EVENTS_PIPELINE);
     // All of them, so that no part of the template is left empty.
     const account = "us-east-1:000000000000";
     const options = Object.entries({
@@ -37,6 +38,7 @@ export default definePipeline({
       subnetIds: "subnet-00000001,subnet-00000002",
       zookeeperParameter: "/zookeeper",
       zookeeperSecretArn: `arn:aws:secretsmanager:${account}:secret:zookeeper`,
+      sourceSecretArns: `arn:aws:secretsmanager:${account}:secret:kafka`,
     });
     await project.serverless(
       "package",

@@ -8,6 +8,26 @@ const PROJECT = join(__dirname, "../..");
 const COPIED = ["functions", "infra", "lib", "pipelines", "package.json", "serverless.yml"];
 const SERVERLESS = "node_modules/serverless/bin/serverless.js";
 
+/** A pipeline that reads events of every service. */
+export const EVENTS_PIPELINE = `import { P, flatten } from "apache-beam";
+import { definePipeline, readEvents, writeToZnodes } from "beamkeeper";
+export default definePipeline({
+  name: "orders",
+  build: (root) => {
+    const sources = [
+      readEvents({ name: "queue", from: "sqs", queue: "orders-{stage}", batchSize: 50, batchWindowSeconds: 2 }),
+      readEvents({ name: "stream", from: "kinesis", stream: "arn:aws:kinesis:us-east-1:000000000000:stream/clicks" }),
+      readEvents({ name: "bucket", from: "s3", bucket: "uploads-{stage}", prefix: "in/" }),
+      readEvents({ name: "bus", from: "eventbridge", pattern: { source: ["shop"] }, bus: "shop" }),
+      readEvents({ from: "direct" }),
+    ];
+    P(sources.map((source) => root.apply(source)))
+      .apply(flatten())
+      .apply(writeToZnodes(({ id }) => ({ path: "/orders/" + id, data: "" })));
+  },
+});
+`;
+
 /** The environment of someone who has nothing set up: no ensemble, no credentials, no settings of AWS's tools. */
 export function bareEnvironment(): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(
