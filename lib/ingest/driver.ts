@@ -9,11 +9,9 @@ import { type IdleOptions, longestDelay, type RelayEnd, type RelayOptions, runRe
 /** `idle`: there is nothing to do. `elsewhere`: another driver is at work. `interrupted`: the signal came before the end. */
 export type DriveEnd = "idle" | "elsewhere" | "interrupted" | RelayEnd["reason"];
 
+/** How long a driver stays after the last thing that it did, in ms: what comes meanwhile needs no other one. */
 export const LINGER_MS = 1_000;
-/**
- * How long a driver stays after the last thing that it did, in ms: what comes meanwhile needs no other one. It waits for
- * windows that close before the schedule's next invocation.
- */
+/** It also waits for windows that close before the schedule's next invocation. */
 const IDLE: IdleOptions = { lingerMs: LINGER_MS, aheadMs: 60_000 };
 
 /**
