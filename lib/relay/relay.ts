@@ -134,13 +134,10 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     return changed;
   }
   dispatcher.wakeAll(client.lastZxid);
-  const work =
-    sources.length > 0
-      ? sources.map(async ({ id, source }) => {
-          await source.run(stop.signal);
-          if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
-        })
-      : [untilQuiet(dispatcher, clock, stop.signal)];
+  const work = sources.map(async ({ id, source }) => {
+    await source.run(stop.signal);
+    if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
+  });
   void untilIdle(options, dispatcher, stop.signal).then(abort);
   const company = accompany(options, current, dispatcher, heardCommits, sources, stop.signal);
   log("info", "the relay is active", {
@@ -433,9 +430,4 @@ async function untilIdle(
 /** How long after its time a timer of a pipeline is due at most, as long as no source is behind. */
 export function longestDelay(sources: readonly PlannedEventSource[]): number {
   return Math.max(0, ...sources.map(({ settings }) => settings.delayMs));
-}
-
-/** A pipeline without a watched source is finished when no shard has anything left to do. */
-async function untilQuiet(dispatcher: Dispatcher, clock: Clock, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted && !dispatcher.quiet) await clock.sleep(FINISHED_POLL_MS, signal);
 }
