@@ -37,7 +37,7 @@ class Following {
   private znode: WatchedZnode | undefined;
   private isFresh = false;
   private watch: Watch | undefined;
-  private under: Promise<WatchedZnode | undefined> | undefined;
+  private loading: Promise<WatchedZnode | undefined> | undefined;
   /** How often it was told that what was read is out of date. */
   private writes = 0;
 
@@ -48,11 +48,11 @@ class Following {
 
   async read(): Promise<WatchedZnode | undefined> {
     if (this.isFresh) return this.znode;
-    // One that is under way was sent after all that this caller has seen, since replies come in order.
-    this.under ??= this.load().finally(() => {
-      this.under = undefined;
+    // A read that is under way was sent after all that this caller has seen, since replies come in order.
+    this.loading ??= this.load().finally(() => {
+      this.loading = undefined;
     });
-    return this.under;
+    return this.loading;
   }
 
   forget(): void {

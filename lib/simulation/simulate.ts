@@ -3,6 +3,7 @@ import { audit } from "../verify/auditor";
 import { countFates, type FateCounts } from "../verify/commit-fates";
 import { Coverage } from "./faults";
 import { Functions } from "./functions";
+import { Mark } from "./mark";
 import type { ModelClient } from "./model-client";
 import { type Ending, end, pauseSometimes, replaySometimes, rescaleSometimes } from "./operator";
 import { judge } from "./oracle";
@@ -72,6 +73,9 @@ async function play(world: World): Promise<void> {
   const observer = world.ensemble.connect();
   await observer.create(SOURCE);
   await observer.create(RESULTS);
+  const mark = world.isFollowing ? new Mark(world, observer) : undefined;
+  await mark?.begin();
+  void mark?.keep();
   const functions = new Functions(world);
   const relays = new Relays(world, functions);
   world.duplicate = (process) => {
@@ -93,6 +97,7 @@ async function play(world: World): Promise<void> {
   world.isEnding = true;
   const acknowledged = await end(world, writer, ending);
   await observer.sync();
+  problems.push(...((await mark?.judge()) ?? []));
   problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
 }
 

@@ -9,6 +9,7 @@ import {
   mapAsync,
   mapState,
   readZnodeChanges,
+  readZnodeLatest,
   statefulParDo,
   valueState,
   writeToText,
@@ -19,6 +20,10 @@ import {
 /** What is watched, and where the result znodes and text files go. */
 export const SOURCE = "/app";
 export const RESULTS = "/results";
+
+/** A znode that summaries look up, where pipelines follow one, and what each of them was committed with. */
+export const MARK = "/mark";
+export const MARKS = "/marks";
 
 /** One element as user code saw it. */
 export interface SeenChange {
@@ -86,6 +91,9 @@ export function probedPipeline(shards: number): ProbedPipeline {
 /** Pipelines with so many shards, or more, have asynchronous calls and finalisers in their first stage. */
 export const ASYNC_SHARDS = 3;
 
+/** Pipelines with so many shards look a znode up whose version their commits check. */
+export const FOLLOWING_SHARDS = 4;
+
 /** Pipelines with so many shards have a stage more, that keeps elements in state and gives them when a timer fires. */
 export const STATEFUL_SHARDS = 4;
 
@@ -131,6 +139,16 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
         })),
       );
       summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
+      if (shards < FOLLOWING_SHARDS) return;
+      summaries
+        .map(
+          ({ start, summary }, { mark }) => {
+            const path = `${MARKS}/${start}-${encodeURIComponent(summary.path)}`;
+            return { path, data: mark.lookup() };
+          },
+          { mark: readZnodeLatest(MARK, { checkVersion: true }) },
+        )
+        .apply(writeToZnodes((write) => write));
     },
   });
 }

@@ -12,6 +12,7 @@ import { type Part, type Step, stepOf } from "./steps";
 import {
   ASYNC_SHARDS,
   type FinalizedElement,
+  FOLLOWING_SHARDS,
   PoisonError,
   type Probe,
   probedPipeline,
@@ -151,6 +152,11 @@ export class World {
   /** The pipeline has asynchronous calls and finalisers. */
   get isAsync(): boolean {
     return Math.min(...this.pipeline.shards.values()) >= ASYNC_SHARDS;
+  }
+
+  /** Its commits check the version of a znode. */
+  get isFollowing(): boolean {
+    return Math.min(...this.pipeline.shards.values()) >= FOLLOWING_SHARDS;
   }
 
   get elapsedMs(): number {

@@ -108,6 +108,11 @@ export const MUTANTS: readonly Mutant[] = [
       "if (warm && (warm.commitId === head.ids[0] || (warm as { number?: number }).number === head.number)) return warm;",
     ],
   ),
+  mutant("commit without the versions of looked up znodes", [
+    BUNDLE,
+    "result.znodeChecks.map(",
+    "result.znodeChecks.slice(0, 0).map(",
+  ]),
   mutant("blob collected too early", [
     "lib/checkpoint/blobs.ts",
     "commitNumberOf(name) <= committed && !own.has(name)",
