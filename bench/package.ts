@@ -9,7 +9,7 @@ import type { Benchmark, Case, Metric, Sample } from "./frame";
 import functionBuildOptions = require("../infra/esbuild/options");
 
 const PROJECT = join(__dirname, "..");
-const FUNCTIONS = ["relay", "batch", "bundle"] as const;
+const FUNCTIONS = ["relay", "batch", "bundle", "events", "driver"] as const;
 const SIZE: Metric = { name: "KB minified", better: "lower" };
 const LOAD: Metric = { name: "CPU ms to load", better: "lower" };
 /** Of each function, without the AWS clients that lie beside it and are loaded when they are used. */

@@ -6,7 +6,7 @@ import { UsageError } from "./usage-error";
 export const INIT_USAGE = `beamkeeper init   makes this folder deployable: serverless.yml and the functions that it names`;
 
 const PACKAGE = "node_modules/beamkeeper";
-const FUNCTIONS = ["relay", "bundle", "batch"];
+const FUNCTIONS = ["relay", "bundle", "batch", "events", "driver"];
 
 /**
  * Writes what `serverless deploy` needs beside the pipelines: serverless.yml, as this project's own with its parts

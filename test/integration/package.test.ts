@@ -176,7 +176,7 @@ test("`beamkeeper init` makes the project deployable, and overwrites nothing", (
     readFileSync(join(folder, ".serverless/cloudformation-template-update-stack.json"), "utf8"),
   );
   expect(template.Resources.BundleRole).toBeDefined();
-  for (const name of ["relay", "bundle", "batch"]) {
+  for (const name of ["relay", "bundle", "batch", "events", "driver"]) {
     const entries = zipEntries(join(folder, `.serverless/${name}.zip`));
     expect(entries.get(`functions/${name}.js`)).toBeLessThan(1_000_000);
   }
