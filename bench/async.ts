@@ -1,9 +1,6 @@
 /** Asynchronous transforms in memory: how near to the ideal rate calls come, and what the machinery around them costs. */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import { bundled, ROOT } from "./beam";
-import type { Benchmark, Case } from "./frame";
+import { loadBundled } from "./beam";
+import type { Benchmark } from "./frame";
 
 export const asynchronous: Benchmark = {
   name: "async",
@@ -14,11 +11,7 @@ export const asynchronous: Benchmark = {
   rounds: 5,
   warmUp: true,
   async prepare() {
-    const parent = join(ROOT, ".beamkeeper");
-    mkdirSync(parent, { recursive: true });
-    const folder = mkdtempSync(join(parent, "bench-"));
-    const load = createRequire(__filename);
-    const { asyncCases } = load(await bundled(folder, "async-cases")) as { asyncCases(): Case[] };
-    return { cases: asyncCases(), end: async () => rmSync(folder, { recursive: true, force: true }) };
+    const { module, remove } = await loadBundled<typeof import("./async-cases")>("async-cases");
+    return { cases: module.asyncCases(), end: async () => remove() };
   },
 };

@@ -9,13 +9,13 @@ import { join } from "node:path";
 import { build } from "esbuild";
 import type { Benchmark, Case, Sample } from "./frame";
 
-export const ROOT = join(__dirname, "..");
+const ROOT = join(__dirname, "..");
 
 /**
  * Bundled as functions are, but with the SDK beside it, whose direct runner does not run in a bundle. Without a
  * bundle each call from module to module goes through a getter, which is not what is deployed.
  */
-export async function bundled(folder: string, name: string): Promise<string> {
+async function bundled(folder: string, name: string): Promise<string> {
   const outfile = join(folder, `${name}.cjs`);
   await build({
     entryPoints: [join(__dirname, `${name}.ts`)],
@@ -29,6 +29,15 @@ export async function bundled(folder: string, name: string): Promise<string> {
     logLevel: "error",
   });
   return outfile;
+}
+
+/** A module of this folder, bundled, from below the project, so that the SDK is found. */
+export async function loadBundled<M>(name: string): Promise<{ module: M; folder: string; remove(): void }> {
+  const parent = join(ROOT, ".beamkeeper");
+  mkdirSync(parent, { recursive: true });
+  const folder = mkdtempSync(join(parent, "bench-"));
+  const module = createRequire(__filename)(await bundled(folder, name)) as M;
+  return { module, folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
 /** The most memory that a process took which does nothing else. */
@@ -61,13 +70,8 @@ export const engine: Benchmark = {
   rounds: 5,
   warmUp: true,
   async prepare() {
-    // Below the project, so that the SDK is found.
-    const parent = join(ROOT, ".beamkeeper");
-    mkdirSync(parent, { recursive: true });
-    const folder = mkdtempSync(join(parent, "bench-"));
-    const load = createRequire(__filename);
-    const { engineCases } = load(await bundled(folder, "engine-cases")) as { engineCases(): Case[] };
-    const cases = [...engineCases(), sessions(await bundled(folder, "session-memory"))];
-    return { cases, end: async () => rmSync(folder, { recursive: true, force: true }) };
+    const { module, folder, remove } = await loadBundled<typeof import("./engine-cases")>("engine-cases");
+    const cases = [...module.engineCases(), sessions(await bundled(folder, "session-memory"))];
+    return { cases, end: async () => remove() };
   },
 };

@@ -1,9 +1,6 @@
 /** Stateful transforms and side inputs in memory, against a plain ParDo in the same run. */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import { bundled, ROOT } from "./beam";
-import type { Benchmark, Case } from "./frame";
+import { loadBundled } from "./beam";
+import type { Benchmark } from "./frame";
 
 export const state: Benchmark = {
   name: "state",
@@ -14,11 +11,7 @@ export const state: Benchmark = {
   rounds: 5,
   warmUp: true,
   async prepare() {
-    const parent = join(ROOT, ".beamkeeper");
-    mkdirSync(parent, { recursive: true });
-    const folder = mkdtempSync(join(parent, "bench-"));
-    const load = createRequire(__filename);
-    const { stateCases } = load(await bundled(folder, "state-cases")) as { stateCases(): Case[] };
-    return { cases: stateCases(), end: async () => rmSync(folder, { recursive: true, force: true }) };
+    const { module, remove } = await loadBundled<typeof import("./state-cases")>("state-cases");
+    return { cases: module.stateCases(), end: async () => remove() };
   },
 };

@@ -166,7 +166,8 @@ export interface SetAsidePane {
 
 /** Takes the state of a shard cell by cell. Throws CorruptEncodingError, also for state of another windowing. */
 export interface ShardLoader {
-  add(id: Uint8Array, value: Uint8Array): void;
+  /** @param id as in `StateChange`. */
+  add(id: string, value: Uint8Array): void;
   /** @param shared the `BundleResult.sharedState` of the last committed bundle. */
   open(shared: Uint8Array | undefined): StageShard;
 }
@@ -274,9 +275,10 @@ export interface SinkEffect {
 export interface StateChange {
   /** Unsigned 32-bit hash of the key by value, as in `BundleOutput`. */
   readonly keyHash: number;
-  readonly id: Uint8Array;
-  /** Undefined where the cell is removed. */
-  readonly value: Uint8Array | undefined;
+  /** Bytes as a text, one a character (latin1): states have them in that form. */
+  readonly id: string;
+  /** In the same form; undefined where the cell is removed. */
+  readonly value: string | undefined;
 }
 
 export interface BundleResult {

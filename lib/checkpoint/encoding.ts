@@ -7,7 +7,9 @@ import { crc32 } from "node:zlib";
  *
  * The version belongs to the kind: a change of one record's form leaves the others readable.
  */
-const HEADER_BYTES = 8;
+export const FRAME_HEADER_BYTES = 8;
+/** "BK" */
+const MAGIC = [0x42, 0x4b] as const;
 
 /** The kinds of record and the version of each that this code writes; it reads no other. */
 export const RECORD_KINDS = {
@@ -55,21 +57,27 @@ function restoring(kind: RecordKind): string {
 
 /** Frames a payload. */
 export function encodeFrame(kind: RecordKind, payload: Uint8Array): Buffer {
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + payload.length);
+  frame.set(payload, FRAME_HEADER_BYTES);
+  sealFrame(kind, frame);
+  return frame;
+}
+
+/** Writes the header of a frame whose payload is in its place already. */
+export function sealFrame(kind: RecordKind, frame: Buffer): void {
   const { tag, version } = RECORD_KINDS[kind];
-  const frame = Buffer.allocUnsafe(HEADER_BYTES + payload.length);
-  frame.write("BK", 0, "latin1");
+  frame[0] = MAGIC[0];
+  frame[1] = MAGIC[1];
   frame[2] = version;
   frame[3] = tag;
-  frame.writeUInt32BE(crc32(payload), 4);
-  frame.set(payload, HEADER_BYTES);
-  return frame;
+  frame.writeUInt32BE(crc32(frame.subarray(FRAME_HEADER_BYTES)), 4);
 }
 
 /** The payload of the frame found at `path`; throws {@link EncodingError} for anything but an intact frame of this kind. */
 export function decodeFrame(kind: RecordKind, frame: Uint8Array, path: string): Buffer {
   const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
   const { tag, version } = RECORD_KINDS[kind];
-  if (bytes.length < HEADER_BYTES || bytes.toString("latin1", 0, 2) !== "BK") {
+  if (bytes.length < FRAME_HEADER_BYTES || bytes[0] !== MAGIC[0] || bytes[1] !== MAGIC[1]) {
     throw new EncodingError(
       path,
       `this is not a ${kind} record (${bytes.length} bytes without Beamkeeper's header)`,
@@ -85,7 +93,7 @@ export function decodeFrame(kind: RecordKind, frame: Uint8Array, path: string): 
       "Nothing was changed. Run the version of Beamkeeper that wrote it, or a newer one.",
     );
   }
-  const payload = bytes.subarray(HEADER_BYTES);
+  const payload = bytes.subarray(FRAME_HEADER_BYTES);
   if (crc32(payload) !== bytes.readUInt32BE(4)) {
     throw new EncodingError(
       path,
@@ -99,16 +107,16 @@ export function decodeFrame(kind: RecordKind, frame: Uint8Array, path: string): 
 /** Whether a frame says that it is of this kind. */
 export function isRecord(kind: RecordKind, frame: Uint8Array): boolean {
   return (
-    frame.length >= HEADER_BYTES &&
-    frame[0] === 0x42 &&
-    frame[1] === 0x4b &&
+    frame.length >= FRAME_HEADER_BYTES &&
+    frame[0] === MAGIC[0] &&
+    frame[1] === MAGIC[1] &&
     frame[3] === RECORD_KINDS[kind].tag
   );
 }
 
 /** Segments, deltas and runs of state begin with how many elements or cells they have. */
 export function countItems(frame: Buffer): number {
-  return frame.readUInt32BE(HEADER_BYTES);
+  return frame.readUInt32BE(FRAME_HEADER_BYTES);
 }
 
 export function encodeJson(kind: RecordKind, value: unknown): Buffer {

@@ -39,8 +39,8 @@ export function encodeEventRecord(record: Omit<EventRecord, "text">, timestampMs
 }
 
 /** Whether the element of a source is an event's record, and not a change of a znode. */
-export function isEventRecord(bytes: Uint8Array): boolean {
-  return bytes[TAG_AT] === TAG;
+export function isEventRecord(bytes: Uint8Array, start = 0): boolean {
+  return bytes[start + TAG_AT] === TAG;
 }
 
 export function decodeEventRecord(bytes: Buffer): { record: EventRecord; timestampMs: number } {

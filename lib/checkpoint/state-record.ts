@@ -4,9 +4,15 @@ import { KEY_GROUPS } from "./layout";
 /** One cell of a shard's state, or, without a value, that there is none any more. */
 export interface StateCell {
   readonly group: number;
-  /** Unique within the shard. */
-  readonly id: Uint8Array;
-  readonly value: Uint8Array | undefined;
+  /** Unique within the shard; bytes as a text, one a character (latin1). */
+  readonly id: string;
+  /** In the same form, or as bytes. */
+  readonly value: string | Uint8Array | undefined;
+}
+
+/** The value of a cell that has one, as bytes. */
+export function valueBytes({ value }: StateCell): Uint8Array {
+  return typeof value === "string" ? Buffer.from(value, "latin1") : value!;
 }
 
 /** What a cell adds to a record, in bytes; never less than it does. */
@@ -33,16 +39,17 @@ export function encodeCells(kind: "stateDelta" | "stateRun", cells: readonly Sta
   for (const { group, id, value } of cells) {
     offset = payload.writeUInt8(group, offset);
     offset = payload.writeUInt32BE(id.length, offset);
-    payload.set(id, offset);
+    payload.write(id, offset, "latin1");
     offset = payload.writeUInt32BE(value === undefined ? 0 : value.length + 1, offset + id.length);
     if (value === undefined) continue;
-    payload.set(value, offset);
+    if (typeof value === "string") payload.write(value, offset, "latin1");
+    else payload.set(value, offset);
     offset += value.length;
   }
   return encodeFrame(kind, payload);
 }
 
-/** The cells of the record at `path`, parts of its bytes; throws {@link EncodingError}. */
+/** The cells of the record at `path`, their values parts of its bytes; throws {@link EncodingError}. */
 export function decodeCells(kind: "stateDelta" | "stateRun", frame: Uint8Array, path: string): StateCell[] {
   const payload = decodeFrame(kind, frame, path);
   const cells: StateCell[] = [];
@@ -56,7 +63,7 @@ export function decodeCells(kind: "stateDelta" | "stateRun", frame: Uint8Array, 
     const end = idEnd + 4 + Math.max(0, length - 1);
     if (end > payload.length) break;
     const value = length === 0 ? undefined : payload.subarray(idEnd + 4, end);
-    cells.push({ group, id: payload.subarray(offset + 5, idEnd), value });
+    cells.push({ group, id: payload.toString("latin1", offset + 5, idEnd), value });
     offset = end;
   }
   if (cells.length === count && offset === payload.length) return cells;

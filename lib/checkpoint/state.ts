@@ -177,8 +177,8 @@ export class StoredState {
 
   private wait(cell: StateCell): void {
     const waiting = this.pending.get(cell.group);
-    if (waiting) waiting.set(idOf(cell), cell);
-    else this.pending.set(cell.group, new Map([[idOf(cell), cell]]));
+    if (waiting) waiting.set(cell.id, cell);
+    else this.pending.set(cell.group, new Map([[cell.id, cell]]));
   }
 }
 
@@ -381,10 +381,6 @@ function passedOf({ runs }: Range): number {
 /** Later ones win. */
 function byId(cells: Iterable<StateCell>): Map<string, StateCell> {
   const map = new Map<string, StateCell>();
-  for (const cell of cells) map.set(idOf(cell), cell);
+  for (const cell of cells) map.set(cell.id, cell);
   return map;
-}
-
-export function idOf({ id }: StateCell): string {
-  return Buffer.from(id.buffer, id.byteOffset, id.byteLength).toString("latin1");
 }

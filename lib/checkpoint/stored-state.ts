@@ -4,7 +4,7 @@ import { reading } from "./commit";
 import { EncodingError } from "./encoding";
 import { type ShardLayout, stateName, stateRunPath } from "./layout";
 import { decodeHead, type Head } from "./records";
-import { idOf, rangesOf, STATE_LIMITS, type StateLimits, StoredState } from "./state";
+import { rangesOf, STATE_LIMITS, type StateLimits, StoredState } from "./state";
 import { bytesOf, decodeCells, type StateCell } from "./state-record";
 import { readRecord } from "./stored-record";
 
@@ -114,7 +114,7 @@ class Loading {
     const known = new Set<string>();
     const give = (cells: Iterable<StateCell>): void => {
       for (const cell of cells) {
-        const id = idOf(cell);
+        const { id } = cell;
         if (known.has(id)) continue;
         known.add(id);
         if (cell.value !== undefined) take(cell);

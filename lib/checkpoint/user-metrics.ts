@@ -49,6 +49,7 @@ function joined(before: Distribution | undefined, { count, sum, min, max }: Dist
 
 /** Whatever user code counted: JSON has neither infinities nor NaN. */
 export function metricsToJson(metrics: UserMetrics): unknown {
+  if (metrics === NO_METRICS) return metrics;
   return mapNumbers(metrics, (value) => (Number.isFinite(value) ? value : String(value)));
 }
 

@@ -98,36 +98,70 @@ function flagsOf(change: ZnodeChange, data: Buffer | null): number {
   );
 }
 
-export function decodeZnodeChange(bytes: Buffer): { change: ZnodeChange; timestampMs: number } {
-  const flags = bytes.readUInt8(9);
-  const pathEnd = HEADER_BYTES + bytes.readUInt32BE(10);
-  const valueStart = pathEnd + bytes.readUInt32BE(74);
-  const kind = CHANGE_KINDS[bytes.readUInt8(8)]!;
-  const value = flags & HAS_DATA ? Buffer.from(bytes.subarray(valueStart)) : null;
-  const data = kind === "children" ? null : value;
-  const change: ZnodeChange = {
-    path: bytes.toString("utf8", HEADER_BYTES, pathEnd),
-    kind,
-    data,
-    text: data?.toString("utf8") ?? null,
-    version: bytes.readInt32BE(14),
-    cversion: bytes.readInt32BE(18),
-    aversion: bytes.readInt32BE(22),
-    numChildren: bytes.readInt32BE(26),
-    czxid: bytes.readBigInt64BE(30),
-    mzxid: bytes.readBigInt64BE(38),
-    zxid: bytes.readBigInt64BE(46),
-    ctimeMs: bytes.readDoubleBE(54),
-    mtimeMs: bytes.readDoubleBE(62),
-    missed: bytes.readUInt32BE(70),
-    missedAtLeast: (flags & AT_LEAST) !== 0,
-    isEphemeral: (flags & EPHEMERAL) !== 0,
-    ...(kind === "children" && value ? { children: JSON.parse(value.toString("utf8")) } : {}),
-    ...(flags & KNOWS_PREVIOUS ? { previous: previousOf(bytes, flags, pathEnd, valueStart) } : {}),
-  };
-  return { change, timestampMs: bytes.readDoubleBE(0) };
+/** Reads changes that lie one behind the other in the same bytes. Throws RangeError where what it is given is none. */
+export class ZnodeChangeReader {
+  private readonly view: DataView;
+
+  constructor(readonly bytes: Buffer) {
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+
+  /** The event time of the change that begins at `start`. */
+  timestampMs(start: number): number {
+    return this.view.getFloat64(start);
+  }
+
+  /** The change from `start` to before `end`. */
+  change(start: number, end: number): ZnodeChange {
+    const { bytes, view } = this;
+    if (end - start < HEADER_BYTES)
+      throw new RangeError(
+        `${end - start} bytes are no change of a znode, which has ${HEADER_BYTES} or more`,
+      );
+    const flags = bytes[start + 9]!;
+    const pathStart = start + HEADER_BYTES;
+    const pathEnd = pathStart + view.getUint32(start + 10);
+    const valueStart = pathEnd + view.getUint32(start + 74);
+    if (valueStart > end) throw new RangeError("the change of a znode is longer than its bytes");
+    const kind = CHANGE_KINDS[bytes[start + 8]!]!;
+    const data = flags & HAS_DATA && kind !== "children" ? copyOf(bytes, valueStart, end) : null;
+    const change: Mutable<ZnodeChange> = {
+      path: bytes.toString("utf8", pathStart, pathEnd),
+      kind,
+      data,
+      text: data === null ? null : bytes.toString("utf8", valueStart, end),
+      version: view.getInt32(start + 14),
+      cversion: view.getInt32(start + 18),
+      aversion: view.getInt32(start + 22),
+      numChildren: view.getInt32(start + 26),
+      czxid: view.getBigInt64(start + 30),
+      mzxid: view.getBigInt64(start + 38),
+      zxid: view.getBigInt64(start + 46),
+      ctimeMs: view.getFloat64(start + 54),
+      mtimeMs: view.getFloat64(start + 62),
+      missed: view.getUint32(start + 70),
+      missedAtLeast: (flags & AT_LEAST) !== 0,
+      isEphemeral: (flags & EPHEMERAL) !== 0,
+    };
+    // Few have these, and adding them for all would cost more than the rest.
+    if (kind === "children" && flags & HAS_DATA)
+      change.children = JSON.parse(bytes.toString("utf8", valueStart, end));
+    if (flags & KNOWS_PREVIOUS)
+      change.previous = flags & HAD_PREVIOUS ? copyOf(bytes, pathEnd, valueStart) : null;
+    return change;
+  }
 }
 
-function previousOf(bytes: Buffer, flags: number, from: number, to: number): Buffer | null {
-  return flags & HAD_PREVIOUS ? Buffer.from(bytes.subarray(from, to)) : null;
+type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
+
+/** A value of its own, so that whoever keeps it does not keep the segment. */
+function copyOf(bytes: Buffer, start: number, end: number): Buffer {
+  const copy = Buffer.allocUnsafe(end - start);
+  bytes.copy(copy, 0, start, end);
+  return copy;
+}
+
+export function decodeZnodeChange(bytes: Buffer): { change: ZnodeChange; timestampMs: number } {
+  const reader = new ZnodeChangeReader(bytes);
+  return { change: reader.change(0, bytes.length), timestampMs: reader.timestampMs(0) };
 }

@@ -67,10 +67,15 @@ export class BundleTrace {
     return this.bundle;
   }
 
-  element(run: () => void): void {
+  /** Processes one element. What it takes may be passed on, so that not every element needs a closure. */
+  element<T = void, U = void>(run: (first: T, second: U) => void, first?: T, second?: U): void {
     this.elements += 1;
     this.inElement = true;
-    this.guard(run);
+    try {
+      run(first as T, second as U);
+    } catch (error) {
+      throw this.failed(error);
+    }
     this.inElement = false;
   }
 

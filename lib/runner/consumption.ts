@@ -4,9 +4,10 @@ import { decodeEventRecord, isEventRecord } from "../checkpoint/event-record";
 import type { SegmentName } from "../checkpoint/layout";
 import type { Head } from "../checkpoint/records";
 import { decodeRunStart } from "../checkpoint/run";
-import { decodeZnodeChange } from "../checkpoint/znode-change";
+import type { Segment } from "../checkpoint/segment";
+import { ZnodeChangeReader } from "../checkpoint/znode-change";
 import type { AsideElement, BundleAside, BundleTrace } from "./bundle-failure";
-import { isImpulse, sourceKind } from "./failures";
+import { sourceKind } from "./failures";
 import type { SegmentReader } from "./segment-reader";
 import type { ShardContext } from "./shard-runner";
 
@@ -46,6 +47,7 @@ export async function consume(
 ): Promise<Consumption | undefined> {
   const { commitSizeBytes } = context.limits;
   const isLate = feedingTime(context, bundle);
+  const feed = feeder(context, bundle);
   const whole: SegmentName[] = [];
   const blobs: string[] = [];
   let elements = 0;
@@ -63,16 +65,15 @@ export async function consume(
     if (full()) break;
     const content = await reader.read(segments, index);
     if (!content) return undefined;
+    const { elements: inSegment } = content;
     const skipped = head.position?.segment === segment.name ? head.position.elements : 0;
-    let done = skipped;
-    for (const element of content.elements.slice(skipped)) {
-      if (full()) return consumed({ segment: segment.name, elements: done });
-      if (aside.element && elements === 0) out = { segment, index: done, bytes: element };
-      else trace.element(() => process(context, bundle, element));
+    for (let at = skipped; at < inSegment.length; at++) {
+      if (full()) return consumed({ segment: segment.name, elements: at });
+      if (aside.element && elements === 0) out = { segment, index: at, bytes: inSegment.at(at) };
+      else trace.element(feed, inSegment, at);
       if (bundle.isBusy) await trace.settle(() => bundle.room());
-      done += 1;
       elements += 1;
-      bytes += element.length;
+      bytes += inSegment.end(at) - inSegment.start(at);
     }
     whole.push(segment);
     if (content.blob !== undefined) blobs.push(content.blob);
@@ -90,26 +91,39 @@ export function feedingTime(
   return () => clock.now() >= untilMs;
 }
 
-function process({ pipeline, stage }: ShardContext, bundle: TentativeBundle, element: Buffer): void {
+/** Gives the bundle one element of a segment. */
+type Feed = (elements: Segment, index: number) => void;
+
+function feeder({ pipeline, stage }: ShardContext, bundle: TentativeBundle): Feed {
   const from = stage.upstream[0];
-  if (from?.type !== "source") {
-    bundle.processElement(element);
-    return;
+  if (from?.type !== "source")
+    return (elements, index) =>
+      bundle.processElement(elements.bytes, elements.start(index), elements.end(index));
+  switch (sourceKind(pipeline, from.id)) {
+    case "impulse":
+      return () => bundle.processSourceElement(new Uint8Array(0), MIN_TIMESTAMP_MS);
+    case "run":
+      return (elements, index) => {
+        const run = decodeRunStart(elements.at(index));
+        bundle.processSourceElement(run, run.timeMs);
+      };
+    default:
+      return recordFeeder(bundle);
   }
-  if (isImpulse(pipeline, from.id)) {
-    bundle.processSourceElement(new Uint8Array(0), MIN_TIMESTAMP_MS);
-    return;
-  }
-  if (sourceKind(pipeline, from.id) === "run") {
-    const run = decodeRunStart(element);
-    bundle.processSourceElement(run, run.timeMs);
-    return;
-  }
-  if (isEventRecord(element)) {
-    const { record, timestampMs } = decodeEventRecord(element);
-    bundle.processSourceElement(record, timestampMs);
-    return;
-  }
-  const { change, timestampMs } = decodeZnodeChange(element);
-  bundle.processSourceElement(change, timestampMs);
+}
+
+/** Changes of znodes, and records of events. */
+function recordFeeder(bundle: TentativeBundle): Feed {
+  let reader: ZnodeChangeReader | undefined;
+  return (elements, index) => {
+    if (isEventRecord(elements.bytes, elements.start(index))) {
+      const { record, timestampMs } = decodeEventRecord(elements.at(index));
+      bundle.processSourceElement(record, timestampMs);
+      return;
+    }
+    if (reader?.bytes !== elements.bytes) reader = new ZnodeChangeReader(elements.bytes);
+    const start = elements.start(index);
+    const end = elements.end(index);
+    bundle.processSourceElement(reader.change(start, end), reader.timestampMs(start));
+  };
 }

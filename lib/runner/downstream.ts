@@ -1,12 +1,7 @@
-import type { BundleResult } from "../beam/api";
+import type { BundleResult, OutputBlock } from "../beam/api";
 import type { CommitBlobs } from "../checkpoint/blobs";
-import { segmentPrefix, shardOf } from "../checkpoint/layout";
-import {
-  cutSegments,
-  type SegmentDraft,
-  type SegmentElement,
-  segmentElementBytes,
-} from "../checkpoint/segment";
+import { type ShardLayout, segmentPrefix, shardOf } from "../checkpoint/layout";
+import { SegmentBuilder, type SegmentDraft, segmentElementBytes } from "../checkpoint/segment";
 import type { Op } from "../zookeeper";
 import type { ShardContext } from "./shard-runner";
 
@@ -14,6 +9,8 @@ import type { ShardContext } from "./shard-runner";
 const BLOB_SEGMENT_BYTES = 8 * 1024 * 1024;
 // So small that references and what stays inline fit in a commit with any number of shards downstream.
 const LARGE_INLINE_BYTES = 1024;
+/** In place of a key's hash: see `OutputBlock.keyHashes`. */
+const FOR_EVERY_SHARD = -1;
 
 export interface DownstreamSegments {
   readonly ops: readonly Op[];
@@ -40,9 +37,11 @@ export async function downstreamSegments(
       isLarge ? BLOB_SEGMENT_BYTES : segmentSizeBytes,
       inlineBytes,
     );
-    for (const output of outputs) {
-      const full = writer.add(output, output.isBroadcast ? undefined : output.keyHash);
-      if (full !== undefined) await writer.write(full);
+    for (const block of outputs.blocks()) {
+      for (let index = 0; index < block.count; index++) {
+        writer.add(block, index);
+        if (writer.isFull) await writer.writeLargest();
+      }
     }
     await writer.writeAll();
     ops.push(...writer.ops);
@@ -51,12 +50,19 @@ export async function downstreamSegments(
   return { ops, fed };
 }
 
+/** What waits for one shard: segments that are full, and the one that is being filled. */
+interface Waiting {
+  readonly full: SegmentDraft[];
+  open: SegmentBuilder;
+  bytes: number;
+}
+
 /** The segments of one stage downstream. */
 class StageWriter {
   readonly ops: Op[] = [];
   /** How many segments each shard gets. */
   readonly fed = new Map<number, number>();
-  private readonly waiting = new Map<number, { elements: SegmentElement[]; bytes: number }>();
+  private readonly waiting = new Map<number, Waiting>();
   private readonly shards: number;
   private bytes = 0;
 
@@ -70,49 +76,58 @@ class StageWriter {
     this.shards = context.current.generation.shards[stage] ?? 1;
   }
 
-  /** Without a hash for every shard. Returns the shard whose elements have to be written now, if one's have. */
-  add(element: SegmentElement, keyHash: number | undefined): number | undefined {
-    const everyShard = Array.from({ length: keyHash === undefined ? this.shards : 0 }, (_, shard) => shard);
-    for (const shard of keyHash === undefined ? everyShard : [shardOf(keyHash, this.shards)]) {
-      const waiting = this.waiting.get(shard) ?? { elements: [], bytes: 0 };
-      waiting.elements.push(element);
-      waiting.bytes += segmentElementBytes(element);
-      this.bytes += segmentElementBytes(element);
-      this.waiting.set(shard, waiting);
-    }
-    return this.bytes < BLOB_SEGMENT_BYTES ? undefined : this.largest();
+  /** So much waits that some of it has to be written now. */
+  get isFull(): boolean {
+    return this.bytes >= BLOB_SEGMENT_BYTES;
+  }
+
+  add(block: OutputBlock, index: number): void {
+    const keyHash = block.keyHashes[index]!;
+    if (keyHash !== FOR_EVERY_SHARD) this.addTo(shardOf(keyHash, this.shards), block, index);
+    else for (let shard = 0; shard < this.shards; shard++) this.addTo(shard, block, index);
   }
 
   async writeAll(): Promise<void> {
     for (const shard of [...this.waiting.keys()]) await this.write(shard);
   }
 
-  async write(shard: number): Promise<void> {
-    const { elements, bytes } = this.waiting.get(shard)!;
+  async writeLargest(): Promise<void> {
+    const [first] = [...this.waiting].sort(([, a], [, b]) => b.bytes - a.bytes);
+    await this.write(first![0]);
+  }
+
+  private addTo(shard: number, { bytes, ends, timestampsMs }: OutputBlock, index: number): void {
+    const start = index === 0 ? 0 : ends[index - 1]!;
+    const end = ends[index]!;
+    let waiting = this.waiting.get(shard);
+    if (waiting === undefined) {
+      waiting = { full: [], open: new SegmentBuilder(), bytes: 0 };
+      this.waiting.set(shard, waiting);
+    }
+    if (!waiting.open.hasRoom(end - start, this.segmentBytes)) {
+      waiting.full.push(waiting.open.finish());
+      waiting.open = new SegmentBuilder();
+    }
+    waiting.open.add(bytes, start, end, timestampsMs[index]!);
+    const added = segmentElementBytes(end - start);
+    waiting.bytes += added;
+    this.bytes += added;
+  }
+
+  private async write(shard: number): Promise<void> {
+    const { full, open, bytes } = this.waiting.get(shard)!;
     this.waiting.delete(shard);
     this.bytes -= bytes;
-    const drafts = cutSegments(elements, this.segmentBytes);
+    const drafts = [...full, open.finish()];
     this.fed.set(shard, (this.fed.get(shard) ?? 0) + drafts.length);
-    this.ops.push(
-      ...(await this.written.keep(
-        drafts.map((draft) => this.create(shard, draft)),
-        this.inlineBytes,
-      )),
-    );
+    const { current } = this.context;
+    const layout = current.scope.shard(this.stage, shard);
+    const ops = drafts.map((draft) => create(layout, draft));
+    this.ops.push(...(await this.written.keep(ops, this.inlineBytes)));
   }
+}
 
-  private create(shard: number, { data, minTimestampMs }: SegmentDraft): Op {
-    const { inbox } = this.context.current.scope.shard(this.stage, shard);
-    return {
-      type: "create",
-      path: segmentPrefix(inbox, minTimestampMs),
-      data,
-      mode: "persistent-sequential",
-    };
-  }
-
-  private largest(): number {
-    const [first] = [...this.waiting].sort(([, a], [, b]) => b.bytes - a.bytes);
-    return first![0];
-  }
+function create({ inbox }: ShardLayout, { data, minTimestampMs }: SegmentDraft): Op {
+  const path = segmentPrefix(inbox, minTimestampMs);
+  return { type: "create", path, data, mode: "persistent-sequential" };
 }

@@ -229,7 +229,7 @@ function eventText({ from, id, text }: EventRecord): string {
   return `${from} ${id}: ${text.length <= EVENT_TEXT_LENGTH ? text : `${text.slice(0, EVENT_TEXT_LENGTH)}…`}`;
 }
 
-export function isImpulse(pipeline: CompiledPipeline, source: string): boolean {
+function isImpulse(pipeline: CompiledPipeline, source: string): boolean {
   return sourceKind(pipeline, source) === "impulse";
 }
 

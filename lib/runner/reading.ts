@@ -52,10 +52,10 @@ export async function consumeReads(
     for (let index = begun?.elements ?? 0; index < elements.length; index++) {
       if (filling.isFull) return consumed({ segment: segment.name, elements: index });
       const left = index === begun?.elements ? begun.residual : undefined;
-      const bytes = left === undefined ? elements[index]! : Buffer.from(left, "base64");
+      const bytes = left === undefined ? elements.at(index) : Buffer.from(left, "base64");
       const holdMs = left === undefined ? undefined : begun?.holdMs;
       const residual = await filling.take(bytes, { segment, index }, holdMs);
-      if (residual) return consumed(positionOf(segment, index, residual, elements.slice(index + 1)));
+      if (residual) return consumed(positionOf(segment, index, residual, elements.from(index + 1)));
     }
     whole.push(segment);
     if (blob !== undefined) blobs.push(blob);

@@ -1,7 +1,7 @@
 import { openRecord } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
 import type { SegmentName } from "../checkpoint/layout";
-import { decodeSegment } from "../checkpoint/segment";
+import { readSegment, type Segment } from "../checkpoint/segment";
 import { readRecord } from "../checkpoint/stored-record";
 import { NoNodeError } from "../zookeeper";
 import type { ShardContext } from "./shard-runner";
@@ -11,7 +11,7 @@ const READ_AHEAD = 16;
 
 /** What one segment holds. */
 export interface SegmentContent {
-  readonly elements: readonly Buffer[];
+  readonly elements: Segment;
   /** The blob that it lies in. */
   readonly blob: string | undefined;
 }
@@ -35,7 +35,7 @@ export class SegmentReader {
       const data = await this.ahead.get(name)!;
       const { frame, blob } =
         (await openRecord(blobs, data, path)) ?? (await readRecord(client, blobs, path));
-      return { elements: decodeSegment(frame, path), blob };
+      return { elements: readSegment(frame, path), blob };
     } catch (error) {
       this.ahead.clear();
       if (error instanceof NoNodeError) return undefined;

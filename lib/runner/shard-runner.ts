@@ -16,7 +16,7 @@ import {
   scopeChecks,
 } from "../checkpoint/scope";
 import { STATE_LIMITS, type StoredState } from "../checkpoint/state";
-import type { StateCell } from "../checkpoint/state-record";
+import { type StateCell, valueBytes } from "../checkpoint/state-record";
 import { loadState, type ReadHead, readHead as readHeadOf } from "../checkpoint/stored-state";
 import { nextTurn, readShardInput, type ShardInput, type WatermarkGraph } from "../checkpoint/watermark";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
@@ -393,7 +393,7 @@ export class ShardRunner {
     warm?.spool.close();
     const spool = new FolderSpool();
     const loader = pipeline.loadShard(stage.id, spool);
-    const take = ({ id, value }: StateCell): void => loader.add(id, value!);
+    const take = (cell: StateCell): void => loader.add(cell.id, valueBytes(cell));
     const limits = { ...STATE_LIMITS, inlineBytes: context.limits.segmentSizeBytes };
     const stored = await loadState(client, blobs, layout, current, take, limits);
     if (stored === undefined) {

@@ -84,7 +84,7 @@ export function runInMemorySync(...run: Parameters<typeof runInMemory>): RunResu
 type Steps<T = void> = Generator<Promise<unknown>, T, void>;
 
 interface ShardState {
-  readonly cells: Map<string, Uint8Array>;
+  readonly cells: Map<string, string>;
   shared: Uint8Array | undefined;
   holdMs: number;
   nextTimerMs: number;
@@ -271,7 +271,7 @@ class MemoryRun {
   ): Steps {
     const shard = this.shards.get(stage)![index]!;
     const loader = this.pipeline.loadShard(stage);
-    for (const [id, value] of shard.cells) loader.add(Buffer.from(id, "latin1"), value);
+    for (const [id, value] of shard.cells) loader.add(id, Buffer.from(value, "latin1"));
     const open = loader.open(shard.shared);
     // Run, and lost before its commit: nothing of it may be seen by the one that follows.
     const refreshing = this.pipeline.refresh(stage, async (path) => this.followed(path));
@@ -279,8 +279,8 @@ class MemoryRun {
     if (this.random() < 0.2) (yield* this.runOnce(open, watermarkMs, work)).bundle.dispose();
     const { bundle, result } = yield* this.runOnce(open, watermarkMs, work);
     for (const { id, value } of result.stateChanges) {
-      if (value === undefined) shard.cells.delete(Buffer.from(id).toString("latin1"));
-      else shard.cells.set(Buffer.from(id).toString("latin1"), value);
+      if (value === undefined) shard.cells.delete(id);
+      else shard.cells.set(id, value);
     }
     shard.shared = result.sharedState;
     shard.holdMs = result.holdMs;

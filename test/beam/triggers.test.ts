@@ -183,7 +183,7 @@ test("a bundle tells when the clock has something to do", () => {
   const result = first.finish();
   expect(result.nextProcessingTimerMs).toBe(5100);
   const loader = pipeline.loadShard(stage);
-  for (const { id, value } of result.stateChanges) loader.add(id, value!);
+  for (const { id, value } of result.stateChanges) loader.add(id, Buffer.from(value!, "latin1"));
   const second = loader.open(result.sharedState).beginBundle(-Infinity, 5100);
   expect(second.advanceProcessingTime(5100, 10)).toBe(false);
   const after = second.finish();

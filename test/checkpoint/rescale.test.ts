@@ -155,7 +155,7 @@ test("state, holds, timers, totals, dead letters and files go along; what is not
   const scope = layout.epoch(1);
   const cells = Array.from({ length: 300 }, (_, n) => ({
     group: n % 128,
-    id: Buffer.from(`id-${n}`),
+    id: `id-${n}`,
     value: Buffer.alloc(700, n % 256),
   }));
   for (const shard of [0, 1]) {

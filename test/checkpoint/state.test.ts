@@ -6,7 +6,7 @@ import { KEY_GROUPS, PipelineLayout } from "../../lib/checkpoint/layout";
 import { decodeHead, encodeHead, NEW_HEAD } from "../../lib/checkpoint/records";
 import { encodeSegment } from "../../lib/checkpoint/segment";
 import { STATE_LIMITS, type StateLimits, StoredState } from "../../lib/checkpoint/state";
-import type { StateCell } from "../../lib/checkpoint/state-record";
+import { type StateCell, valueBytes } from "../../lib/checkpoint/state-record";
 import { loadState, readHead, runReader } from "../../lib/checkpoint/stored-state";
 import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
@@ -99,10 +99,9 @@ class Shard {
   async coldStart(): Promise<Map<string, string>> {
     const cells = new Map<string, string>();
     const { client, blobs } = this.znodes;
-    const take = ({ id, value }: StateCell): void => {
-      const name = Buffer.from(id).toString();
-      expect(cells.has(name)).toBe(false);
-      cells.set(name, Buffer.from(value!).toString());
+    const take = (cell: StateCell): void => {
+      expect(cells.has(cell.id)).toBe(false);
+      cells.set(cell.id, textOf(cell));
     };
     this.stored = (await loadState(
       client,
@@ -118,9 +117,11 @@ class Shard {
 
 const cell = (group: number, id: string, value: string | undefined): StateCell => ({
   group,
-  id: Buffer.from(id),
-  value: value === undefined ? undefined : Buffer.from(value),
+  id,
+  value,
 });
+
+const textOf = (cell: StateCell): string => Buffer.from(valueBytes(cell)).toString("latin1");
 
 const sorted = (cells: ReadonlyMap<string, string>) => [...cells].sort(([a], [b]) => (a < b ? -1 : 1));
 
@@ -142,9 +143,9 @@ test("what is loaded is what was committed, after any commits, merges, lost comm
           cells.set(`k${key}`, cell((key * 37) % KEY_GROUPS, `k${key}`, value));
         }
         if (next === "lose the commit first") await shard.plan([cell(5, "lost", "lost")]);
-        for (const [id, { value }] of cells) {
-          if (value === undefined) model.delete(id);
-          else model.set(id, Buffer.from(value).toString());
+        for (const [id, cell] of cells) {
+          if (cell.value === undefined) model.delete(id);
+          else model.set(id, textOf(cell));
         }
         await shard.commit([...cells.values()], next === "no room" ? 0 : undefined, model.size === 0);
         if (model.size === 0) expect(shard.znodes.data.size).toBe(1);
@@ -286,8 +287,8 @@ describe("on a real server", () => {
     for (let number = 1; number <= 60; number++) {
       const current = await readHead(client, layout);
       const cells = new Map<string, string>();
-      const take = ({ id, value }: StateCell): void => {
-        cells.set(Buffer.from(id).toString(), Buffer.from(value!).toString());
+      const take = (cell: StateCell): void => {
+        cells.set(cell.id, textOf(cell));
       };
       const stored = (await loadState(client, blobs, layout, current, take, SMALL))!;
       expect(sorted(cells)).toEqual(sorted(model));

@@ -11,12 +11,14 @@ const remembered: (string | undefined)[] = new Array(REMEMBERED_TEXTS).fill(unde
  * such a text keeps its page in memory.
  */
 const PAGE_BYTES = 4096;
+const SCRATCH_SIZE_BYTES = 256;
 const LONGEST_PAGED_TEXT_BYTES = PAGE_BYTES / 4;
 
 /** Buffers have these methods without the checks of `toString`; they are not in the types. */
 interface RawBuffer extends Buffer {
   utf8Slice(start: number, end: number): string;
   latin1Slice(start: number, end: number): string;
+  latin1Write(text: string, offset: number, length: number): number;
 }
 
 /** Reads what `ByteWriter` wrote; every length is checked against what is left before anything is allocated. */
@@ -29,6 +31,8 @@ export class ByteReader {
   private opened: DataView | undefined;
   private position: number;
   private limit: number;
+  /** Of `resetToText`. */
+  private scratch: RawBuffer | undefined;
   private page = "";
   private pageStart = 0;
   private pageEnd = 0;
@@ -61,9 +65,20 @@ export class ByteReader {
       this.pageStart = 0;
       this.pageEnd = 0;
     }
-    this.origin = bytes.byteOffset;
-    this.position = this.origin + start;
-    this.limit = this.origin + end;
+    this.origin = bytes.byteOffset + start;
+    this.position = this.origin;
+    this.limit = bytes.byteOffset + end;
+  }
+
+  /** Reads the bytes of a text, one a character (latin1), from now on. What is read must not keep `all`. */
+  resetToText(text: string): this {
+    if (this.scratch === undefined || this.scratch.length < text.length)
+      this.scratch = Buffer.allocUnsafeSlow(Math.max(SCRATCH_SIZE_BYTES, 2 * text.length)) as RawBuffer;
+    const length = this.scratch.latin1Write(text, 0, text.length);
+    // The same memory has other bytes now.
+    this.pageEnd = 0;
+    this.reset(this.scratch, 0, length);
+    return this;
   }
 
   get remaining(): number {

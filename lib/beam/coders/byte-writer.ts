@@ -16,6 +16,7 @@ const COPIED_BY_NATIVE_CODE = 96;
 /** Buffers have these methods without the checks of `write`, and three times as fast; they are not in the types. */
 interface RawBuffer extends Buffer {
   utf8Write(text: string, offset: number, length: number): number;
+  latin1Slice(start: number, end: number): string;
 }
 
 /**
@@ -73,6 +74,13 @@ export class ByteWriter {
   take(): Buffer {
     const bytes = this.buffer.subarray(this.start, this.position);
     return this.buffer.length > SLAB_SIZE_BYTES ? Buffer.from(bytes) : bytes;
+  }
+
+  /** The encoding so far as a text, one character a byte (latin1): no copy of it is kept elsewhere. */
+  takeText(): string {
+    const text = this.buffer.latin1Slice(this.start, this.position);
+    this.position = this.start;
+    return text;
   }
 
   /** A number made from bytes of the encoding so far, which `read` must not keep. */

@@ -1,5 +1,5 @@
 import type { KeyId } from "../engine/aggregation";
-import { canonicalBytes } from "./value-coder";
+import { canonicalBytes, canonicalText } from "./value-coder";
 
 /** Marks what is not the key itself; a text that begins with it is marked as well. */
 const MARK = "\0";
@@ -11,7 +11,7 @@ const MARK = "\0";
 export function keyId(key: unknown): KeyId {
   if (typeof key === "string") return key.charCodeAt(0) === 0 ? `${MARK}s${key}` : key;
   if (typeof key === "number") return key + 0;
-  return `${MARK}v${canonicalBytes(key).toString("latin1")}`;
+  return `${MARK}v${canonicalText(key)}`;
 }
 
 /**

@@ -1,11 +1,10 @@
 import type { Cells, KeyedCodec, KeyedPlan, PlaceRow, Timer, WaitingElement } from "../engine/keyed-place";
 import { timesOfElement, timesOfPlace, timesOfTimer } from "../engine/keyed-place";
 import { NO_TIMES, type RowTimes } from "../engine/rows";
-import type { Window } from "../engine/windows";
 import { ByteReader } from "./byte-reader";
-import { readPane, readWindow, writePane, writeWindow } from "./element-coder";
-import { readKey, type StoredRow, stateOf, writeKey } from "./state-coder";
-import { canonicalBytes, readValue, withWriter, writeValue } from "./value-coder";
+import { readPane, readWindow, writePane } from "./element-coder";
+import { placeText, readKey, type StoredRow, stateOf, writeKey } from "./state-coder";
+import { readValue, withTextWriter, withWriter, writeCanonical, writeValue } from "./value-coder";
 
 /**
  * The state of one shard of a stateful stage. A place is a key in a window.
@@ -72,10 +71,9 @@ export function keyedCodec<C extends Cells<StoredRow>>(
   stage: string,
   cells: CellsCoder<C>,
 ): KeyedCodec<StoredRow, C> {
-  const placeOfWindow = rememberingWindow();
   const readerOf = (row: StoredRow) => new ByteReader(Buffer.from(row as string, "latin1"), stateOf(stage));
   return {
-    placeId: (key, window) => placeOfWindow(window) + canonicalBytes(key).toString("latin1"),
+    placeId: placeText,
     placeOf: (id) => id.slice(placeOffset(id)),
     isElement: (id) => id[0] === ELEMENT,
     ownId: (place) => OWN + place,
@@ -97,13 +95,12 @@ export function keyedCodec<C extends Cells<StoredRow>>(
     },
     encode(place) {
       const own = cells.own(place.cells);
-      const row = withWriter((out) => {
+      return withTextWriter((out) => {
         writeKey(out, place.key);
         out.varint(place.nextSequence);
         out.varint(place.waiting);
         out.bytes(own);
       });
-      return row.toString("latin1");
     },
     decodeTimer: (id, row) => readTimer(id, readerOf(row), stage),
     encodeTimer,
@@ -115,10 +112,10 @@ export function keyedCodec<C extends Cells<StoredRow>>(
       return { timestampMs, sequence, pane: readPane(reader), value: readValue(reader) };
     },
     encodeElement: ({ value, pane }) =>
-      withWriter((out) => {
+      withTextWriter((out) => {
         writePane(out, pane);
         writeValue(out, value);
-      }).toString("latin1"),
+      }),
   };
 }
 
@@ -139,11 +136,11 @@ function elementId(place: string, timestampMs: number, sequence: number): string
 }
 
 function encodeTimer({ timeMs, outputMs, isHeld }: Timer): string {
-  return withWriter((out) => {
+  return withTextWriter((out) => {
     out.double(timeMs);
     out.double(outputMs);
     out.byte(Number(isHeld));
-  }).toString("latin1");
+  });
 }
 
 /** When a stored row has something to do. */
@@ -193,9 +190,9 @@ function cellRowId(kind: string, cell: number, header: Uint8Array | string, plac
 }
 
 /** Where the key begins in the id of a row. */
-export function keyOffsetOfKeyed(id: Uint8Array): number {
-  const at = id[0] === OWN.charCodeAt(0) ? 1 : placeOffset(latin1(id));
-  return at + (id[at] === 0 ? 1 : 17);
+export function keyOffsetOfKeyed(id: string): number {
+  const at = id[0] === OWN ? 1 : placeOffset(id);
+  return at + (id.charCodeAt(at) === 0 ? 1 : 17);
 }
 
 function rowId(kind: string, header: Uint8Array, place: string): string {
@@ -244,16 +241,4 @@ function readTimer(id: string, reader: ByteReader, stage: string): Timer {
   };
   reader.end();
   return timer;
-}
-
-/** The bytes of a window; the same one comes many times. */
-function rememberingWindow(): (window: Window) => string {
-  let last: Window | undefined;
-  let text = "";
-  return (window) => {
-    if (window === last) return text;
-    last = window;
-    text = withWriter((out) => writeWindow(out, window)).toString("latin1");
-    return text;
-  };
 }

@@ -7,7 +7,7 @@ import { ByteReader } from "./byte-reader";
 import type { ByteWriter } from "./byte-writer";
 import { readWindow, writeWindow } from "./element-coder";
 import { PLAIN_ACCUMULATORS, readKey, type StoredRow, stateOf, writeKey } from "./state-coder";
-import { canonicalBytes, withWriter } from "./value-coder";
+import { canonicalText, withTextWriter, withWriter } from "./value-coder";
 
 /**
  * The state of one shard of an aggregate stage whose windows may give several panes.
@@ -84,14 +84,12 @@ export function paneCodec(
   accumulators = PLAIN_ACCUMULATORS,
 ): PaneCodec<StoredRow> {
   return {
-    id: (key) => canonicalBytes(key).toString("latin1"),
-    encode(id, key, cells) {
-      const row = withWriter((out) => {
+    id: canonicalText,
+    encode: (id, key, cells) =>
+      withTextWriter((out) => {
         writeCells(out, key, cells);
         for (const { filled, accumulator } of cells) if (filled) accumulators.write(out, accumulator, id);
-      });
-      return row.toString("latin1");
-    },
+      }),
     decode(id, row) {
       const reader = new ByteReader(Buffer.from(row as string, "latin1"), stateOf(stage));
       const key = readKey(reader, new ByteReader(Buffer.from(id, "latin1"), stateOf(stage)));

@@ -4,7 +4,7 @@ import type { Window } from "../engine/windows";
 import { ByteReader } from "./byte-reader";
 import type { ByteWriter } from "./byte-writer";
 import { readWindow, writeWindow } from "./element-coder";
-import { canonicalBytes, readValue, withWriter, writeValue } from "./value-coder";
+import { readValue, withTextWriter, withWriter, writeCanonical, writeValue } from "./value-coder";
 
 /**
  * The state of one shard of an aggregate stage whose windows give one pane each.
@@ -17,6 +17,8 @@ import { canonicalBytes, readValue, withWriter, writeValue } from "./value-coder
  * takes so little for so many small things.
  */
 export const STATE_VERSION = 3;
+
+const NO_BYTES = Buffer.alloc(0);
 
 export function encodeShared(watermarkMs: number): Buffer | undefined {
   if (watermarkMs === -Infinity) return undefined;
@@ -47,35 +49,60 @@ export type StoredRow = string | number;
 
 /** How the accumulator of a row is written. `row` is the row's id. */
 export interface AccumulatorCoder {
+  /** What it reads keeps the reader's bytes. */
+  readonly keepsBytes: boolean;
   write(out: ByteWriter, accumulator: unknown, row: string): void;
   read(reader: ByteReader, row: string): unknown;
 }
 
 export const PLAIN_ACCUMULATORS: AccumulatorCoder = {
+  keepsBytes: false,
   write: (out, accumulator) => writeValue(out, accumulator, "accumulator"),
   read: (reader) => readValue(reader),
 };
 
 export function cellCodec(stage: string, accumulators = PLAIN_ACCUMULATORS): CellCodec<StoredRow> {
-  const windowOf = rememberingWindow();
+  const shared = new ByteReader(NO_BYTES, stateOf(stage));
+  const readerOf = (row: StoredRow): ByteReader =>
+    accumulators.keepsBytes ? rowReader(row, stage) : shared.resetToText(row as string);
   return {
-    id: (key, window) => windowOf(window) + canonicalBytes(key).toString("latin1"),
-    encode: (id, { key, accumulator }) => {
-      const row = withWriter((out) => {
+    id: placeText,
+    encode: (id, { key, accumulator }) =>
+      withTextWriter((out) => {
         writeKey(out, key);
         accumulators.write(out, accumulator, id);
-      });
-      return row.toString("latin1");
-    },
-    decode(id, row) {
-      const ofId = new ByteReader(Buffer.from(id, "latin1"), stateOf(stage));
+      }),
+    decode(id, row): Cell {
+      const ofId = rowReader(id, stage);
       const window = readWindow(ofId);
-      const reader = new ByteReader(Buffer.from(row as string, "latin1"), stateOf(stage));
-      const cell: Cell = { window, key: readKey(reader, ofId), accumulator: accumulators.read(reader, id) };
+      const reader = readerOf(row);
+      const cell = { window, key: readKey(reader, ofId), accumulator: accumulators.read(reader, id) };
       reader.end();
       return cell;
     },
+    reopen(id, row, key, window): Cell {
+      if (!isInId(key)) return this.decode(id, row);
+      const reader = readerOf(row);
+      // Else the key came first in another form.
+      const isSame = reader.byte() === KEY_IN_ID;
+      if (!isSame) return this.decode(id, row);
+      const accumulator = accumulators.read(reader, id);
+      reader.end();
+      return { window, key, accumulator };
+    },
   };
+}
+
+function rowReader(row: StoredRow, stage: string): ByteReader {
+  return new ByteReader(Buffer.from(row as string, "latin1"), stateOf(stage));
+}
+
+/** A key in a window: the same for equal ones, and different for others. */
+export function placeText(key: unknown, window: Window): string {
+  return withTextWriter((out) => {
+    writeWindow(out, window);
+    writeCanonical(out, key);
+  });
 }
 
 /** When a stored row fires. */
@@ -84,36 +111,32 @@ export function timesOfCell(id: Uint8Array, stage: string): RowTimes {
 }
 
 /** Where the key begins in the id of a cell. */
-export function keyOffset(id: Uint8Array): number {
-  return id[0] === 0 ? 1 : 17;
+export function keyOffset(id: string): number {
+  return id.charCodeAt(0) === 0 ? 1 : 17;
+}
+
+const KEY_IN_ID = 0;
+const KEY_IN_ROW = 1;
+
+/** Whether the canonical encoding of a key says all of it. */
+function isInId(key: unknown): boolean {
+  return (typeof key !== "object" || key === null) && !Object.is(key, -0);
 }
 
 /** key = 0, where the id tells it, or 1 and the key as it first came: a Buffer, or with its properties in that order. */
 export function writeKey(out: ByteWriter, key: unknown): void {
-  const isInId = (typeof key !== "object" || key === null) && !Object.is(key, -0);
-  out.byte(isInId ? 0 : 1);
-  if (!isInId) writeValue(out, key, "key");
+  const isTold = isInId(key);
+  out.byte(isTold ? KEY_IN_ID : KEY_IN_ROW);
+  if (!isTold) writeValue(out, key, "key");
 }
 
 /** `ofId` stands at the key. */
 export function readKey(reader: ByteReader, ofId: ByteReader): unknown {
   const flag = reader.byte();
-  if (flag > 1) reader.fail(`key flag ${flag} is unknown`);
-  return readValue(flag === 0 ? ofId : reader);
+  if (flag > KEY_IN_ROW) reader.fail(`key flag ${flag} is unknown`);
+  return readValue(flag === KEY_IN_ID ? ofId : reader);
 }
 
 export function stateOf(stage: string): string {
   return `the state of stage "${stage}"`;
-}
-
-/** The bytes of a window; the same one comes many times. */
-function rememberingWindow(): (window: Window) => string {
-  let last: Window | undefined;
-  let text = "";
-  return (window) => {
-    if (window === last) return text;
-    last = window;
-    text = withWriter((out) => writeWindow(out, window)).toString("latin1");
-    return text;
-  };
 }

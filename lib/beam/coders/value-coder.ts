@@ -59,7 +59,18 @@ export function encodeValue(value: unknown): Buffer {
  * Set does not count, -0 equals 0, a Buffer equals a Uint8Array. For keys.
  */
 export function canonicalBytes(value: unknown): Buffer {
-  return withWriter((out) => writeNamed(out, value, "key", true));
+  return withWriter((out) => writeCanonical(out, value));
+}
+
+/** The same as a text of one character a byte (latin1). */
+export function canonicalText(value: unknown): string {
+  return withTextWriter((out) => writeCanonical(out, value));
+}
+
+/** `canonicalBytes` into a longer encoding. */
+export function writeCanonical(out: ByteWriter, value: unknown): void {
+  if (typeof value === "string") writeString(out, value);
+  else writeNamed(out, value, "key", true);
 }
 
 export function decodeValue(bytes: Uint8Array): unknown {
@@ -101,17 +112,29 @@ function writeNamed(out: ByteWriter, value: unknown, path: string, canonical: bo
 }
 
 export function withWriter(fill: (out: ByteWriter) => void): Buffer {
+  return written(fill, take);
+}
+
+/** What `withWriter` gives, as a text of one character a byte (latin1). */
+export function withTextWriter(fill: (out: ByteWriter) => void): string {
+  return written(fill, takeText);
+}
+
+const take = (out: ByteWriter): Buffer => out.take();
+const takeText = (out: ByteWriter): string => out.takeText();
+
+function written<T>(fill: (out: ByteWriter) => void, taken: (out: ByteWriter) => T): T {
   // A value's getter might encode another value, so the shared writer is lent to one encoding at a time.
   if (busy) {
     const own = new ByteWriter(SINGLE_SIZE_BYTES);
     fill(own);
-    return own.take();
+    return taken(own);
   }
   busy = true;
   try {
     writer.reset();
     fill(writer);
-    return writer.take();
+    return taken(writer);
   } finally {
     busy = false;
   }

@@ -28,6 +28,8 @@ export interface CellCodec<V> {
   encode(id: string, cell: Cell): V;
   /** A cell of its own: whoever gets it may change its accumulator. */
   decode(id: string, value: V): Cell;
+  /** The same where an equal key and window are known already. */
+  reopen(id: string, value: V, key: unknown, window: Window): Cell;
 }
 
 /** The state of one shard of an aggregate stage. See `Rows` for what becomes of it when a bundle follows. */
@@ -154,13 +156,12 @@ export class TentativeAggregation<V> {
     const cell =
       row === undefined
         ? { id, key, window, order: NEW_CELLS + this.came++, accumulator: this.accumulation.create() }
-        : this.reopened(id, row);
+        : this.opened(id, this.codec.reopen(id, row, key, window));
     this.touched.set(id, cell);
     return cell;
   }
 
-  private reopened(id: string, row: V): OpenCell {
-    const { key, window, accumulator } = this.codec.decode(id, row);
+  private opened(id: string, { key, window, accumulator }: Cell): OpenCell {
     return { id, key, window, order: this.state.rows.orderOf(id), accumulator };
   }
 
@@ -180,7 +181,8 @@ export class TentativeAggregation<V> {
     const touched = this.dueCells.at(-1);
     const id = this.dueRows.next(this.watermarkMs);
     if (id === undefined) return touched;
-    if (this.upcoming?.id !== id) this.upcoming = this.reopened(id, this.state.rows.get(id)!);
+    if (this.upcoming?.id !== id)
+      this.upcoming = this.opened(id, this.codec.decode(id, this.state.rows.get(id)!));
     return touched !== undefined && inOrder(touched, this.upcoming) < 0 ? touched : this.upcoming;
   }
 }

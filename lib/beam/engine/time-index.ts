@@ -46,6 +46,11 @@ export class TimeIndex {
     }
   }
 
+  /** The smallest time of any slot; Infinity if there is none. */
+  get leastOfAll(): number {
+    return this.size === 0 ? Infinity : this.times.get(this.heap[0]!);
+  }
+
   /** The smallest time of a slot that is not left out; costs in proportion to how many are. Infinity if none. */
   least(isLeftOut: (slot: number) => boolean): number {
     const first = new Frontier(this, isLeftOut).peek();

@@ -186,13 +186,13 @@ function decodeValues({ bytes, start, end, count }: Sealed, subject: string): un
 export const CHUNK_MARK = 0xfe;
 const NUMBER_DIGITS = 8;
 
-export function isChunkId(id: Uint8Array): boolean {
-  return id[0] === CHUNK_MARK;
+export function isChunkId(id: string): boolean {
+  return id.charCodeAt(0) === CHUNK_MARK;
 }
 
 /** The id of the row of the group that a chunk belongs to. */
-export function rowOfChunk(id: Uint8Array): Uint8Array {
-  return id.subarray(1, id.length - NUMBER_DIGITS);
+export function rowOfChunk(id: string): string {
+  return id.slice(1, id.length - NUMBER_DIGITS);
 }
 
 function chunkId(row: string, number: number): string {
@@ -207,6 +207,7 @@ function chunkId(row: string, number: number): string {
  *   chunk's row = values
  */
 export class BundleChunks implements AccumulatorCoder {
+  readonly keepsBytes = true;
   private readonly opened = new Map<string, Set<number>>();
   private readonly kept = new Map<string, Set<number>>();
   private readonly made = new Map<string, string>();

@@ -31,7 +31,7 @@ import type { Pane } from "../engine/panes";
 import { NO_TIMES, type RowKeeper, Rows } from "../engine/rows";
 import type { Window } from "../engine/windows";
 import { CorruptEncodingError } from "../errors";
-import { BundleChunks, CHUNK_MARK, isChunkId, rowOfChunk } from "./bag";
+import { BundleChunks, isChunkId, rowOfChunk } from "./bag";
 import type { Views } from "./side-inputs";
 
 /** What one shard has grouped so far. Two engines keep it: see `loadGrouping`. */
@@ -64,7 +64,7 @@ export interface OpenGrouping<G = Grouping> {
 }
 
 export interface GroupingLoader {
-  add(id: Uint8Array, value: Uint8Array): void;
+  add(id: string, value: Uint8Array): void;
   open(shared: Uint8Array | undefined): Grouping;
 }
 
@@ -84,10 +84,11 @@ export function loadGrouping(plan: GroupingPlan): GroupingLoader {
   return {
     add(id, value) {
       // A chunk goes to the spool as it comes, and never becomes a string.
-      if (isChunkId(id)) rows.add(latin1(id), spool.write(value), NO_TIMES);
+      if (isChunkId(id)) rows.add(id, spool.write(value), NO_TIMES);
       else {
-        const times = panes ? timesOfPaneRow(id, value, stage, panes) : timesOfCell(id, stage);
-        rows.add(latin1(id), latin1(value), times);
+        const bytes = Buffer.from(id, "latin1");
+        const times = panes ? timesOfPaneRow(bytes, value, stage, panes) : timesOfCell(bytes, stage);
+        rows.add(id, latin1(value), times);
       }
     },
     open(shared) {
@@ -104,9 +105,7 @@ export function loadGrouping(plan: GroupingPlan): GroupingLoader {
 export function spooling(spool: Spool): RowKeeper<StoredRow> {
   return {
     keep: (id, row) =>
-      typeof row === "string" && id.charCodeAt(0) === CHUNK_MARK
-        ? spool.write(Buffer.from(row, "latin1"))
-        : row,
+      typeof row === "string" && isChunkId(id) ? spool.write(Buffer.from(row, "latin1")) : row,
     drop(row) {
       if (typeof row === "number") spool.free(row);
     },
@@ -227,16 +226,20 @@ class PaneGrouping implements Grouping {
   }
 }
 
+/** Ids on their way to their hashes. */
+let hashed = Buffer.allocUnsafeSlow(1024);
+
 /** `keyFrom` tells where the key begins in the id of a row. */
-export function changesOf(rows: Rows<StoredRow>, keyFrom: (id: Uint8Array) => number): StateChange[] {
+export function changesOf(rows: Rows<StoredRow>, keyFrom: (id: string) => number): StateChange[] {
   const changes: StateChange[] = [];
-  for (const [text, { value }] of rows.changes) {
-    const id = Buffer.from(text, "latin1");
+  for (const [id, { value }] of rows.changes) {
     const row = isChunkId(id) ? rowOfChunk(id) : id;
+    if (row.length > hashed.length) hashed = Buffer.allocUnsafeSlow(2 * row.length);
+    const length = hashed.write(row, "latin1");
     changes.push({
-      keyHash: murmur3(row.subarray(keyFrom(row))),
+      keyHash: murmur3(hashed, keyFrom(row), length),
       id,
-      value: value === undefined ? undefined : Buffer.from(value as string, "latin1"),
+      value: value as string | undefined,
     });
   }
   return changes;

@@ -1,6 +1,6 @@
 import { ByteReader } from "../coders/byte-reader";
 import { itemId, itemOf, itemsOf } from "../coders/keyed-state-coder";
-import { canonicalBytes, withWriter } from "../coders/value-coder";
+import { canonicalText, withTextWriter, withWriter } from "../coders/value-coder";
 import { type Kept, keep, readKept, reveal, writeKept } from "./kept-value";
 import type { Cell, CellPlace, SealedCell } from "./state-cells";
 
@@ -121,7 +121,7 @@ export class MapCell implements Cell {
 }
 
 function itemText(key: unknown): string {
-  return canonicalBytes(key).toString("latin1");
+  return canonicalText(key);
 }
 
 function encodeEntry({ key, value }: Entry): string {
@@ -260,7 +260,7 @@ export class ListCell implements Cell {
 }
 
 function encodeItem({ value }: Item): string {
-  return withWriter((out) => writeKept(out, value!.kept)).toString("latin1");
+  return withTextWriter((out) => writeKept(out, value!.kept));
 }
 
 /** The place of the first item with this time or a later one, or of the first with a later one. */

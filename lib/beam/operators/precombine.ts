@@ -99,7 +99,8 @@ class Tables {
 
   /** All cells, which are forgotten here. */
   take(): Cell[] {
-    const cells = [...this.byName.values()].flatMap((table) => [...table.values()]);
+    const cells: Cell[] = [];
+    for (const table of this.byName.values()) for (const cell of table.values()) cells.push(cell);
     this.byName = new Map();
     this.byWindow = new Map();
     this.lastWindow = undefined;

@@ -43,7 +43,10 @@ export function sideInputsOf(
 export function loadSideInputs(stage: string, sides: readonly SideInput[]): GroupingLoader {
   const rows = Rows.builder<string>();
   return {
-    add: (id, value) => rows.add(latin1(id), latin1(value), timesOfSideInputRow(id, value, stage, sides)),
+    add(id, value) {
+      const times = timesOfSideInputRow(Buffer.from(id, "latin1"), value, stage, sides);
+      rows.add(id, latin1(value), times);
+    },
     open(shared) {
       const state = { watermarkMs: decodeSharedSides(shared, stage), rows: rows.build() };
       return new SideInputGrouping(sides, sideInputCodec(stage), state);

@@ -70,15 +70,18 @@ interface StatefulStage {
 }
 
 export function loadStateful(stage: StatefulStage): {
-  add(id: Uint8Array, value: Uint8Array): void;
+  add(id: string, value: Uint8Array): void;
   open(shared: Uint8Array | undefined): StatefulState;
 } {
   const { id: name, plan, spool } = stage;
   const rows = Rows.builder<StoredRow>(spooling(spool), keyedRowGroup);
   return {
     add(id, value) {
-      if (isChunkId(id)) rows.add(latin1(id), spool.write(value), NO_TIMES);
-      else rows.add(latin1(id), latin1(value), timesOfKeyedRow(id, value, name, plan.keyed));
+      if (isChunkId(id)) rows.add(id, spool.write(value), NO_TIMES);
+      else {
+        const bytes = Buffer.from(id, "latin1");
+        rows.add(id, latin1(value), timesOfKeyedRow(bytes, value, name, plan.keyed));
+      }
     },
     open: (shared) => new StatefulState(stage, { ...decodeSharedKeyed(shared, name), rows: rows.build() }),
   };
