@@ -9,7 +9,7 @@ import { ZnodeChangeReader } from "../checkpoint/znode-change";
 import type { AsideElement, BundleAside, BundleTrace } from "./bundle-failure";
 import { sourceKind } from "./failures";
 import type { SegmentReader } from "./segment-reader";
-import type { ShardContext } from "./shard-runner";
+import type { ShardContext } from "./shard-context";
 
 // What a bundle consumes ends up in its state or its outputs, which a process has to hold.
 const INPUT_PER_COMMIT = 8;

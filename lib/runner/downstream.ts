@@ -3,7 +3,7 @@ import type { CommitBlobs } from "../checkpoint/blobs";
 import { type ShardLayout, segmentPrefix, shardOf } from "../checkpoint/layout";
 import { SegmentBuilder, type SegmentDraft, segmentElementBytes } from "../checkpoint/segment";
 import type { Op } from "../zookeeper";
-import type { ShardContext } from "./shard-runner";
+import type { ShardContext } from "./shard-context";
 
 /** Output that does not fit in a commit goes to blobs of at most this size; as much of it is in memory at once. */
 const BLOB_SEGMENT_BYTES = 8 * 1024 * 1024;

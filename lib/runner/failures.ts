@@ -10,9 +10,10 @@ import { encodeSegment } from "../checkpoint/segment";
 import type { ReadHead } from "../checkpoint/stored-state";
 import { decodeZnodeChange } from "../checkpoint/znode-change";
 import { MultiError } from "../zookeeper";
-import { type BundleInput, type BundleOutcome, runBundle } from "./bundle";
+import { type BundleInput, type PreparedBundle, prepareBundle, runBundle, sendBundle } from "./bundle";
+import type { BundleOutcome, SentCommit } from "./bundle-commit";
 import { type AsideElement, type BundleAside, BundleFailedError } from "./bundle-failure";
-import type { ShardContext } from "./shard-runner";
+import type { ShardContext } from "./shard-context";
 import { ZnodeConflictError } from "./znode-writes";
 
 /** What fails cannot be put aside, so the shard stands still before it until someone acts. Terminal. */
@@ -34,18 +35,23 @@ export interface TryAgain {
  * and what fails alone goes to dead-letter in a commit of its own. Being noted in the head, all that goes on where it
  * stood when the process dies.
  * Rejects with the user's error, {@link DeadLetterError}, an EncodingError, or the client's error.
+ *
+ * @param ahead the same bundle where it has been run already.
+ * @param onSent called once, as soon as the commit is on its way.
  */
 export async function attemptBundle(
   context: ShardContext,
   current: ReadHead,
   work: BundleInput,
   limit: number,
+  ahead?: PreparedBundle,
+  onSent?: (sent: SentCommit) => void,
 ): Promise<BundleOutcome | TryAgain> {
   const { failing } = current.head;
   const isSearching = failing?.isExhausted ?? false;
   const most = isSearching ? Math.min(limit, failing!.units) : limit;
   try {
-    return await runBundle(context, current, work, most);
+    return await sendBundle(ahead ?? (await prepareBundle(context, current, work, most)), onSent);
   } catch (error) {
     if (!(error instanceof BundleFailedError)) throw error;
     if (!isSearching) return noteFailure(context, current, error, most);

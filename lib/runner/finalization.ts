@@ -3,7 +3,7 @@ import type { ScopeLayout } from "../checkpoint/layout";
 import { encodeOutput, type FinalizationEntry } from "../checkpoint/records";
 import { scopeChecks } from "../checkpoint/scope";
 import type { Op } from "../zookeeper";
-import type { ShardContext } from "./shard-runner";
+import type { ShardContext } from "./shard-context";
 import { type CommitName, type NamedEntry, removeEntries, shardPrefix } from "./text-files";
 
 type NamedTokens = NamedEntry<FinalizationEntry>;

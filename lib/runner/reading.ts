@@ -6,7 +6,7 @@ import { type AsideElement, type BundleAside, BundleFailedError, type BundleTrac
 import { type Consumption, feedingTime } from "./consumption";
 import { OpenRead } from "./open-reads";
 import type { SegmentReader } from "./segment-reader";
-import type { ShardContext } from "./shard-runner";
+import type { ShardContext } from "./shard-context";
 
 /** So many records of a source are in a bundle for each unit of other stages: they cost less than what waits in an inbox. */
 export const RECORDS_PER_UNIT = 100;

@@ -4,7 +4,7 @@ import type { SegmentName } from "../checkpoint/layout";
 import { readSegment, type Segment } from "../checkpoint/segment";
 import { readRecord } from "../checkpoint/stored-record";
 import { NoNodeError } from "../zookeeper";
-import type { ShardContext } from "./shard-runner";
+import type { ShardContext } from "./shard-context";
 
 // At most 2 MB of inline segments.
 const READ_AHEAD = 16;

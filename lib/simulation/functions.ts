@@ -1,7 +1,7 @@
 import type { BlobStore } from "../checkpoint/blobs";
 import type { FileStore } from "../checkpoint/files";
 import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
-import { silent } from "../log";
+import { GIVEN_UP } from "../runner/shard-loop";
 import { ShardRunner } from "../runner/shard-runner";
 import type { SimulatedProcess } from "./process";
 import type { Part, Step } from "./steps";
@@ -69,7 +69,9 @@ export class Functions {
       files: new StruckFiles(world, process, world.files),
       blobs: struckBlobs(world, process, "bundle"),
       clock: process,
-      log: silent,
+      log: (_level, message) => {
+        if (message === GIVEN_UP) world.tally.givenUp += 1;
+      },
       limits: {
         maxUnits: world.time.chance(0.3) ? world.time.between(1, 10) : world.time.between(10, 100),
         commitSizeBytes: 512 * 1024,

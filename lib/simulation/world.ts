@@ -74,6 +74,8 @@ export interface Tally {
   rescales: number;
   /** How often a dead letter was to be replayed. */
   replays: number;
+  /** Bundles that were run ahead of a commit, and given up. */
+  givenUp: number;
 }
 
 /** What all parts of a simulated system share: time, the ensemble, the pipeline, the faults, and what was found wrong. */
@@ -98,6 +100,7 @@ export class World {
     pauses: 0,
     rescales: 0,
     replays: 0,
+    givenUp: 0,
   };
   /** What is told when the run ends. */
   readonly ending = new Set<AbortController>();

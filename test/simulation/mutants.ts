@@ -6,10 +6,11 @@ export interface Mutant {
   readonly replacements: readonly Replacement[];
 }
 
-const BUNDLE = "lib/runner/bundle.ts";
+const BUNDLE = "lib/runner/bundle-commit.ts";
 const COMMIT = "lib/checkpoint/commit.ts";
 const FAILURES = "lib/runner/failures.ts";
-const RUNNER = "lib/runner/shard-runner.ts";
+const LOOP = "lib/runner/shard-loop.ts";
+const WARM = "lib/runner/warm-shards.ts";
 const RELAY = "lib/relay/source-relay.ts";
 
 function mutant(name: string, ...replacements: readonly [file: string, from: string, to: string][]): Mutant {
@@ -28,8 +29,8 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant("no generation check", [
     BUNDLE,
-    '    ...scopeChecks(generation),\n    { type: "setData", path: layout.head',
-    '    { type: "setData", path: layout.head',
+    '      ...scopeChecks(generation),\n      { type: "setData", path: layout.head',
+    '      { type: "setData", path: layout.head',
   ]),
   mutant(
     "segments deleted outside the multi",
@@ -41,9 +42,9 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     [
       BUNDLE,
-      '  if (outcome.kind !== "committed") return outcome;\n  state.accept(written.byPath);',
+      '    if (outcome.kind !== "committed") return outcome;\n    this.takeState();',
       // biome-ignore lint/suspicious/noTemplateCurlyInString: this is source text.
-      '  if (outcome.kind !== "committed") return outcome;\n  for (const { name } of consumed.whole) await client.delete(`${layout.inbox}/${name}`).catch(() => undefined);\n  state.accept(written.byPath);',
+      '    if (outcome.kind !== "committed") return outcome;\n    for (const { name } of work.consumed.whole) await client.delete(`${context.layout.inbox}/${name}`).catch(() => undefined);\n    this.takeState();',
     ],
   ),
   mutant("ambiguity taken for failure", [
@@ -93,25 +94,25 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     "cache checked by version alone",
     [
-      RUNNER,
-      "        if (isUndone(outcome)) this.warm.set(context.layout.head, loaded);\n",
-      '        if (isUndone(outcome)) this.warm.set(context.layout.head, loaded);\n        if (outcome.kind === "rejected") this.warm.set(context.layout.head, { ...loaded, number: head.number + 1 } as never);\n',
+      LOOP,
+      '        loaded.spool.close();\n        return "superseded";\n      }\n      if (isSpent)',
+      '        if (!isSpent) this.warm.put(context.layout, { ...loaded, number: current.head.number + 1 } as never);\n        return "superseded";\n      }\n      if (isSpent)',
     ],
     [
-      RUNNER,
-      '      this.warm.delete(key);\n      this.options.log("info", "bundle rejected"',
-      '      this.options.log("info", "bundle rejected"',
-    ],
-    [
-      RUNNER,
-      "if (warm && warm.commitId === head.ids[0]) return warm;",
-      "if (warm && (warm.commitId === head.ids[0] || (warm as { number?: number }).number === head.number)) return warm;",
+      WARM,
+      "if (warm && warm.commitId === current.head.ids[0]) return warm;",
+      "if (warm && (warm.commitId === current.head.ids[0] || (warm as { number?: number }).number === current.head.number)) return warm;",
     ],
   ),
   mutant("commit without the versions of looked up znodes", [
     BUNDLE,
     "result.znodeChecks.map(",
     "result.znodeChecks.slice(0, 0).map(",
+  ]),
+  mutant("bundle that ran ahead kept after its commit was rejected", [
+    LOOP,
+    '      if (outcome.kind === "rejected") {\n',
+    '      if (outcome.kind === "rejected" && next) return next;\n      if (outcome.kind === "rejected") {\n',
   ]),
   mutant("blob collected too early", [
     "lib/checkpoint/blobs.ts",
@@ -125,8 +126,8 @@ export const MUTANTS: readonly Mutant[] = [
     "this.dirty.waitsSince(-1, done)",
   ]),
   mutant("cache used without asking for its commit", [
-    RUNNER,
-    "if (warm && warm.commitId === head.ids[0]) return warm;",
+    WARM,
+    "if (warm && warm.commitId === current.head.ids[0]) return warm;",
     "if (warm) return warm;",
   ]),
   mutant("downstream of a dead invocation forgotten", [
@@ -145,7 +146,7 @@ export const MUTANTS: readonly Mutant[] = [
     "Number.NEGATIVE_INFINITY",
   ]),
   mutant("blobs of dead letters collected", [
-    RUNNER,
+    WARM,
     "    { path: layout.deadLetters, recordIn: (data, path) => decodeDeadLetter(data, path).segment },\n",
     "",
   ]),

@@ -18,7 +18,12 @@ export type SeedReport =
         readonly stages: number;
         readonly shards: number;
       };
-      readonly totals: { readonly elements: number; readonly faults: number; readonly writes: number };
+      readonly totals: {
+        readonly elements: number;
+        readonly faults: number;
+        readonly writes: number;
+        readonly givenUp: number;
+      };
       /** Since the last report. */
       readonly coverage: Readonly<Record<string, number>>;
     };
@@ -40,7 +45,7 @@ async function main(): Promise<void> {
     const coverage = new Coverage();
     const most = Number.MAX_SAFE_INTEGER;
     const least = { elements: most, faults: most, stages: most, shards: most };
-    const totals = { elements: 0, faults: 0, writes: 0 };
+    const totals = { elements: 0, faults: 0, writes: 0, givenUp: 0 };
     let runs = 0;
     for (; runs < reportEvery && seed < to && failed < stopAt; seed += stride, runs++) {
       const report = await simulate({ seed, coverage });
@@ -51,6 +56,7 @@ async function main(): Promise<void> {
       totals.elements += report.elements;
       totals.faults += report.faults;
       totals.writes += report.writes;
+      totals.givenUp += report.givenUp;
       if (report.problems.length === 0) continue;
       failed += 1;
       say({ seed, problems: report.problems });

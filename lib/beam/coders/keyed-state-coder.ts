@@ -4,7 +4,7 @@ import { NO_TIMES, type RowTimes } from "../engine/rows";
 import { ByteReader } from "./byte-reader";
 import { readPane, readWindow, writePane } from "./element-coder";
 import { placeText, readKey, type StoredRow, stateOf, writeKey } from "./state-coder";
-import { readValue, withTextWriter, withWriter, writeCanonical, writeValue } from "./value-coder";
+import { readValue, withTextWriter, withWriter, writeValue } from "./value-coder";
 
 /**
  * The state of one shard of a stateful stage. A place is a key in a window.
