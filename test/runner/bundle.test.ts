@@ -26,6 +26,7 @@ import { type Clock, systemClock } from "../../lib/clock";
 import { type Log, silent } from "../../lib/log";
 import type { BundleLimits } from "../../lib/runner/bundle";
 import { planPipeline } from "../../lib/runner/deployment";
+import { GIVEN_UP } from "../../lib/runner/shard-loop";
 import { ShardRunner } from "../../lib/runner/shard-runner";
 import {
   connect,
@@ -57,13 +58,18 @@ afterAll(async () => {
   await server?.stop();
 });
 
+/** What user code was given, of all invocations of a test. */
+const arrived: (string | null)[] = [];
+
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "beamkeeper-bundle-"));
   results = `/results-${++tests}`;
+  arrived.length = 0;
   const build = (root: beam.Root): void => {
     const metrics = { seen: beam.counter("seen"), sizes: beam.distribution("sizes") };
     const changes = root.apply(readZnodeChanges("/watched")).map((change: ZnodeChange, { seen, sizes }) => {
       seen.increment(1);
+      arrived.push(change.text);
       sizes.update(change.text!.length);
       if (change.text === "poison") throw new RangeError("the value is poison");
       return change;
@@ -287,6 +293,50 @@ test("what arrives while a backlog is worked off is found before the shard is id
   expect(reply).toMatchObject({ outcome: "idle", commits: 3 });
   expect(await resultCount()).toBe(3);
 });
+
+test("the next bundle is run while a commit is under way, and a bundle that fails then fails in its turn", async () => {
+  for (const value of ["a", "b", "poison"]) await append(value);
+  let isHeld = true;
+  const holding = withMulti(async (send, ops) => {
+    while (isCommit(ops) && isHeld && !arrived.includes("b")) await new Promise(setImmediate);
+    isHeld = false;
+    return send();
+  });
+  const reply = await run(newRunner({ limits: { maxUnits: 1 }, through: holding }));
+  expect(reply).toMatchObject({ outcome: "interrupted", commits: 2 });
+  expect((await readHead()).failing).toMatchObject({ attempts: 1, units: 1 });
+  // Once ahead, and once for the failure that is noted.
+  expect(arrived).toEqual(["a", "b", "poison", "poison"]);
+});
+
+test.each([1, 3])(
+  "a bundle that has run ahead is given up when another invocation has made %d commits before it",
+  async (others) => {
+    for (const value of ["a", "b", "c"]) await append(value);
+    const told: string[] = [];
+    let isFirst = true;
+    const late = withMulti(async (send, ops) => {
+      if (isCommit(ops) && isFirst) {
+        isFirst = false;
+        const other = newRunner({ limits: { maxUnits: 1 } });
+        await other.run(
+          { pipeline: pipeline.name, stage: stage(0), shard: 0, zxid: "0", writes: 5 * others - 4 },
+          Infinity,
+        );
+        expect((await readHead()).number).toBe(others);
+        // The other one may have had it, too.
+        while (arrived.filter((text) => text === "b").length < Math.min(others, 2))
+          await new Promise(setImmediate);
+      }
+      return send();
+    });
+    const runner = newRunner({ limits: { maxUnits: 1 }, through: late, log: (_, what) => told.push(what) });
+    expect(await run(runner)).toMatchObject({ outcome: "superseded", commits: 0 });
+    expect(told).toContain(GIVEN_UP);
+    await drain(runner);
+    expect([await resultCount(), (await readHead()).counters.elementsIn]).toEqual([3, 3]);
+  },
+);
 
 test("another process goes on in the middle of a segment", async () => {
   await append("a", "b", "c", "d", "e");
