@@ -246,6 +246,7 @@ const FEW_KEYS = 1_000;
 /** A shard that holds so many keys, and commits that each touch some of them. */
 class FilledShard {
   private constructor(
+    private readonly pipeline: CompiledPipeline,
     private readonly place: Place,
     private readonly keys: number,
     private readonly sent: { commits: number; bytes: number },
@@ -258,7 +259,7 @@ class FilledShard {
       sent.commits += 1;
       sent.bytes += dataBytes(ops);
     });
-    const filled = new FilledShard(place, keys, sent);
+    const filled = new FilledShard(pipeline, place, keys, sent);
     for (let from = 0; from < keys; from += SETTINGS.bundleUnits) {
       await filled.send(from, Math.min(SETTINGS.bundleUnits, keys - from));
       await drain(filled.place, filled.place.stages[1]!, 1);
@@ -285,14 +286,16 @@ class FilledShard {
     };
   }
 
-  /** Elements through the first stage, one for each key from `from` on. */
+  /** What the first stage makes of one element for each key from `from` on, without its commits. */
   private async send(from: number, elements: number): Promise<void> {
     const { client, current, stages } = this.place;
-    const { inbox } = current.scope.shard(stages[0]!, 0);
-    const all = Array.from({ length: elements }, (_, index) => change(from + index, this.keys));
+    const bundle = this.pipeline.openShard(stages[0]!).beginBundle(Number.NEGATIVE_INFINITY);
+    for (let number = from; number < from + elements; number++)
+      bundle.processSourceElement({ path: `/load/znode-${number % this.keys}`, version: number }, 0);
+    const all = [...bundle.finish().outputs.get(stages[1]!)!];
+    const { inbox } = current.scope.shard(stages[1]!, 0);
     for (const { data } of cutSegments(all, SETTINGS.segmentSizeBytes))
       await client.create(segmentPrefix(inbox, 0), data, { mode: "persistent-sequential" });
-    await drain(this.place, stages[0]!, 1);
   }
 
   end(): Promise<void> {
