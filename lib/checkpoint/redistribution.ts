@@ -1,6 +1,7 @@
 import type { ZooKeeperClient } from "../zookeeper";
 import { type BlobStore, CommitBlobs } from "./blobs";
 import { reading } from "./commit";
+import { ControlError } from "./control";
 import { decodeDeadLetter, letterElement, placeLetter } from "./dead-letter";
 import {
   KEY_GROUPS,
@@ -155,7 +156,9 @@ async function moveState(
       else byGroup.set(cell.group, [cell]);
     };
     if (!(await loadState(client, blobs, from, current, take)))
-      throw new Error(`${from.head} was committed to while the pipeline was paused`);
+      throw new ControlError(
+        `${from.head} was committed to while it was divided anew: someone has let the pipeline go on. Rescale it again.`,
+      );
   }
   const runs: NewZnode[] = [];
   let bytes = 0;
