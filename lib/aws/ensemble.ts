@@ -1,10 +1,12 @@
+import { withOwnAcl } from "../checkpoint/own-acl";
 import { type Settings, settingsOf } from "../settings";
 import { AuthFailedError, connect, type ZooKeeper } from "../zookeeper";
 import { readCredentials, type SecretReader, type ZooKeeperCredentials } from "./secret";
 
 /**
  * Connects to the ensemble of the settings, with the credentials of their secret. The secret is read once for each
- * process, and again after the ensemble has refused it: it may have been rotated.
+ * process, and again after the ensemble has refused it: it may have been rotated. What the client creates below
+ * Beamkeeper's root gets the root's ACL.
  */
 export function ensembleConnector(settings: Settings, read?: SecretReader): () => Promise<ZooKeeper> {
   const { secret } = settings;
@@ -19,7 +21,10 @@ export function ensembleConnector(settings: Settings, read?: SecretReader): () =
   };
   return async () => {
     try {
-      return await connect({ ...settings, ...(await credentials()) });
+      const own = await credentials();
+      const client = await connect({ ...settings, ...own });
+      const hasIdentity = own.authentication !== undefined || own.sasl !== undefined;
+      return await withOwnAcl(client, settings.root, hasIdentity);
     } catch (error) {
       if (error instanceof AuthFailedError) known = undefined;
       throw error;

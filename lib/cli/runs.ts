@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { ensembleConnector } from "../aws/ensemble";
 import { knowsRun } from "../batch/decisions";
 import { changeSchedule, endRun, enqueue } from "../batch/ledger";
 import { listPipelines, NoPipelineError } from "../checkpoint/control";
@@ -20,7 +21,7 @@ import { countersOf, readScopeStatus } from "../checkpoint/status";
 import { systemClock } from "../clock";
 import { ticksBetween } from "../schedule/schedule";
 import { readSettings } from "../settings";
-import { connect, type ZooKeeperClient } from "../zookeeper";
+import type { ZooKeeperClient } from "../zookeeper";
 import { columns, durationText, grouped, type Terminal } from "./terminal";
 import { UsageError } from "./usage-error";
 
@@ -68,7 +69,7 @@ export async function runs(
   const request = parse(verb, args);
   const settings = readSettings(environment);
   const layout = new PipelineLayout(settings.root, request.pipeline);
-  const client = await connect({ ...settings });
+  const client = await ensembleConnector(settings)();
   try {
     const stored = await readScheduleRecord(client, layout);
     if (!stored) return await withoutRuns(client, layout, terminal);

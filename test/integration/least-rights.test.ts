@@ -1,5 +1,5 @@
 import { type Log, silent } from "../../lib/log";
-import { connect, type ZooKeeper } from "../../lib/zookeeper";
+import { connect, NoAuthError, type ZooKeeper } from "../../lib/zookeeper";
 import { Deployment, readTree, temporaryFolder } from "../support/deployment";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -84,6 +84,34 @@ test("read on the source, all on its own root, and what its results need: the wh
   } finally {
     await admin.setAcl("/", acl);
   }
+});
+
+/** The ACLs of a znode and of all below it, each once, as text. */
+async function aclsBelow(path: string): Promise<Set<string>> {
+  const { acl } = await admin.getAcl(path);
+  const { children } = await admin.getChildren(path);
+  const below = await Promise.all(children.map((child) => aclsBelow(`${path}/${child}`)));
+  return new Set([JSON.stringify(acl), ...below.flatMap((acls) => [...acls])]);
+}
+
+test("what lies below the root has the root's ACL, so that copies of values are for nobody else", async () => {
+  const { acl } = await admin.getAcl("/beamkeeper");
+  expect(acl).toHaveLength(2);
+  expect(await aclsBelow("/beamkeeper")).toEqual(new Set([JSON.stringify(acl)]));
+  const stranger = await connect({ connectString: server.connectString });
+  await expect(stranger.getChildren("/beamkeeper/summary")).rejects.toBeInstanceOf(NoAuthError);
+  await stranger.close();
+});
+
+test("a root that is not there yet belongs to who creates it, where that has an identity", async () => {
+  const own = await connect({ connectString: server.connectString, authentication: [FUNCTIONS] });
+  try {
+    await deploy("/own").settled(own);
+    expect((await own.getAcl("/own")).acl).toEqual([{ perms: ALL, scheme: "digest", id: identity }]);
+  } finally {
+    await own.close();
+  }
+  await expect(admin.getChildren("/own/summary")).rejects.toBeInstanceOf(NoAuthError);
 });
 
 test("a right that is missing at the root is told with the path", async () => {

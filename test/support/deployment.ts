@@ -10,6 +10,7 @@ import type { PipelineDefinition } from "../../lib/beam/pipeline";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import { PipelineLayout } from "../../lib/checkpoint/layout";
+import { withOwnAcl } from "../../lib/checkpoint/own-acl";
 import { isSettled, readStatus } from "../../lib/checkpoint/status";
 import { systemClock } from "../../lib/clock";
 import { type Log, silent } from "../../lib/log";
@@ -98,9 +99,10 @@ export class Deployment {
   }
 
   private async connect(wrap: (client: ZooKeeperClient) => ZooKeeperClient): Promise<ZooKeeperClient> {
-    const client = await connect({ ...this.settings, ...this.options.credentials });
+    const { credentials } = this.options;
+    const client = await connect({ ...this.settings, ...credentials });
     this.clients.push(client);
-    return wrap(client);
+    return wrap(await withOwnAcl(client, this.settings.root, credentials !== undefined));
   }
 
   /** Resolves when everything up to the ensemble's present time is processed; rejects when the relay fails first. */
