@@ -178,13 +178,16 @@ async function connectOthers(
 
 const METRICS_INTERVAL_MS = 60_000;
 
+/** What Lambda calls the function, which tells the metrics of deployments apart. */
+const FUNCTION_NAME = process.env.AWS_LAMBDA_FUNCTION_NAME ?? "relay";
+
 /** Logs the metrics each minute, and once more when the signal aborts. */
 async function logMetrics(metrics: RelayMetrics, log: Log, clock: Clock, signal: AbortSignal): Promise<void> {
   let before: RelayFigures | undefined;
   do {
     await clock.sleep(METRICS_INTERVAL_MS, signal);
     const now = metrics.figures();
-    log("info", "relay metrics", embeddedMetrics(now, clock.now(), before));
+    log("info", "relay metrics", embeddedMetrics(now, FUNCTION_NAME, clock.now(), before));
     before = now;
   } while (!signal.aborted);
 }

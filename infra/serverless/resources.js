@@ -89,7 +89,10 @@ function addLagAlarms({ Resources }, pipelines, { service, stage, lagSeconds }) 
         AlarmDescription: `What the pipeline ${name} watches has been ahead of it by more than ${lagSeconds} s for ${LAG_MINUTES} minutes.`,
         Namespace: "Beamkeeper",
         MetricName: "Lag",
-        Dimensions: [{ Name: "Pipeline", Value: name }],
+        Dimensions: [
+          { Name: "FunctionName", Value: { Ref: "RelayLambdaFunction" } },
+          { Name: "Pipeline", Value: name },
+        ],
         // In milliseconds, once a minute from each relay; one that stands by has none.
         Statistic: "Maximum",
         Period: 60,

@@ -136,12 +136,13 @@ function labelText(labels: Readonly<Record<string, string>>): string {
 export const NAMESPACE = "Beamkeeper";
 
 /**
- * The fields of a log record in CloudWatch's embedded metric format: one dimension, Pipeline, since each combination is
- * a metric to pay for. Counters are what was added since `before` (default: all), over the sources together; of
- * gauges the highest.
+ * The fields of a log record in CloudWatch's embedded metric format. Dimensions are FunctionName, which tells deployments
+ * apart, and Pipeline, and no others, since each combination is a metric to pay for. Counters are what was added since
+ * `before` (default: all), over the sources together; of gauges the highest.
  */
 export function embeddedMetrics(
   now: RelayFigures,
+  functionName: string,
   timestampMs: number,
   before?: RelayFigures,
 ): Record<string, unknown> {
@@ -161,8 +162,9 @@ export function embeddedMetrics(
   return {
     _aws: {
       Timestamp: timestampMs,
-      CloudWatchMetrics: [{ Namespace: NAMESPACE, Dimensions: [["Pipeline"]], Metrics }],
+      CloudWatchMetrics: [{ Namespace: NAMESPACE, Dimensions: [["FunctionName", "Pipeline"]], Metrics }],
     },
+    FunctionName: functionName,
     Pipeline: now.pipeline,
     ...Object.fromEntries(told.map(([{ name }, value]) => [name, value])),
   };

@@ -313,7 +313,7 @@ test("each pipeline that watches znodes has an alarm on the metric that its rela
   relay.source("s").committed({
     ...{ zxid: 2n, mtimeMs: 5, watermarkMs: 3, elements: 0, missed: 0, coalesced: 0 },
   });
-  const logged = embeddedMetrics(relay.figures(), 0, undefined) as Json;
+  const logged = embeddedMetrics(relay.figures(), "relay", 0, undefined) as Json;
   const { CloudWatchMetrics } = logged._aws as Record<string, Json[]>;
   const [{ Namespace, Dimensions, Metrics }] = CloudWatchMetrics as [Record<string, Json[]>];
   const alarms = Object.values(template.Resources).filter(
@@ -326,11 +326,9 @@ test("each pipeline that watches znodes has an alarm on the metric that its rela
     /lag-elsewhere/.test(String(AlarmName)),
   )!;
   expect(Metrics).toContainEqual({ Name: Properties.MetricName, Unit: "Milliseconds" });
-  const dimensions = (Properties.Dimensions as { Name: string; Value: string }[]).map(({ Name, Value }) => [
-    Name,
-    Value,
-  ]);
-  expect(dimensions).toEqual((Dimensions as unknown as string[][])[0]!.map((name) => [name, logged[name]]));
+  const values = { ...logged, FunctionName: { Ref: "RelayLambdaFunction" } } as Json;
+  const names = (Dimensions as unknown as string[][])[0]!;
+  expect(Properties.Dimensions).toEqual(names.map((Name) => ({ Name, Value: values[Name] })));
   expect(Properties.Threshold).toBe(300_000);
 });
 

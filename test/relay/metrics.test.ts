@@ -92,7 +92,7 @@ test("Prometheus reads every metric with its help and type", () => {
 test("what is unknown is left out", () => {
   metrics.source("znodes");
   expect(prometheusText([metrics.figures()])).not.toContain("lag");
-  expect(JSON.stringify(embeddedMetrics(metrics.figures(), 1))).not.toContain("Lag");
+  expect(JSON.stringify(embeddedMetrics(metrics.figures(), "relay-of-orders", 1))).not.toContain("Lag");
 });
 
 test("CloudWatch gets what was added since the record before, sources together, and the highest lag", () => {
@@ -108,8 +108,9 @@ test("CloudWatch gets what was added since the record before, sources together, 
     watermarkMs: nowMs - 60_000,
   });
   metrics.source("znodes").committed({ ...commit, zxid: 0x20n, mtimeMs: nowMs, watermarkMs: nowMs });
-  const record = embeddedMetrics(metrics.figures(), 42, before);
+  const record = embeddedMetrics(metrics.figures(), "relay-of-orders", 42, before);
   expect(record).toMatchObject({
+    FunctionName: "relay-of-orders",
     Pipeline: 'orders "new"\n',
     Active: 1,
     Elements: 13,
@@ -117,7 +118,7 @@ test("CloudWatch gets what was added since the record before, sources together, 
     Commits: 2,
   });
   expect(record).toMatchObject({ Walks: 0, WalkTime: 0, Lag: 60_000, Invocations: 0, InFlight: 0 });
-  expect(embeddedMetrics(before, 42)).toMatchObject({ Elements: 6, WalkTime: 1_500 });
+  expect(embeddedMetrics(before, "relay-of-orders", 42)).toMatchObject({ Elements: 6, WalkTime: 1_500 });
   // Each metric that is announced has a number, as the format asks.
   const { _aws, ...values } = record as {
     _aws: {
@@ -131,9 +132,9 @@ test("CloudWatch gets what was added since the record before, sources together, 
   };
   expect(_aws).toMatchObject({
     Timestamp: 42,
-    CloudWatchMetrics: [{ Namespace: "Beamkeeper", Dimensions: [["Pipeline"]] }],
+    CloudWatchMetrics: [{ Namespace: "Beamkeeper", Dimensions: [["FunctionName", "Pipeline"]] }],
   });
   const announced = _aws.CloudWatchMetrics[0]!.Metrics.map(({ Name }) => Name);
-  expect([...announced, "Pipeline"].sort()).toEqual(Object.keys(values).sort());
+  expect([...announced, "FunctionName", "Pipeline"].sort()).toEqual(Object.keys(values).sort());
   for (const name of announced) expect(typeof (values as Record<string, unknown>)[name]).toBe("number");
 });
