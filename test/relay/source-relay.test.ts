@@ -26,7 +26,8 @@ import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
 import { limitsOf } from "../../lib/relay/limits";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "../../lib/relay/source-relay";
 import { MemoryBlobs } from "../../lib/simulation/memory-files";
-import { connect, type ZooKeeper } from "../../lib/zookeeper";
+import { movesData } from "../../lib/simulation/steps";
+import { connect, type Op, type ZooKeeper } from "../../lib/zookeeper";
 import { TcpProxy } from "../support/tcp-proxy";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -354,18 +355,45 @@ test("what happened while the relay was away is found, and counted within a life
   ]);
 });
 
-test("a batch is cut by znodes and by bytes, and waits for its window unless it is full", async () => {
-  for (const name of ["a", "b", "c", "d"]) await client.create(`${app}/${name}`, Buffer.alloc(600));
-  const bySize = new RunningRelay({ limits: limitsOf(LIMITS, { size: 2 }) });
-  await bySize.delivered(5);
-  expect(Math.max(...bySize.commits.map(({ elements }) => elements))).toBe(2);
-  await bySize.stop();
-  const byBytes = new RunningRelay({ limits: limitsOf(LIMITS, { bytes: 2_048, windowMs: 60_000, size: 3 }) });
-  await byBytes.caughtUp();
-  // The window began with the first of them, and what fills the batch ends it.
-  for (const name of ["a", "b", "c"]) await client.setData(`${app}/${name}`, Buffer.alloc(600));
-  await byBytes.delivered(3);
-  expect(Math.max(...byBytes.commits.map(({ elements }) => elements))).toBe(2);
+test.each([
+  ["znodes", { size: 2 }],
+  ["bytes", { bytes: 2_048 }],
+])("a batch is cut by %s", async (_, batching) => {
+  const names = ["a", "b", "c", "d"];
+  for (const name of names) await client.create(`${app}/${name}`, bytes("1"));
+  let open: () => void = () => undefined;
+  let held: Promise<void> | undefined;
+  let isHolding: () => void = () => undefined;
+  const holding = new Promise<void>((resolve) => {
+    isHolding = resolve;
+  });
+  const through = new Proxy(client, {
+    get(target, name) {
+      if (name === "multi")
+        return async (ops: readonly Op[]) => {
+          if (held && movesData(ops, "relay")) isHolding();
+          await held;
+          return target.multi(ops);
+        };
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const relay = new RunningRelay({ limits: limitsOf(LIMITS, batching), through });
+  await relay.delivered(names.length + 1);
+  const before = relay.commits.length;
+  held = new Promise((resolve) => {
+    open = resolve;
+  });
+  await client.setData(app, bytes("first"));
+  await holding;
+  // While its commit is under way the others are heard of and read: a session's replies come in order.
+  for (const name of names) await client.setData(`${app}/${name}`, Buffer.alloc(600));
+  await client.exists(app);
+  open();
+  await relay.delivered(2 * names.length + 2);
+  const sizes = relay.commits.slice(before).map(({ elements }) => elements);
+  expect(sizes.filter((elements) => elements > 0)).toEqual([1, 2, 2]);
 });
 
 test("a deletion comes before the creation that follows it, in event time as well", async () => {
