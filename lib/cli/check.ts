@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import { ensembleConnector, otherEnsembles } from "../aws/ensemble";
 import { openOutput } from "../aws/output";
 import type { CompiledPipeline } from "../beam/api";
@@ -11,6 +10,7 @@ import { deployableSchedule } from "../runner/readiness";
 import { checkOutputs } from "../runner/text-files";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeper } from "../zookeeper";
+import { readArguments, UsageError } from "./arguments";
 import { shapeOf } from "./cost";
 import {
   checkConnections,
@@ -25,7 +25,6 @@ import {
 } from "./ensemble-checks";
 import type { PipelineShape } from "./estimate";
 import type { Terminal } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const CHECK_USAGE = `beamkeeper check [PIPELINE...]        before a deployment, and without a change: pipelines, schedules, settings, secret,
     [--changes N] [--json]            servers and versions, rights, connections, znodes, writes at N changes a second
@@ -209,13 +208,9 @@ function parse(args: readonly string[]): { names: readonly string[]; changes: nu
     changes: { type: "string", default: "1" },
     json: { type: "boolean", default: false },
   } as const;
-  try {
-    const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
-    const changes = Number(values.changes);
-    if (!(changes >= 0) || values.changes.trim() === "")
-      throw new Error(`--changes must be a number from 0 on, not "${values.changes}"`);
-    return { names: positionals, changes, json: values.json };
-  } catch (error) {
-    throw new UsageError(`check: ${(error as Error).message}\n\n${CHECK_USAGE}`);
-  }
+  const { values, positionals } = readArguments(args, options, CHECK_USAGE);
+  const changes = Number(values.changes);
+  if (!(changes >= 0) || values.changes.trim() === "")
+    throw new UsageError(`--changes must be a number from 0 on, not "${values.changes}"`, CHECK_USAGE);
+  return { names: positionals, changes, json: values.json };
 }

@@ -1,10 +1,9 @@
-import { parseArgs } from "node:util";
 import { compilePipeline } from "../beam/pipeline";
 import { planPipeline } from "../runner/deployment";
 import { loadPipelines } from "../runner/pipeline-folder";
+import { readArguments, UsageError } from "./arguments";
 import { type Estimate, estimate, FORMULA, type PipelineShape, type Rates } from "./estimate";
 import { columns, grouped, type Terminal } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const COST_USAGE = `beamkeeper cost [PIPELINE...]         invocations, GB-seconds, ZooKeeper writes/s and dollars a month, with the formula
     [--changes N]                     changes a second of each pipeline (default 1)
@@ -87,15 +86,7 @@ function parse(args: readonly string[]): { names: readonly string[]; rates: Rate
     linger: text,
     json: { type: "boolean" },
   } as const;
-  let parsed: ReturnType<
-    typeof parseArgs<{ options: typeof options; allowPositionals: true; args: string[] }>
-  >;
-  try {
-    parsed = parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw unusable((error as Error).message);
-  }
-  const { values, positionals } = parsed;
+  const { positionals, values } = readArguments(args, options, COST_USAGE);
   const number = (name: keyof typeof DEFAULTS, least: number): number => {
     const given = values[name] ?? DEFAULTS[name];
     const value = Number(given);
@@ -113,5 +104,5 @@ function parse(args: readonly string[]): { names: readonly string[]; rates: Rate
 }
 
 function unusable(problem: string): UsageError {
-  return new UsageError(`${problem}\n\n${COST_USAGE}`);
+  return new UsageError(problem, COST_USAGE);
 }

@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import { ensembleConnector } from "../aws/ensemble";
 import { referredBlob } from "../checkpoint/blobs";
 import {
@@ -13,8 +12,8 @@ import { PipelineLayout } from "../checkpoint/layout";
 import { decodeSegment } from "../checkpoint/segment";
 import { readSettings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
+import { readArguments, UsageError } from "./arguments";
 import { columns, grouped, type Terminal } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const DEAD_LETTER_USAGE = `beamkeeper dead-letter list PIPELINE [--stage S]    what could not be processed, with the reasons
 beamkeeper dead-letter show PIPELINE ID             one of them, whole
@@ -151,17 +150,10 @@ function parse(args: readonly string[]): Request {
     all: { type: "boolean", default: false },
     stage: { type: "string" },
   } as const;
-  const unusable = (problem: string): UsageError => new UsageError(`${problem}\n\n${DEAD_LETTER_USAGE}`);
-  let parsed: ReturnType<
-    typeof parseArgs<{ options: typeof config; allowPositionals: true; args: string[] }>
-  >;
-  try {
-    parsed = parseArgs({ args: [...args], options: config, allowPositionals: true });
-  } catch (error) {
-    throw unusable((error as Error).message);
-  }
-  const { json, all, stage } = parsed.values;
-  const [action, pipeline, ...ids] = parsed.positionals;
+  const unusable = (problem: string): UsageError => new UsageError(problem, DEAD_LETTER_USAGE);
+  const { positionals, values } = readArguments(args, config, DEAD_LETTER_USAGE);
+  const { json, all, stage } = values;
+  const [action, pipeline, ...ids] = positionals;
   if (!isAction(action))
     throw unusable(
       `dead-letter ${action === undefined ? "needs" : `has no "${action}"; it has`} ${ACTIONS.join(", ")}`,

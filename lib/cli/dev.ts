@@ -1,7 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
-import { parseArgs } from "node:util";
 import { startZooKeeper } from "../../infra/zookeeper/server";
 import znodeSummary from "../../pipelines/znode-summary";
 import { ensembleConnector } from "../aws/ensemble";
@@ -13,13 +12,13 @@ import type { Log } from "../log";
 import { isBounded, readsOnlyEvents } from "../runner/deployment";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
+import { readArguments, UsageError } from "./arguments";
 import { runBounded } from "./bounded";
 import { judge, settle, write } from "./demonstration";
 import { deployLocally, type LocalDeployment } from "./local-deployment";
 import { namedPipeline } from "./named-pipelines";
 import { removeTree } from "./remove-tree";
 import { describe, grouped, type Terminal, terminal } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const DEV_USAGE = `npm start [-- [FILE | NAME] [options]]
 
@@ -293,10 +292,10 @@ function parseOptions(args: readonly string[]): DevOptions | "help" {
     znodes: number,
     seed: number,
   };
-  const { values, positionals } = parse(args, config);
+  const { values, positionals } = readArguments(args, config, DEV_USAGE);
   if (values.help) return "help";
   if (positionals.length > 1)
-    throw new UsageError(`one pipeline file at most, not ${positionals.join(" ")}\n\n${DEV_USAGE}`);
+    throw new UsageError(`one pipeline file at most, not ${positionals.join(" ")}`, DEV_USAGE);
   const whole = (name: "shards" | "seconds" | "writes" | "znodes" | "seed"): number | undefined => {
     const text = values[name];
     if (text === undefined) return undefined;
@@ -314,17 +313,6 @@ function parseOptions(args: readonly string[]): DevOptions | "help" {
     znodes: whole("znodes") ?? 300,
     seed: whole("seed") ?? 1,
   };
-}
-
-function parse<T extends NonNullable<Parameters<typeof parseArgs>[0]>["options"]>(
-  args: readonly string[],
-  options: T,
-) {
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw new UsageError(`${describe(error)}\n\n${DEV_USAGE}`);
-  }
 }
 
 function humanLog({ complain }: Terminal, verbose: boolean): Log {

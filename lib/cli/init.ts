@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
+import { UsageError } from "./arguments";
 import type { Terminal } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const INIT_USAGE = `beamkeeper init   makes this folder deployable: serverless.yml and the functions that it names`;
 

@@ -2,9 +2,9 @@ import { type InspectedSegment, inspectShard, type ShardInspection } from "../ch
 import type { ScopeLayout } from "../checkpoint/layout";
 import type { Generation, Upstream } from "../checkpoint/records";
 import type { ZooKeeperClient } from "../zookeeper";
+import { UsageError } from "./arguments";
 import { shortTime, watermarkText } from "./status-screen";
 import { columns, grouped } from "./terminal";
-import { UsageError } from "./usage-error";
 
 /** What `inspect` looks at: a whole pipeline, one of its stages, or one shard. */
 export interface Inspected {

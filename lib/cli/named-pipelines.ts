@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import type { PipelineDefinition } from "../beam/pipeline";
 import { collectDefinitions, definitionOf, PipelineFileError } from "../runner/definitions";
 import { loadModule, loadPipelines } from "../runner/pipeline-folder";
-import { UsageError } from "./usage-error";
+import { UsageError } from "./arguments";
 
 const PIPELINES = "pipelines";
 

@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import { ensembleConnector } from "../aws/ensemble";
 import { openBlobs } from "../aws/output";
 import {
@@ -17,13 +16,13 @@ import { rescale } from "../runner/rescale";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
 import { pathProblem } from "../zookeeper/paths";
+import { readArguments, UsageError } from "./arguments";
 import { drain } from "./drain";
 import { inspect, inspectionText } from "./inspect";
 import { orderSnapshot, type SnapshotOrder, snapshotText } from "./snapshot";
 import { statusText, toJson } from "./status-screen";
 import type { Terminal } from "./terminal";
 import { top } from "./top";
-import { UsageError } from "./usage-error";
 
 export const OPERATIONS_USAGE = `beamkeeper status PIPELINE            where it stands: watermark, backlog, commits
 beamkeeper top PIPELINE               the same for each stage, with lag and rates, again and again
@@ -200,15 +199,7 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     cancel: { type: "boolean", default: false },
     show: { type: "boolean", default: false },
   } as const;
-  let parsed: ReturnType<
-    typeof parseArgs<{ options: typeof config; allowPositionals: true; args: string[] }>
-  >;
-  try {
-    parsed = parseArgs({ args: [...args], options: config, allowPositionals: true });
-  } catch (error) {
-    throw unusable((error as Error).message);
-  }
-  const { positionals, values } = parsed;
+  const { positionals, values } = readArguments(args, config, OPERATIONS_USAGE);
   const allowed: readonly string[] = ["json", ...OPERATIONS[verb].options];
   const foreign = Object.keys(values).find(
     (name) => !allowed.includes(name) && values[name as "wait"] !== config[name as "wait"].default,
@@ -265,5 +256,5 @@ function seconds(name: string, text: string): number {
 }
 
 function unusable(problem: string): UsageError {
-  return new UsageError(`${problem}\n\n${OPERATIONS_USAGE}`);
+  return new UsageError(problem, OPERATIONS_USAGE);
 }

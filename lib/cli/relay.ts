@@ -1,5 +1,4 @@
 import { setMaxListeners } from "node:events";
-import { parseArgs } from "node:util";
 import { type Bundles, deployedBundles } from "../../functions/environment";
 import { ensembleConnector } from "../aws/ensemble";
 import { shardInvoker } from "../aws/lambda";
@@ -11,11 +10,11 @@ import { RelayMetrics } from "../relay/metrics";
 import { isBounded } from "../runner/deployment";
 import { readSettings, type Settings } from "../settings";
 import { AlwaysOnRelay } from "./always-on";
+import { readArguments, UsageError } from "./arguments";
 import { type Health, portOf, serveHealth } from "./health-endpoint";
 import { deployBundle } from "./local-deployment";
 import { namedPipelines } from "./named-pipelines";
-import { describe, type Terminal } from "./terminal";
-import { UsageError } from "./usage-error";
+import type { Terminal } from "./terminal";
 
 export const RELAY_USAGE = `beamkeeper relay [FILE | NAME]...     relays pipelines (default: all in pipelines/) as a plain process, until
                                       SIGTERM or ctrl-C; then another relay takes over; a second one ends it at once
@@ -119,20 +118,16 @@ async function bundlesOf(
 }
 
 function parse(args: readonly string[]): RelayArguments {
-  try {
-    const options = { health: { type: "string" }, "health-host": { type: "string" } } as const;
-    const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
-    const port = values.health === undefined ? undefined : portOf(values.health);
-    if (values.health !== undefined && port === undefined)
-      throw new UsageError(`--health must be a port from 0 to 65535, not "${values.health}"`);
-    if (values["health-host"] !== undefined && port === undefined)
-      throw new UsageError("--health-host goes with --health PORT");
-    return { names: positionals, port, host: values["health-host"] ?? LOOPBACK };
-  } catch (error) {
-    throw unusable(`relay: ${describe(error)}`);
-  }
+  const options = { health: { type: "string" }, "health-host": { type: "string" } } as const;
+  const { values, positionals } = readArguments(args, options, RELAY_USAGE);
+  const port = values.health === undefined ? undefined : portOf(values.health);
+  if (values.health !== undefined && port === undefined)
+    throw unusable(`--health must be a port from 0 to 65535, not "${values.health}"`);
+  if (values["health-host"] !== undefined && port === undefined)
+    throw unusable("--health-host goes with --health PORT");
+  return { names: positionals, port, host: values["health-host"] ?? LOOPBACK };
 }
 
 function unusable(problem: string): UsageError {
-  return new UsageError(`${problem}\n\n${RELAY_USAGE}`);
+  return new UsageError(problem, RELAY_USAGE);
 }

@@ -1,4 +1,3 @@
-import { parseArgs } from "node:util";
 import { ensembleConnector } from "../aws/ensemble";
 import { knowsRun } from "../batch/decisions";
 import { changeSchedule, endRun, enqueue } from "../batch/ledger";
@@ -22,8 +21,8 @@ import { systemClock } from "../clock";
 import { ticksBetween } from "../schedule/schedule";
 import { readSettings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
+import { readArguments, UsageError } from "./arguments";
 import { columns, durationText, grouped, type Terminal } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const RUNS_USAGE = `beamkeeper runs list PIPELINE              the runs of a bounded pipeline: waiting, at work, ended
 beamkeeper runs show PIPELINE RUN          one of them, with its counters and its error
@@ -281,16 +280,8 @@ function parse(verb: "runs" | "backfill", args: readonly string[]): Request {
     reverse: flag,
     "dry-run": flag,
   } as const;
-  const unusable = (problem: string): UsageError => new UsageError(`${problem}\n\n${RUNS_USAGE}`);
-  let parsed: ReturnType<
-    typeof parseArgs<{ options: typeof options; allowPositionals: true; args: string[] }>
-  >;
-  try {
-    parsed = parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw unusable((error as Error).message);
-  }
-  const { values, positionals } = parsed;
+  const unusable = (problem: string): UsageError => new UsageError(problem, RUNS_USAGE);
+  const { values, positionals } = readArguments(args, options, RUNS_USAGE);
   const isBackfill = verb === "backfill";
   const [action, pipeline, run, ...more] = isBackfill ? ["backfill", ...positionals] : positionals;
   if (!isBackfill && !(ACTIONS as readonly (string | undefined)[]).includes(action))

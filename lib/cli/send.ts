@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
-import { parseArgs } from "node:util";
 import { ensembleConnector } from "../aws/ensemble";
 import { openBlobs } from "../aws/output";
 import { compilePipeline } from "../beam/pipeline";
@@ -11,9 +10,9 @@ import { EventIntake } from "../ingest/intake";
 import { silent } from "../log";
 import { planPipeline } from "../runner/deployment";
 import { readSettings } from "../settings";
+import { readArguments, UsageError } from "./arguments";
 import { namedPipeline } from "./named-pipelines";
 import { grouped, type Terminal } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const SEND_USAGE = `beamkeeper send PIPELINE --source NAME [--file FILE]    gives events to a source, each once by its id
     FILE, or what comes in, is a JSON array of events or has one on each line:
@@ -101,15 +100,7 @@ function parse(args: readonly string[]): Request {
     file: { type: "string" },
     json: { type: "boolean", default: false },
   } as const;
-  let parsed: ReturnType<
-    typeof parseArgs<{ options: typeof options; allowPositionals: true; args: string[] }>
-  >;
-  try {
-    parsed = parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw unusable((error as Error).message);
-  }
-  const { positionals, values } = parsed;
+  const { positionals, values } = readArguments(args, options, SEND_USAGE);
   const [pipeline, ...others] = positionals;
   if (pipeline === undefined || others.length > 0) throw unusable("send: name one pipeline");
   if (values.source === undefined) throw unusable("send: name the source with --source");
@@ -117,5 +108,5 @@ function parse(args: readonly string[]): Request {
 }
 
 function unusable(problem: string): UsageError {
-  return new UsageError(`${problem}\n\n${SEND_USAGE}`);
+  return new UsageError(problem, SEND_USAGE);
 }

@@ -1,7 +1,6 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { startZooKeeper } from "../../infra/zookeeper/server";
 import { PipelineLayout } from "../checkpoint/layout";
 import { systemClock } from "../clock";
@@ -10,8 +9,8 @@ import { type Report, simulate } from "../simulation/simulate";
 import { audit } from "../verify/auditor";
 import { type ChaosReport, runChaos } from "../verify/chaos";
 import { mergeTransactions, readTransactionLogs } from "../zookeeper/transaction-log";
+import { readArguments, UsageError } from "./arguments";
 import { grouped, type Terminal, table } from "./terminal";
-import { UsageError } from "./usage-error";
 
 export const VERIFY_USAGE = `beamkeeper verify                     proves on this machine that nothing is lost or doubled: simulations, then chaos
     [--seed N]                        the first seed; the same seed simulates the same (default 1)
@@ -186,48 +185,45 @@ interface VerifyOptions {
 }
 
 function parseVerify(args: readonly string[]): VerifyOptions {
-  const { values, positionals } = parse(args, {
-    seed: { type: "string", default: "1" },
-    seeds: { type: "string", default: "50" },
-    minutes: { type: "string", default: "0.5" },
-    json: { type: "boolean", default: false },
-  });
-  if (positionals.length > 0) throw new UsageError(`verify takes no names\n\n${VERIFY_USAGE}`);
+  const { values, positionals } = readArguments(
+    args,
+    {
+      seed: { type: "string", default: "1" },
+      seeds: { type: "string", default: "50" },
+      minutes: { type: "string", default: "0.5" },
+      json: { type: "boolean", default: false },
+    },
+    VERIFY_USAGE,
+  );
+  if (positionals.length > 0) throw new UsageError("verify takes no names", VERIFY_USAGE);
   const number = (name: "seed" | "seeds" | "minutes"): number => {
     const value = Number(values[name]);
     const isRight = name === "minutes" ? value >= 0 && value <= 1_440 : Number.isInteger(value) && value >= 0;
-    if (!isRight) throw new UsageError(`--${name} ${values[name]} is no such number\n\n${VERIFY_USAGE}`);
+    if (!isRight) throw new UsageError(`--${name} ${values[name]} is no such number`, VERIFY_USAGE);
     return value;
   };
   return {
     seed: number("seed"),
     seeds: number("seeds"),
     minutes: number("minutes"),
-    json: values.json === true,
+    json: values.json,
   };
 }
 
 function parseAudit(args: readonly string[], environment: NodeJS.ProcessEnv) {
-  const { values, positionals } = parse(args, {
-    log: { type: "string", multiple: true },
-    root: { type: "string" },
-    json: { type: "boolean", default: false },
-  });
-  const logs = values.log as string[] | undefined;
+  const { values, positionals } = readArguments(
+    args,
+    {
+      log: { type: "string", multiple: true },
+      root: { type: "string" },
+      json: { type: "boolean", default: false },
+    },
+    VERIFY_USAGE,
+  );
+  const logs = values.log;
   const [pipeline, ...more] = positionals;
   if (!logs || pipeline === undefined || more.length > 0)
-    throw new UsageError(`name a pipeline, and with --log the data directory of a server\n\n${VERIFY_USAGE}`);
-  const root = (values.root as string | undefined) ?? environment.BEAMKEEPER_ROOT ?? "/beamkeeper";
-  return { logs, root, pipeline, json: values.json === true };
-}
-
-function parse(
-  args: readonly string[],
-  options: NonNullable<Parameters<typeof parseArgs>[0]>["options"] & object,
-) {
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message}\n\n${VERIFY_USAGE}`);
-  }
+    throw new UsageError(`name a pipeline, and with --log the data directory of a server`, VERIFY_USAGE);
+  const root = values.root ?? environment.BEAMKEEPER_ROOT ?? "/beamkeeper";
+  return { logs, root, pipeline, json: values.json };
 }
