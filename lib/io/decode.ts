@@ -43,10 +43,24 @@ export function json<T = unknown>(check?: (value: unknown) => T): Decoder<T> {
   return {
     format: "JSON",
     decode(data) {
-      const value: unknown = JSON.parse(text().decode(data, ""));
+      const value = parseJson(data);
       return check ? check(value) : (value as T);
     },
   };
+}
+
+/**
+ * The JSON in the bytes. Throws an error that shows nothing of them: JSON.parse's would quote the text, errors are
+ * logged, and values are not.
+ */
+export function parseJson(data: Uint8Array): unknown {
+  const json = new TextDecoder("utf-8", { fatal: true }).decode(data);
+  try {
+    return JSON.parse(json);
+  } catch (error) {
+    const { message } = error as SyntaxError;
+    throw new SyntaxError(message.endsWith("is not valid JSON") ? "a token that JSON does not have" : message);
+  }
 }
 
 /** Decodes UTF-8 text; bytes that are none are an error, not replacement characters. */

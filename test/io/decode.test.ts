@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import type { ZnodeChange } from "../../lib/checkpoint/znode-change";
 import { readZnodeChanges } from "../../lib/index";
 import { bytes, decodeChange, json, text, ZnodeDecodeError } from "../../lib/io/decode";
@@ -46,6 +47,25 @@ test("what can't be decoded is an error that names the znode and the way out", (
       /^\/app\/a: the value of version 7 \(3 bytes, zxid 0x2a\) is not (JSON|UTF-8 text): .*exclude/,
     );
   }
+});
+
+test.each([
+  "hunter2",
+  '{"password": hunter2}',
+  '{"password": "hunter2"',
+  '{"password": "hunter2\n"}',
+  '"hunter2" "hunter2"',
+])("an error about JSON, which is logged, shows nothing of the value: %j", (value) => {
+  const failure = (): ZnodeDecodeError => {
+    try {
+      decodeChange(json(), change(value));
+    } catch (error) {
+      return error as ZnodeDecodeError;
+    }
+    throw new Error("it was decoded");
+  };
+  expect(inspect(failure(), { depth: 5 })).not.toMatch(/hunter|password/);
+  expect(failure().message).toMatch(/is not JSON: \w/);
 });
 
 test("options are checked where the source is made", () => {

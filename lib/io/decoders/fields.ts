@@ -1,11 +1,11 @@
 /** Reading values of unknown origin: each throws with the field's name where the value is something else. */
+import { parseJson } from "../decode";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
 /** The JSON object in the bytes. */
 export function jsonObject(data: Uint8Array): Fields {
-  const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data));
-  return object(value, "the value");
+  return object(parseJson(data), "the value");
 }
 
 export function object(value: unknown, name: string): Fields {
