@@ -59,7 +59,9 @@ export function parseJson(data: Uint8Array): unknown {
     return JSON.parse(json);
   } catch (error) {
     const { message } = error as SyntaxError;
-    throw new SyntaxError(message.endsWith("is not valid JSON") ? "a token that JSON does not have" : message);
+    throw new SyntaxError(
+      message.endsWith("is not valid JSON") ? "a token that JSON does not have" : message,
+    );
   }
 }
 
