@@ -23,7 +23,9 @@ interface RawBuffer extends Buffer {
 
 /** Reads what `ByteWriter` wrote; every length is checked against what is left before anything is allocated. */
 export class ByteReader {
-  /** Of the last `reset`; then `buffer` is all of it. */
+  /** Of the last `reset`: where its bytes begin in its memory, all of which `buffer` then is. */
+  private given: Uint8Array | undefined;
+  private givenStart = 0;
   private memory: ArrayBufferLike | undefined;
   /** Where the bytes to be read begin in `buffer`, for messages. */
   private origin = 0;
@@ -58,16 +60,22 @@ export class ByteReader {
    * same memory as those before, in whatever view.
    */
   reset(bytes: Uint8Array, start: number, end: number): void {
-    if (bytes.buffer !== this.memory) {
-      this.memory = bytes.buffer;
-      this.buffer = Buffer.from(bytes.buffer) as RawBuffer;
-      this.opened = undefined;
-      this.pageStart = 0;
-      this.pageEnd = 0;
-    }
-    this.origin = bytes.byteOffset + start;
+    // Asking a view for its memory costs more than all the rest, and neighbours mostly come in one view.
+    if (bytes !== this.given) this.take(bytes);
+    this.origin = this.givenStart + start;
     this.position = this.origin;
-    this.limit = bytes.byteOffset + end;
+    this.limit = this.givenStart + end;
+  }
+
+  private take(bytes: Uint8Array): void {
+    this.given = bytes;
+    this.givenStart = bytes.byteOffset;
+    if (bytes.buffer === this.memory) return;
+    this.memory = bytes.buffer;
+    this.buffer = Buffer.from(bytes.buffer) as RawBuffer;
+    this.opened = undefined;
+    this.pageStart = 0;
+    this.pageEnd = 0;
   }
 
   /** Reads the bytes of a text, one a character (latin1), from now on. What is read must not keep `all`. */
@@ -126,7 +134,9 @@ export class ByteReader {
     if (first < 0x80) return first;
     const second = this.byte();
     if (second < 0x80) return (first & 0x7f) | (second << 7);
-    this.position -= 2;
+    const third = this.byte();
+    if (third < 0x80) return (first & 0x7f) | ((second & 0x7f) << 7) | (third << 14);
+    this.position -= 3;
     let value = 0;
     let scale = 1;
     for (let i = 0; i < 8; i++) {

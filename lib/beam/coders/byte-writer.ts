@@ -155,39 +155,40 @@ export class ByteWriter {
 
   /** Length in bytes, then UTF-8. The text must be well formed. */
   utf8(text: string): void {
-    if (this.ascii(text)) return;
     const length = Buffer.byteLength(text, "utf8");
     this.varint(length);
     this.reserve(length);
     this.position += this.buffer.utf8Write(text, this.position, length);
   }
 
-  /** A text as `utf8` writes it; false, with nothing written, where it has other characters than ASCII or is long. */
-  ascii(text: string): boolean {
+  /** A byte, then a text as `utf8` writes it; false, with nothing written, where that is not ASCII or is long. */
+  taggedAscii(tag: number, text: string): boolean {
     const { length } = text;
-    if (length > SHORT_TEXT_LENGTH) return this.longAscii(text);
-    this.reserve(length + 1);
-    const { buffer } = this;
-    const first = this.position + 1;
+    if (length > SHORT_TEXT_LENGTH) return this.longAscii(tag, text);
+    this.reserve(length + 2);
+    const { buffer, position } = this;
+    const first = position + 2;
     for (let i = 0; i < length; i++) {
       const code = text.charCodeAt(i);
       if (code > 0x7f) return false;
       buffer[first + i] = code;
     }
-    buffer[first - 1] = length;
+    buffer[position] = tag;
+    buffer[position + 1] = length;
     this.position = first + length;
     return true;
   }
 
   /** It is written before it is known to be ASCII, since that costs as little as finding out. */
-  private longAscii(text: string): boolean {
+  private longAscii(tag: number, text: string): boolean {
     const { length } = text;
     if (length > LONG_TEXT_LENGTH) return false;
-    const before = this.position;
-    this.varint(length);
+    const before = this.length;
+    this.tagged(tag, length);
     this.reserve(length * 3);
     const written = this.buffer.utf8Write(text, this.position, length * 3);
-    this.position = written === length ? this.position + length : before;
+    if (written === length) this.position += length;
+    else this.truncate(before);
     return written === length;
   }
 

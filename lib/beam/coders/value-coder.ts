@@ -152,12 +152,11 @@ function write(out: ByteWriter, value: unknown, depth: number, canonical: boolea
 }
 
 function writeString(out: ByteWriter, value: string): void {
-  const start = out.length;
-  out.byte(Tag.string);
-  if (out.ascii(value)) return;
-  if (value.isWellFormed()) out.utf8(value);
-  else {
-    out.truncate(start);
+  if (out.taggedAscii(Tag.string, value)) return;
+  if (value.isWellFormed()) {
+    out.byte(Tag.string);
+    out.utf8(value);
+  } else {
     out.byte(Tag.utf16);
     out.utf16(value);
   }

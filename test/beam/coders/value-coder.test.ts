@@ -80,6 +80,13 @@ test("many values in one buffer are what they were, read in place, with texts ov
   );
 });
 
+test("a text of other characters is what it was wherever in its buffer it comes to lie", () => {
+  for (let length = 21; length < 1000; length += 7) {
+    const text = "é".repeat(length);
+    expect(decodeValue(encodeValue(["before", text, 1]))).toEqual(["before", text, 1]);
+  }
+});
+
 test("-0 and the order of properties survive", () => {
   expect(Object.is(decodeValue(encodeValue(-0)), -0)).toBe(true);
   expect(Object.keys(decodeValue(encodeValue({ b: 1, a: 2 })) as object)).toEqual(["b", "a"]);
