@@ -11,7 +11,7 @@ import { embeddedMetrics } from "../lib/relay/metric-formats";
 import { type RelayFigures, RelayMetrics } from "../lib/relay/metrics";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import type { Elect } from "../lib/relay/standby";
-import { isBounded, type PipelinePlan, planPipeline, watchesZnodes } from "../lib/runner/deployment";
+import { isBounded, isRelayed, type PipelinePlan, planPipeline } from "../lib/runner/deployment";
 import { type Settings, SettingsError } from "../lib/settings";
 import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
 import { campaign } from "../lib/zookeeper/recipes/election";
@@ -58,11 +58,9 @@ export function createRelayHandler<Client extends ZooKeeperClient>(
     const { pipeline } = eventSchema.parse(event ?? {});
     const { settings, clock } = dependencies;
     // Bounded pipelines are the batch function's.
-    const isRelayed = dependencies.drivesEvents
-      ? (each: CompiledPipeline) => !isBounded(each)
-      : watchesZnodes;
+    const isOurs = dependencies.drivesEvents ? (each: CompiledPipeline) => !isBounded(each) : isRelayed;
     const chosen = choosePipelines(dependencies.pipelines, pipeline).filter((definition) =>
-      isRelayed(compilePipeline(definition)),
+      isOurs(compilePipeline(definition)),
     );
     const client = await dependencies.connect();
     const stop = new AbortController();

@@ -65,6 +65,7 @@ export {
   type ReadPiece,
   type SplittableSource,
   splittableRead,
+  type WatermarkEstimator,
   type ZnodeStat,
 } from "./beam/splittable";
 export {

@@ -3,6 +3,7 @@
  * Times are milliseconds since 1970; no I/O and no clock anywhere behind this surface.
  */
 
+import type { KeptRead } from "./engine/reads";
 import type { BeamError } from "./errors";
 import type { FailurePolicy } from "./failure-policy";
 import type { ReadZnode } from "./followed-znode";
@@ -213,6 +214,8 @@ export interface TentativeBundle {
   advanceWatermark(watermarkMs: number, maxTimers: number): boolean;
   /** The same for processing time: fires the triggers whose delays have ended. */
   advanceProcessingTime(nowMs: number, maxTimers: number): boolean;
+  /** Of a stage that reads without end: what is left of its restrictions. */
+  readonly reads: BundleReads | undefined;
   /** Bytes that outputs and effects hold so far; a cheap estimate for cutting a bundle. */
   readonly pendingBytes: number;
   /** How many panes it has begun to emit, and the number of the one that failed when it threw. */
@@ -231,6 +234,19 @@ export interface TentativeBundle {
   dispose(): void;
   /** Ends the bundle (finishBundle of the DoFns included). The bundle is used up. */
   finish(): BundleResult;
+}
+
+/** What is left of restrictions without an end, as a bundle sees it. */
+export interface BundleReads {
+  /**
+   * Takes the one that is due at a processing time and has waited longest; undefined where none is. Each is taken once in a
+   * bundle, and is gone after it unless it is kept again.
+   */
+  take(nowMs: number): KeptRead | undefined;
+  /** Whether `take` would give one. */
+  isDue(nowMs: number): boolean;
+  /** Keeps a new one, or what is left of one that was taken. Throws UnencodableValueError. */
+  keep(read: KeptRead): void;
 }
 
 /** One element for a downstream stage. */

@@ -5,7 +5,7 @@ import type { Pipeline } from "apache-beam/internal/pipeline";
 import { serializeFn } from "apache-beam/internal/serialize";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
 import type { BoundedWindow, Pane, SourceKind } from "./api";
-import type { Splitting } from "./graph/node";
+import { readsWithoutEnd, type Splitting } from "./graph/node";
 import { isBuilding } from "./sdk/function-registry";
 import { CallableTransform } from "./sdk/pipeline-builder";
 
@@ -66,7 +66,9 @@ export function splittablePrimitive<I, O>(
   return new CallableTransform(
     (_input: PCollection<I>, pipeline: Pipeline, proto: runnerApi.PTransform): PCollection<O> => {
       proto.spec = specOf(SPLITTABLE_URN, splitting, name);
-      return pipeline.createPCollectionInternal<O>(new GeneralObjectCoder());
+      // Undefined: as its input.
+      const bounded = readsWithoutEnd(splitting) ? runnerApi.IsBounded_Enum.UNBOUNDED : undefined;
+      return pipeline.createPCollectionInternal<O>(new GeneralObjectCoder(), undefined, bounded);
     },
     name,
   );

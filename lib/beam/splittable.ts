@@ -14,10 +14,25 @@ export interface ReadPiece<R, T> {
   readonly timestampsMs?: readonly number[];
   /**
    * The watermark estimate: no record of the rest is older than this, in ms. Default: the estimate before, at first
-   * the time of the element that was split. When nothing is left, the watermark is free.
+   * the time of the element that was split. When nothing is left, the watermark is free. Only of a source whose
+   * `watermark` is "manual".
    */
   readonly watermarkMs?: number;
+  /**
+   * Of a source without an end: there is nothing more for now, and the rest is to be read on after so many ms of
+   * processing time. Default: at once. Beam model: `ProcessContinuation.resume`.
+   */
+  readonly resumeAfterMs?: number;
 }
+
+/**
+ * How the watermark of what is left of a restriction is estimated. Beam model: `WatermarkEstimator`.
+ *
+ * - `manual`: as the pieces say (`watermarkMs`).
+ * - `monotonic`: the latest time of a record so far, for sources whose records come in the order of their times.
+ * - `wallTime`: the clock's time when the piece was read, which is also the time of records that bring none.
+ */
+export type WatermarkEstimator = "manual" | "monotonic" | "wallTime";
 
 /** A file, or an object, as it was found. */
 export interface InputFile {
@@ -65,8 +80,8 @@ export interface ZnodeStat {
 }
 
 /**
- * A source that is read in parts: Beam's splittable DoFn over bounded input. An element stands for an amount of work (a
- * pattern of files, a table), a restriction for a part of it (a file from one byte to another). Both are plain data.
+ * A source that is read in parts: Beam's splittable DoFn. An element stands for an amount of work (a pattern of files, a
+ * table, a feed), a restriction for a part of it (a file from one byte to another). Both are plain data.
  */
 export interface SplittableSource<E, R, T> {
   /** Names the transform. */
@@ -78,7 +93,8 @@ export interface SplittableSource<E, R, T> {
   /**
    * Reads a restriction, piece after piece. The runner stops asking when a bundle is full or an invocation is near its
    * end, commits what it has, and goes on with `rest`, maybe in another process. So `read(rest)` must give exactly the
-   * records that would have come next, in the same order, in pieces of any size.
+   * records that would have come next, in the same order, in pieces of any size. A source without an end need not: what is
+   * left of a piece is kept with the commit, and `read(rest)` gives what there is then.
    *
    * What it throws is treated as an error of user code on this restriction, unless the error has an `outcome` that is
    * "retryable" or "ambiguous": then the invocation fails, and is made again.
@@ -86,7 +102,27 @@ export interface SplittableSource<E, R, T> {
   read(restriction: R, context: ReadContext): AsyncIterable<ReadPiece<R, T>> | Iterable<ReadPiece<R, T>>;
   /** How much there is to read of a restriction, in bytes, for the progress that people see. Default: 0, not known. */
   size?(restriction: R): number;
+  /**
+   * Restrictions may have no end: what is left of each waits until it is to be read on (`resumeAfterMs`), while others are
+   * read. Records are plain data then. Default: false, each restriction is read to its end before the next one.
+   */
+  readonly unbounded?: boolean;
+  /** Default: "manual". */
+  readonly watermark?: WatermarkEstimator;
+  /**
+   * Of a source without an end: what is still to be read of a restriction when the pipeline is drained, up to the first
+   * piece that asks to be resumed later; undefined for nothing. Default: nothing. Bounded restrictions are read to their
+   * ends in any case. Beam model: `TruncateRestriction`.
+   */
+  truncate?(restriction: R): R | undefined;
 }
+
+const ESTIMATORS: readonly (WatermarkEstimator | undefined)[] = [
+  undefined,
+  "manual",
+  "monotonic",
+  "wallTime",
+];
 
 /** A source whose types only its own functions know. */
 export type AnySource = SplittableSource<unknown, unknown, unknown>;
@@ -103,6 +139,10 @@ export function splittableRead<E, R, T>(
   for (const method of ["split", "read"] as const)
     if (typeof source[method] !== "function")
       throw new TypeError(`splittableRead: the source "${source.name}" has no function ${method}`);
+  if (!ESTIMATORS.includes(source.watermark))
+    throw new TypeError(
+      `splittableRead: the source "${source.name}" has no known watermark; it is "manual", "monotonic" or "wallTime"`,
+    );
   return withName(source.name, (input: PCollection<E>) =>
     input
       .apply(splittablePrimitive<E, R>("split", { phase: "split", source }))

@@ -15,9 +15,10 @@ import { keyId } from "./coders/key";
 import { readValue } from "./coders/value-coder";
 import type { Emit } from "./engine/aggregation";
 import { NO_FIRING } from "./engine/panes";
+import type { TentativeReads } from "./engine/reads";
 import { clampTimestamp } from "./engine/time";
 import { GLOBAL_WINDOW } from "./engine/windows";
-import { isShuffle } from "./graph/node";
+import { isShuffle, readsWithoutEnd } from "./graph/node";
 import { accumulationOf, guarded, type Lifted } from "./operators/accumulation";
 import { BundleZnodes } from "./operators/bundle-znodes";
 import { CallGate } from "./operators/call-gate";
@@ -28,6 +29,7 @@ import { type Grouping, loadGrouping, type OpenGrouping } from "./operators/grou
 import { BundleMetrics } from "./operators/metrics";
 import { Origins } from "./operators/origin";
 import { BundleOutputs } from "./operators/outputs";
+import { loadReads, ReadState } from "./operators/reads";
 import type { Receiver } from "./operators/receiver";
 import { PaneGate } from "./operators/set-aside";
 import { loadSideInputs } from "./operators/side-inputs";
@@ -38,17 +40,19 @@ import { UserCode } from "./operators/user-code";
 
 /** A shard whose cells come one by one, or an empty one. */
 export function loadStageShard(plan: StagePlan, spool: Spool = memorySpool()): ShardLoader {
-  const { stage, panes, sides, stateful } = plan;
-  const loader =
-    stateful !== undefined
-      ? loadStateful({ id: stage.id, plan: stateful, spool })
-      : sides === undefined
-        ? loadGrouping({ stage: stage.id, panes, isCollecting: stage.root.work.kind !== "combine", spool })
-        : loadSideInputs(stage.id, sides);
+  const loader = loaderOf(plan, spool);
   return {
     add: (id, value) => loader.add(id, value),
     open: (shared) => new Shard(plan, loader.open(shared), spool),
   };
+}
+
+function loaderOf({ stage, panes, sides, stateful }: StagePlan, spool: Spool): ContentsLoader {
+  const { work } = stage.root;
+  if (stateful !== undefined) return loadStateful({ id: stage.id, plan: stateful, spool });
+  if (sides !== undefined) return loadSideInputs(stage.id, sides);
+  if (work.kind === "splittable" && readsWithoutEnd(work)) return loadReads(stage.id);
+  return loadGrouping({ stage: stage.id, panes, isCollecting: work.kind !== "combine", spool });
 }
 
 function memorySpool(): Spool {
@@ -68,7 +72,12 @@ const NOTHING: SetAside = new Set();
 const NO_BYTES = Buffer.alloc(0);
 
 /** What a shard keeps, of whatever kind its stage is. */
-type Contents = Grouping | StatefulState;
+type Contents = Grouping | StatefulState | ReadState;
+
+interface ContentsLoader {
+  add(id: string, value: Uint8Array): void;
+  open(shared: Uint8Array | undefined): Contents;
+}
 
 class Shard implements StageShard {
   constructor(
@@ -109,6 +118,7 @@ class Bundle implements TentativeBundle {
   private readonly calls: readonly AsyncOperator[];
   private readonly aggregation: OpenGrouping<Contents> | undefined;
   private readonly gate: PaneGate | CallGate | undefined;
+  readonly reads: TentativeReads<string> | undefined;
   private readonly reader = new ByteReader(NO_BYTES, "an element of an inbox");
   private readonly place: MutablePlace = {
     form: "element",
@@ -136,7 +146,8 @@ class Bundle implements TentativeBundle {
     if (Number.isNaN(inputWatermarkMs))
       throw new RangeError(`stage "${id}": the input watermark is not a number`);
     if (Number.isNaN(nowMs)) throw new RangeError(`stage "${id}": the processing time is not a number`);
-    if (before instanceof StatefulState) {
+    if (before instanceof ReadState) this.reads = before.begin();
+    else if (before instanceof StatefulState) {
       this.gate = new CallGate(setAside);
       this.aggregation = before.begin(this.statefulCode(this.gate), inputWatermarkMs, nowMs);
     } else if (isShuffle(root) && root.work.kind !== "splittable") {
@@ -257,7 +268,7 @@ class Bundle implements TentativeBundle {
     );
     if (!this.isDrained) for (const operator of this.stage.operators) operator.finish?.();
     this.used = true;
-    const state = this.aggregation === undefined ? this.before : this.encode(this.aggregation);
+    const state = this.contents();
     return {
       outputs: this.outputs.byStage,
       pendingBytes: this.outputs.pendingBytes,
@@ -266,7 +277,7 @@ class Bundle implements TentativeBundle {
       finalizations: this.finalizations.all(),
       znodeChecks: this.znodes.checks,
       shard: new Shard(this.plan, state, this.spool),
-      stateChanges: this.aggregation === undefined ? [] : state.changes(),
+      stateChanges: state === this.before ? [] : state.changes(),
       isStateEmpty: state.isEmpty,
       sharedState: state.shared(),
       holdMs: state.holdMs,
@@ -301,7 +312,10 @@ class Bundle implements TentativeBundle {
     return new StatefulCode(stateful!, code, gate, place, next);
   }
 
-  private encode(aggregation: OpenGrouping<Contents>): Contents {
+  private contents(): Contents {
+    const { aggregation, reads, before } = this;
+    if (reads !== undefined && before instanceof ReadState) return before.after(reads);
+    if (aggregation === undefined) return before;
     try {
       return aggregation.result();
     } catch (error) {

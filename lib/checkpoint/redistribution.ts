@@ -37,6 +37,8 @@ export interface NewZnode {
 
 export interface StageMove {
   readonly stage: string;
+  /** What waits and what is kept in a shard has no key: it stays together. */
+  readonly isKeyless?: boolean;
   readonly from: { readonly scope: ScopeLayout; readonly shards: number };
   readonly to: { readonly scope: ScopeLayout; readonly shards: number };
 }
@@ -67,6 +69,11 @@ interface Waiting {
   readonly segments: readonly WaitingSegment[];
 }
 
+/** The shard of the new number that what has no key goes to. */
+export function heirOf(oldShard: number, shards: number): number {
+  return oldShard % shards;
+}
+
 /** Which shards of the old number hold keys of a shard of the new one: theirs and its key groups overlap. */
 export function sourcesOf(shard: number, shards: number, oldShards: number): number[] {
   const sources = new Set<number>();
@@ -87,14 +94,16 @@ export async function* moveStage(
   keys: KeyKnowledge,
   limits: MoveLimits,
 ): AsyncGenerator<NewZnode> {
-  const { stage, from, to } = move;
+  const { stage, from, to, isKeyless } = move;
   const shards = Array.from({ length: from.shards }, (_, shard) => shard);
   const old = await Promise.all(shards.map((shard) => readShard(client, blobs, from.scope, stage, shard)));
   yield { path: to.scope.stage(stage), data: Buffer.alloc(0) };
   for (let shard = 0; shard < to.shards; shard++) {
     const layout = to.scope.shard(stage, shard);
-    const sources = sourcesOf(shard, to.shards, from.shards).map((each) => old[each]!);
-    const isSame = from.shards === to.shards;
+    const sources = isKeyless
+      ? old.filter((each) => heirOf(each.shard, to.shards) === shard)
+      : sourcesOf(shard, to.shards, from.shards).map((each) => old[each]!);
+    const isSame = isKeyless || from.shards === to.shards;
     const isMine = (hash: number): boolean => isSame || shardOf(hash, to.shards) === shard;
     const isMyElement = (element: Uint8Array): boolean => isSame || isMine(keys.keyHashOf(stage, element));
     const { runs, znodes, bytes, number } = await moveState(client, blobs, sources, layout, isMine, limits);
@@ -297,7 +306,7 @@ function compareTimes(a: number, b: number): number {
 async function* moveLetters(
   client: ZooKeeperClient,
   blobs: BlobStore,
-  { stage, from, to }: StageMove,
+  { stage, from, to, isKeyless }: StageMove,
   keys: KeyKnowledge,
   { segmentSizeBytes }: MoveLimits,
 ): AsyncGenerator<NewZnode> {
@@ -310,8 +319,11 @@ async function* moveLetters(
       const path = `${deadLetters}/${name}`;
       const letter = decodeDeadLetter((await reading(client, () => client.getData(path))).data, path);
       const element = await letterElement(blobs, letter, path);
-      const isSame = from.shards === to.shards;
-      const target = isSame ? shard : shardOf(keys.keyHashOf(stage, element), to.shards);
+      const target = isKeyless
+        ? heirOf(shard, to.shards)
+        : from.shards === to.shards
+          ? shard
+          : shardOf(keys.keyHashOf(stage, element), to.shards);
       const segment = encodeSegment([{ bytes: element, timestampMs: letter.minTimestampMs }]).data;
       const into = `${layouts[target]!.deadLetters}/0-${moved++}`;
       yield await placeLetter(into, { ...letter, segment }, written[target]!, segmentSizeBytes);

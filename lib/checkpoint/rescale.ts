@@ -170,7 +170,12 @@ async function* newZnodes(
   const shards = { ...generation.shards, ...changed };
   const limits = { segmentSizeBytes: SEGMENT_SIZE_BYTES, runSizeBytes: RUN_SIZE_BYTES };
   for (const [stage, count] of Object.entries(generation.shards)) {
-    const move = { stage, from: { scope: from, shards: count }, to: { scope: to, shards: shards[stage]! } };
+    const isKeyless = generation.splittableStages?.includes(stage) ?? false;
+    const [before, after] = [
+      { scope: from, shards: count },
+      { scope: to, shards: shards[stage]! },
+    ];
+    const move = { stage, isKeyless, from: before, to: after };
     yield* moveStage(client, blobs, move, keys, limits);
   }
   yield* moveOutputs(client, generation, from, to, shards);

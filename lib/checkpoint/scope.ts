@@ -36,6 +36,8 @@ export interface ScopePlan {
   readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
   /** Stages whose shards each hold all side inputs (default: none). */
   readonly sideInputStages?: readonly string[];
+  /** Stages that divide or read sources (default: none). */
+  readonly splittableStages?: readonly string[];
   /** Stages that start from one element at the smallest time, instead of a source. */
   readonly impulses: readonly string[];
   /** Stages that start from one element that tells of the run, instead of a source. */
@@ -143,6 +145,7 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
     shards: plan.shards,
     upstream: plan.upstream,
     sideInputStages: plan.sideInputStages ?? [],
+    splittableStages: plan.splittableStages ?? [],
   };
   return [
     ...scopeCreation(layout.epoch(epoch), plan),

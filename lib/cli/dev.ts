@@ -4,12 +4,13 @@ import { join, relative } from "node:path";
 import { startZooKeeper } from "../../infra/zookeeper/server";
 import znodeSummary from "../../pipelines/znode-summary";
 import { ensembleConnector } from "../aws/ensemble";
+import type { CompiledPipeline } from "../beam/api";
 import { compilePipeline, definePipeline, type PipelineDefinition } from "../beam/pipeline";
 import { PipelineLayout } from "../checkpoint/layout";
 import { createPath } from "../checkpoint/scope";
 import { systemClock } from "../clock";
 import type { Log } from "../log";
-import { isBounded, readsOnlyEvents } from "../runner/deployment";
+import { isBounded, readsOnlyEvents, watchesZnodes } from "../runner/deployment";
 import { readSettings, type Settings } from "../settings";
 import type { ZooKeeperClient } from "../zookeeper";
 import { readArguments, UsageError } from "./arguments";
@@ -112,6 +113,8 @@ async function runPipeline(run: Run): Promise<number> {
     },
   });
   cleanUp.push(() => deployment.stop());
+  // Without a source that a relay reads there is no commit of its own to wait for.
+  if (compilePipeline(definition).sources.every(({ kind }) => kind === "impulse")) started.resolve();
   const aborted = new Promise<void>((done) => {
     signal.addEventListener("abort", () => done(), { once: true });
     if (signal.aborted) done();
@@ -198,9 +201,7 @@ async function keepRunning(
   aborted: Promise<void>,
 ): Promise<void> {
   const watched = options.file === undefined ? " below /app; results come below /summaries" : "";
-  const feed = readsOnlyEvents(compilePipeline(definition))
-    ? 'give it events with "beamkeeper send"'
-    : "write znodes with any client";
+  const feed = feedOf(compilePipeline(definition));
   terminal.say(`\nRunning "${definition.name}" at ${settings.connectString}: ${feed}${watched}.`);
   terminal.say(`Text files come below ${settings.output}/. Ctrl-C stops.`);
   const stop = new AbortController();
@@ -215,6 +216,11 @@ async function keepRunning(
     stop.abort();
     await reporting;
   }
+}
+
+function feedOf(compiled: CompiledPipeline): string {
+  if (watchesZnodes(compiled)) return "write znodes with any client";
+  return readsOnlyEvents(compiled) ? 'give it events with "beamkeeper send"' : "it reads by itself";
 }
 
 /** A line each second in which something happened. */

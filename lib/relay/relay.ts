@@ -16,6 +16,7 @@ import { NoNodeError, type ZooKeeperClient } from "../zookeeper";
 import { Dispatcher } from "./dispatcher";
 import { nextEpoch, RelayStoppedError } from "./errors";
 import { EventSourceRelay } from "./event-source-relay";
+import { generationAfter } from "./generation-after";
 import { hearZnode } from "./heard-znode";
 import { limitsOf } from "./limits";
 import type { RelayMetrics } from "./metrics";
@@ -138,6 +139,7 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
     await source.run(stop.signal);
     if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
   });
+  if (sources.length === 0) work.push(hearDrain(client, current, dispatcher, named, stop.signal));
   void untilIdle(options, dispatcher, stop.signal).then(abort);
   const company = accompany(options, current, dispatcher, heardCommits, sources, stop.signal);
   log("info", "the relay is active", {
@@ -231,6 +233,36 @@ function endFor(state: GenerationState | undefined): RelayEnd["reason"] {
 function endOfSource(dispatcher: Dispatcher, source: string, zxid: bigint): void {
   dispatcher.published(source, Number.POSITIVE_INFINITY, zxid);
   dispatcher.wakeAll(zxid);
+}
+
+/**
+ * What the sources of other pipelines hear of with their commits: resolves when the pipeline is drained, or when the
+ * signal aborts. Rejects with RelayStoppedError where it goes on without this relay.
+ */
+async function hearDrain(
+  client: ZooKeeperClient,
+  opened: CurrentGeneration,
+  dispatcher: Dispatcher,
+  named: NamedVersion,
+  signal: AbortSignal,
+): Promise<void> {
+  const heard = new AbortController();
+  const end = (): void => heard.abort();
+  signal.addEventListener("abort", end, { once: true });
+  if (signal.aborted) end();
+  await hearZnode(
+    client,
+    opened.layout.generation,
+    async () => {
+      const { generation } = await generationAfter(client, opened);
+      named.version = generation.code?.version;
+      if (generation.state !== "draining") return;
+      // Reads without an end are to end now, whatever they wait for.
+      dispatcher.wakeAll(client.lastZxid);
+      end();
+    },
+    heard.signal,
+  );
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { SetAside, TentativeBundle } from "../beam/api";
 import { CommitLostError } from "../checkpoint/commit";
-import type { SegmentName } from "../checkpoint/layout";
+import type { LetterPosition } from "../checkpoint/dead-letter";
 import type { MultiError } from "../zookeeper";
 import { ForbiddenWriteError, ZnodeConflictError } from "./znode-writes";
 
@@ -33,8 +33,9 @@ export const NOTHING_ASIDE: BundleAside = { element: false, panes: new Set() };
 
 /** An element that was kept out of a bundle. */
 export interface AsideElement {
-  readonly segment: SegmentName;
-  readonly index: number;
+  readonly position: LetterPosition;
+  /** Not later than its event time. */
+  readonly minTimestampMs: number;
   readonly bytes: Buffer;
 }
 

@@ -141,8 +141,9 @@ async function fillBundle(
     ...{ current, loaded, consumed, left, result, limit, letters },
     watermarkMs: timers > 0 ? watermarkMs : current.head.watermarkMs,
     units: timers > 0 ? limit : consumed.elements,
-    isTurnOver: timers > 0,
-    isAll: timers > 0 && !isMoreDue,
+    // Reads without an end may fill every bundle, and know of no watermark.
+    isTurnOver: all && (timers > 0 || bundle.reads !== undefined),
+    isAll: timers > 0 && !isMoreDue && !consumed.isMoreDue,
     isAsync: bundle.isAsync,
   };
 }

@@ -6,6 +6,7 @@ import type { Head } from "../checkpoint/records";
 import { decodeRunStart } from "../checkpoint/run";
 import type { Segment } from "../checkpoint/segment";
 import { ZnodeChangeReader } from "../checkpoint/znode-change";
+import type { Clock } from "../clock";
 import type { AsideElement, BundleAside, BundleTrace } from "./bundle-failure";
 import { sourceKind } from "./failures";
 import type { SegmentReader } from "./segment-reader";
@@ -27,6 +28,8 @@ export interface Consumption {
   readonly totalBytes?: number;
   /** Blobs of the segments that are consumed whole. */
   readonly blobs: readonly string[];
+  /** What waits in the state, and not in the inbox, is not all done. */
+  readonly isMoreDue?: boolean;
   /** What was not processed, though it is consumed. */
   readonly aside?: AsideElement;
 }
@@ -69,7 +72,7 @@ export async function consume(
     const skipped = head.position?.segment === segment.name ? head.position.elements : 0;
     for (let at = skipped; at < inSegment.length; at++) {
       if (full()) return consumed({ segment: segment.name, elements: at });
-      if (aside.element && elements === 0) out = { segment, index: at, bytes: inSegment.at(at) };
+      if (aside.element && elements === 0) out = asideOf(segment, at, inSegment.at(at));
       else trace.element(feed, inSegment, at);
       if (bundle.isBusy) await trace.settle(() => bundle.room());
       elements += 1;
@@ -81,9 +84,13 @@ export async function consume(
   return consumed(null);
 }
 
+function asideOf({ name, minTimestampMs }: SegmentName, index: number, bytes: Buffer): AsideElement {
+  return { position: { segment: name, index }, minTimestampMs, bytes };
+}
+
 /** Says when a bundle with asynchronous calls is given no more, so that it ends while its invocation lives. */
 export function feedingTime(
-  { clock, deadlineMs }: ShardContext,
+  { clock, deadlineMs }: { readonly clock: Pick<Clock, "now">; readonly deadlineMs: number },
   { isAsync }: TentativeBundle,
 ): () => boolean {
   if (!isAsync) return () => false;

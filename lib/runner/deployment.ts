@@ -1,4 +1,4 @@
-import type { CompiledPipeline } from "../beam/api";
+import type { CompiledPipeline, CompiledStage } from "../beam/api";
 import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
 import { PipelineDefinitionError } from "../beam/errors";
 import type { EventSource, EventSourceSettings, PlannedEventSource } from "../checkpoint/event-source";
@@ -21,18 +21,30 @@ export interface PipelinePlan {
 }
 
 /** Whether it comes to an end by itself: it is run by the batch function, and no relay watches for it. */
-export function isBounded({ sources }: CompiledPipeline): boolean {
-  return sources.every(({ kind }) => kind !== "znode-changes" && kind !== "events");
+export function isBounded({ sources, stages }: CompiledPipeline): boolean {
+  return (
+    sources.every(({ kind }) => kind !== "znode-changes" && kind !== "events") &&
+    !stages.some(isUnboundedRead)
+  );
 }
 
-/** Whether it needs a relay: what only reads events is driven by the events function. */
+/** Whether restrictions of the stage may have no end: what is left of them is in its state. */
+export function isUnboundedRead({ splitting }: Pick<CompiledStage, "splitting">): boolean {
+  return splitting?.phase === "read" && splitting.source.unbounded === true;
+}
+
 export function watchesZnodes({ sources }: CompiledPipeline): boolean {
   return sources.some(({ kind }) => kind === "znode-changes");
 }
 
 /** Whether it is the driver function's, and no relay serves it. */
 export function readsOnlyEvents(pipeline: CompiledPipeline): boolean {
-  return !isBounded(pipeline) && !watchesZnodes(pipeline);
+  return pipeline.sources.some(({ kind }) => kind === "events") && !watchesZnodes(pipeline);
+}
+
+/** Whether it needs a relay: something has to wake what reads without end, where nothing else wakes a pipeline. */
+export function isRelayed(pipeline: CompiledPipeline): boolean {
+  return !isBounded(pipeline) && !readsOnlyEvents(pipeline);
 }
 
 /** The ids of the sources whose watermark is a cursor's; others have ended. */
@@ -75,6 +87,7 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
       eventSources: events.map(({ id }) => id),
       shards: Object.fromEntries(pipeline.shards),
       sideInputStages: pipeline.stages.filter(({ hasSideInputs }) => hasSideInputs).map(({ id }) => id),
+      splittableStages: pipeline.stages.filter(({ splitting }) => splitting).map(({ id }) => id),
       upstream: Object.fromEntries(pipeline.stages.map(({ id, upstream }) => [id, upstream])),
       impulses: startedBy("impulse"),
       runStarts: startedBy("run"),

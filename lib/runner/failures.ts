@@ -13,6 +13,7 @@ import { MultiError } from "../zookeeper";
 import { type BundleInput, type PreparedBundle, prepareBundle, runBundle, sendBundle } from "./bundle";
 import type { BundleOutcome, SentCommit } from "./bundle-commit";
 import { type AsideElement, type BundleAside, BundleFailedError } from "./bundle-failure";
+import { isUnboundedRead } from "./deployment";
 import type { ShardContext } from "./shard-context";
 import { ZnodeConflictError } from "./znode-writes";
 
@@ -116,7 +117,9 @@ async function isolate(
   await requireRoom(context, first);
   const errors = new Map<number, Error>();
   let failure = first;
-  const asides = waysToSetAside(first, work.input.segments.length > 0);
+  // What is read without end waits in the state, and is no timer.
+  const isElement = work.input.segments.length > 0 || isUnboundedRead(context.stage);
+  const asides = waysToSetAside(first, isElement);
   for (let way = asides.next(); !way.done; way = asides.next(failure)) {
     if (failure.panes.failed !== undefined) errors.set(failure.panes.failed, failure.cause);
     const errorOf = (pane?: number): Error => errors.get(pane ?? -1) ?? failure.cause;
@@ -194,14 +197,13 @@ function lettersOf(
     segment: encodeSegment([{ bytes, timestampMs: position.timestampMs }]).data,
   }));
   if (kept.element) {
-    const { segment, index, bytes } = kept.element;
+    const { position, minTimestampMs, bytes } = kept.element;
     letters.push({
       ...describeElement(context, bytes),
       ...times,
       error: keptError(errorOf()),
-      position: { segment: segment.name, index },
-      minTimestampMs: segment.minTimestampMs,
-      segment: encodeSegment([{ bytes, timestampMs: segment.minTimestampMs }]).data,
+      ...{ position, minTimestampMs },
+      segment: encodeSegment([{ bytes, timestampMs: minTimestampMs }]).data,
     });
   }
   return letters;

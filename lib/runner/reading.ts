@@ -1,19 +1,29 @@
-import type { TentativeBundle } from "../beam/api";
+import type { CompiledStage, TentativeBundle } from "../beam/api";
 import { decodeReadTask, encodeReadTask, type ReadTask } from "../beam/splittable";
-import type { SegmentName } from "../checkpoint/layout";
-import type { Head } from "../checkpoint/records";
-import { type AsideElement, type BundleAside, BundleFailedError, type BundleTrace } from "./bundle-failure";
-import { type Consumption, feedingTime } from "./consumption";
+import type { SegmentName, ShardLayout } from "../checkpoint/layout";
+import type { Generation, Head } from "../checkpoint/records";
+import type { Clock } from "../clock";
+import type { BundleAside, BundleTrace } from "./bundle-failure";
+import type { Consumption } from "./consumption";
 import { OpenRead } from "./open-reads";
+import { ReadFilling, type ReadPlace } from "./read-filling";
 import type { SegmentReader } from "./segment-reader";
 import type { ShardContext } from "./shard-context";
+import { UnboundedReads } from "./unbounded-reads";
 
 /** So many records of a source are in a bundle for each unit of other stages: they cost less than what waits in an inbox. */
 export const RECORDS_PER_UNIT = 100;
-// What such a bundle gives off leaves as blobs, so it may be large; all of it is done again when the process dies.
-const MAX_READ_BYTES = 32 * 1024 * 1024;
-const MAX_PENDING_BYTES = 8 * 1024 * 1024;
 const MAX_READ_MS = 10_000;
+/** Results of a source without an end wait no longer than this for their commit. */
+const MAX_UNBOUNDED_READ_MS = 1_000;
+
+/** What of a shard's context reading needs. */
+export interface ReadSurroundings extends Pick<ShardContext, "deadlineMs" | "reads" | "openReads"> {
+  readonly clock: Pick<Clock, "now" | "uniqueId">;
+  readonly stage: Pick<CompiledStage, "splitting">;
+  readonly layout: Pick<ShardLayout, "head">;
+  readonly current: { readonly generation: Pick<Generation, "state"> };
+}
 
 /** How far a bundle got with the restriction that it was at when it was full. */
 interface Residual {
@@ -24,42 +34,59 @@ interface Residual {
 /**
  * Feeds a stage that splits or reads: elements are divided, restrictions are read, oldest first, until the bundle is
  * full or the invocation is near its end. What is left of the last restriction goes into the head in its place
- * (`position.residual`), so the next bundle goes on with it. Undefined if a segment is gone.
+ * (`position.residual`), so the next bundle goes on with it. Restrictions without an end leave the inbox for the state,
+ * and those that are due there are read in turn. Undefined if a segment is gone.
  */
 export async function consumeReads(
-  context: ShardContext,
+  context: ReadSurroundings,
   bundle: TentativeBundle,
   trace: BundleTrace,
-  head: Head,
+  { position: begunAt }: Pick<Head, "position">,
   segments: readonly SegmentName[],
-  reader: SegmentReader,
+  reader: Pick<SegmentReader, "read">,
   limit: number,
   aside: BundleAside,
 ): Promise<Consumption | undefined> {
-  const filling = new Filling(context, bundle, trace, limit, aside);
+  const { reads } = bundle;
+  const readMs = reads ? MAX_UNBOUNDED_READ_MS : MAX_READ_MS;
+  const filling = new ReadFilling(context, bundle, trace, limit, aside, readMs);
+  const unbounded = reads && new UnboundedReads(context, reads, trace, filling);
+  const tasks = new InboxTasks(context, bundle, trace, filling, unbounded);
   const whole: SegmentName[] = [];
   const blobs: string[] = [];
   const consumed = (position: Head["position"]): Consumption => {
     const { elements, aside: out, readBytes, totalBytes } = filling;
-    return { whole, blobs, position, elements, readBytes, totalBytes, ...(out ? { aside: out } : {}) };
+    const isMoreDue = unbounded?.isMoreDue ?? false;
+    return {
+      whole,
+      blobs,
+      position,
+      elements,
+      readBytes,
+      totalBytes,
+      isMoreDue,
+      ...(out ? { aside: out } : {}),
+    };
   };
   for (const [place, segment] of segments.entries()) {
     if (filling.isFull) break;
     const content = await reader.read(segments, place);
     if (!content) return undefined;
     const { elements, blob } = content;
-    const begun = head.position?.segment === segment.name ? head.position : undefined;
+    const begun = begunAt?.segment === segment.name ? begunAt : undefined;
     for (let index = begun?.elements ?? 0; index < elements.length; index++) {
       if (filling.isFull) return consumed({ segment: segment.name, elements: index });
       const left = index === begun?.elements ? begun.residual : undefined;
       const bytes = left === undefined ? elements.at(index) : Buffer.from(left, "base64");
       const holdMs = left === undefined ? undefined : begun?.holdMs;
-      const residual = await filling.take(bytes, { segment, index }, holdMs);
+      const at = { position: { segment: segment.name, index }, minTimestampMs: segment.minTimestampMs };
+      const residual = await tasks.take(bytes, at, holdMs);
       if (residual) return consumed(positionOf(segment, index, residual, elements.from(index + 1)));
     }
     whole.push(segment);
     if (blob !== undefined) blobs.push(blob);
   }
+  if (whole.length === segments.length) await unbounded?.readDue();
   return consumed(null);
 }
 
@@ -76,45 +103,26 @@ function positionOf(
   return holdMs > segment.minTimestampMs ? { ...position, holdMs } : position;
 }
 
-/** One bundle of a splittable stage, as it fills. */
-class Filling {
-  /** Elements that were divided, and records. */
-  elements = 0;
-  aside: AsideElement | undefined;
-  readBytes = 0;
-  totalBytes = 0;
-  private readonly untilMs: number;
-  private hasProgress = false;
-  private readonly isLate: () => boolean;
-
+/** Works off what waits in the inbox of a splittable stage. */
+class InboxTasks {
   constructor(
-    private readonly context: ShardContext,
+    private readonly context: ReadSurroundings,
     private readonly bundle: TentativeBundle,
     private readonly trace: BundleTrace,
-    private readonly limit: number,
-    private readonly keptOut: BundleAside,
-  ) {
-    this.untilMs = Math.min(context.deadlineMs, context.clock.now() + MAX_READ_MS);
-    this.isLate = feedingTime(context, bundle);
-  }
+    private readonly filling: ReadFilling,
+    private readonly unbounded: UnboundedReads | undefined,
+  ) {}
 
-  get isFull(): boolean {
-    return (
-      this.elements >= this.limit ||
-      this.bundle.pendingBytes >= MAX_PENDING_BYTES ||
-      this.readBytes >= MAX_READ_BYTES ||
-      (this.hasProgress && (this.context.clock.now() >= this.untilMs || this.isLate()))
-    );
-  }
-
-  /** Works off one element of the inbox; what is left of it where the bundle is full before it is done. */
-  async take(bytes: Buffer, place: Place, holdMs: number | undefined): Promise<Residual | undefined> {
+  /** Works off one element; what is left of it where the bundle is full before it is done. */
+  async take(bytes: Buffer, place: ReadPlace, holdMs: number | undefined): Promise<Residual | undefined> {
+    const { filling, unbounded } = this;
     const task = this.decode(bytes);
-    const isElement = this.context.stage.splitting!.phase === "split";
-    if (task === undefined) this.keepOut(bytes, place);
-    else if (task.kind === "record") this.give(task, task.value, task.timestampMs, place);
-    else if (isElement && this.keepsOut) this.keepOut(bytes, place);
-    else if (isElement) await this.split(task);
+    const isDivided = this.context.stage.splitting!.phase === "split";
+    if (task === undefined) filling.keepOut(bytes, place);
+    else if (task.kind === "record") filling.give(task, task.value, task.timestampMs, place);
+    else if ((isDivided || unbounded) && filling.keepsOut) filling.keepOut(bytes, place);
+    else if (isDivided) await this.split(task);
+    else if (unbounded) unbounded.begin(task);
     else return this.read(task, place, holdMs ?? task.timestampMs);
     return undefined;
   }
@@ -124,12 +132,13 @@ class Filling {
     try {
       return this.trace.ahead(() => decodeReadTask(bytes));
     } catch (error) {
-      if (this.keepsOut) return undefined;
+      if (this.filling.keepsOut) return undefined;
       throw error;
     }
   }
 
   private async split({ value, timestampMs, window, pane }: ReadTask): Promise<void> {
+    const { bundle, filling } = this;
     const { source } = this.context.stage.splitting!;
     const parts: unknown[] = [];
     await this.trace.pull(async () => {
@@ -137,86 +146,20 @@ class Filling {
     });
     this.trace.element(() => {
       for (const part of parts) {
-        this.totalBytes += source.size?.(part) ?? 0;
-        this.bundle.processRecord(part, timestampMs, window, pane);
+        filling.totalBytes += source.size?.(part) ?? 0;
+        bundle.processRecord(part, timestampMs, window, pane);
       }
     });
-    this.elements += 1;
-    this.hasProgress = true;
+    filling.count();
   }
 
-  private async read(task: ReadTask, place: Place, holdMs: number): Promise<Residual | undefined> {
-    const { layout, openReads, reads, stage } = this.context;
+  private async read(task: ReadTask, place: ReadPlace, holdMs: number): Promise<Residual | undefined> {
+    const { layout, openReads, reads, stage, clock } = this.context;
     const open =
-      openReads.take(layout.head, task) ?? new OpenRead(stage.splitting!.source, task, holdMs, reads);
-    try {
-      while (!open.isDone) {
-        if (!open.hasRecords && !(await this.pull(open, place))) break;
-        while (open.hasRecords && !this.isBundleFull) {
-          this.next(open, place);
-          if (this.bundle.isBusy) await this.trace.settle(() => this.bundle.room());
-        }
-        this.readBytes += open.takeReadBytes();
-        this.hasProgress = true;
-        if (open.isDone || !this.isFull) continue;
-        openReads.put(layout.head, open);
-        return { task: open.residual, watermarkMs: open.watermarkMs };
-      }
-    } catch (error) {
-      open.close();
-      throw error;
-    }
-    open.close();
-    return undefined;
-  }
-
-  /** The next piece; false where there is none, because it is the restriction itself that is to be kept out. */
-  private async pull(open: OpenRead, place: Place): Promise<boolean> {
-    try {
-      await this.trace.pull(() => open.pull());
-      return true;
-    } catch (error) {
-      if (!this.keepsOut || !(error instanceof BundleFailedError)) throw error;
-      this.keepOut(encodeReadTask(open.residual), place);
-      return false;
-    }
-  }
-
-  private next(open: OpenRead, place: Place): void {
-    const { value, timestampMs } = open.next();
-    if (!this.keepsOut) this.trace.ahead(() => open.requireInTime(timestampMs));
-    this.give(open.task, value, timestampMs, place);
-    open.accept();
-  }
-
-  private give({ window, pane }: ReadTask, value: unknown, timestampMs: number, place: Place): void {
-    if (this.keepsOut) {
-      this.keepOut(encodeReadTask({ kind: "record", value, skip: 0, timestampMs, window, pane }), place);
-      return;
-    }
-    this.trace.element(() => this.bundle.processRecord(value, timestampMs, window, pane));
-    this.elements += 1;
-    this.hasProgress = true;
-  }
-
-  /** Without the clock, which is asked once a piece; asynchronous calls take their time within one. */
-  private get isBundleFull(): boolean {
-    return (
-      this.elements >= this.limit ||
-      this.bundle.pendingBytes >= MAX_PENDING_BYTES ||
-      (this.elements > 0 && this.isLate())
-    );
-  }
-
-  private get keepsOut(): boolean {
-    return this.keptOut.element && this.elements === 0;
-  }
-
-  private keepOut(bytes: Buffer, { segment, index }: Place): void {
-    this.aside = { segment, index, bytes };
-    this.elements += 1;
-    this.hasProgress = true;
+      openReads.take(layout.head, task) ??
+      new OpenRead(stage.splitting!.source, task, holdMs, reads, () => clock.now());
+    if (!(await this.filling.read(open, place))) return undefined;
+    openReads.put(layout.head, open);
+    return { task: open.residual, watermarkMs: open.watermarkMs };
   }
 }
-
-type Place = Pick<AsideElement, "segment" | "index">;

@@ -11,7 +11,7 @@ import {
 } from "../checkpoint/watermark";
 import { type PreparedBundle, prepareBundle } from "./bundle";
 import type { BundleOutcome, SentCommit } from "./bundle-commit";
-import { sourcesWithCursor } from "./deployment";
+import { isUnboundedRead, sourcesWithCursor } from "./deployment";
 import { attemptBundle } from "./failures";
 import { SegmentReader } from "./segment-reader";
 import { readHead, type ShardContext, shardName } from "./shard-context";
@@ -72,11 +72,11 @@ export class ShardLoop {
     for (let known: Place | undefined; ; ) {
       const place: Place = known ?? placeOf(await readHead(context), await this.input());
       if (place.ahead === undefined) {
-        if (!hasWork(place, context.clock.now())) {
+        if (!hasWork(context, place)) {
           known = undefined;
           // Another invocation may have emptied the inbox since the head was read; then its timers are news to us.
           if ((await readHead(context)).version !== place.current.version) continue;
-          return this.answer("idle", place);
+          return this.answer((await this.endsElsewhere()) ? "superseded" : "idle", place);
         }
         if (this.hasToEnd(this.fed.size > 0, this.writes)) return this.answer("more", place);
       }
@@ -84,6 +84,17 @@ export class ShardLoop {
       if (next === "superseded" || next === "interrupted") return this.answer(next, place);
       known = next;
     }
+  }
+
+  /**
+   * Whether the generation has changed meanwhile, which changes what is due of reads without an end. It is asked for after
+   * the inbox was listed: who settles a wake-up of a drain by that listing has seen the drain.
+   */
+  private async endsElsewhere(): Promise<boolean> {
+    const { client, current, stage } = this.context;
+    if (!isUnboundedRead(stage)) return false;
+    const now = await reading(client, () => client.exists(current.layout.generation));
+    return now?.version !== current.version;
   }
 
   /** One bundle and its commit. The place of the next one, where it need not be read. */
@@ -256,10 +267,16 @@ function placeOf(current: ReadHead, input: ShardInput): Place {
   return { current, input: nextTurn(current.head, input) };
 }
 
-function hasWork({ current: { head }, input }: Place, nowMs: number): boolean {
+function hasWork(
+  { stage, clock, current: { generation } }: ShardContext,
+  { current: { head }, input }: Place,
+): boolean {
   // At the end of a source the watermark is infinite, as a timer that is not set.
   const isWindowDue = head.nextTimerMs <= input.watermarkMs && head.nextTimerMs < Number.POSITIVE_INFINITY;
-  const isTimerDue = isWindowDue || head.nextProcessingTimerMs <= nowMs;
+  // A drain waits for no source.
+  const isEnding = generation.state === "draining" && isUnboundedRead(stage);
+  const clockMs = isEnding ? Number.MAX_VALUE : clock.now();
+  const isTimerDue = isWindowDue || head.nextProcessingTimerMs <= clockMs;
   return input.segments.length > 0 || input.isInherited || isTimerDue;
 }
 

@@ -8,8 +8,11 @@ import type {
   TentativeBundle,
 } from "../beam/api";
 import type { WatchedZnode } from "../beam/followed-znode";
+import type { InputFiles } from "../beam/splittable";
 import { systemClock } from "../clock";
 import { randomNumbers } from "../simulation/random-numbers";
+import { ManualClock } from "./manual-clock";
+import { MemoryReads } from "./memory-reads";
 
 /**
  * Runs a compiled pipeline in memory, one shard a stage or several, in bundles of a given shape. Elements and
@@ -37,6 +40,12 @@ export interface RunOptions {
   readonly clock?: BundleClock;
   /** The znodes that transforms follow, by path, as text or bytes. Looked at before each bundle. Default: none. */
   readonly znodes?: Readonly<Record<string, string | Uint8Array>>;
+  /** What sources read that are read in parts. Default: the files of this machine. */
+  readonly files?: InputFiles;
+  /**
+   * Processing time, in ms, that goes by after the last step, before what is read without end is drained. Default: 0.
+   */
+  readonly runForMs?: number;
 }
 
 export type BundleShape = "single" | "whole" | { readonly seed: number };
@@ -88,6 +97,7 @@ interface ShardState {
   shared: Uint8Array | undefined;
   holdMs: number;
   nextTimerMs: number;
+  nextProcessingTimerMs: number;
   inbox: Uint8Array[];
 }
 
@@ -106,6 +116,7 @@ class MemoryRun {
   private droppedLate = 0;
   private nowMs: number | undefined;
   private readonly random: () => number;
+  private readonly reads: MemoryReads;
 
   constructor(
     private readonly pipeline: CompiledPipeline,
@@ -113,6 +124,8 @@ class MemoryRun {
   ) {
     for (const [path, value] of Object.entries(options.znodes ?? {})) this.znodes.set(path, value);
     this.random = randomNumbers(typeof options.shape === "object" ? options.shape.seed : 1);
+    if (options.clock instanceof ManualClock || options.runForMs) this.nowMs = options.clock?.now() ?? 0;
+    this.reads = new MemoryReads({ ...options, znodes: this.znodes }, () => this.nowMs ?? 0);
     for (const stage of pipeline.stages) {
       const count = stage.kind === "ordinary" ? 1 : (options.shards ?? 1);
       this.shards.set(
@@ -122,6 +135,7 @@ class MemoryRun {
           shared: undefined,
           holdMs: Infinity,
           nextTimerMs: Infinity,
+          nextProcessingTimerMs: Infinity,
           inbox: [],
         })),
       );
@@ -140,6 +154,9 @@ class MemoryRun {
       this.sourceWatermarks.set(source.id, Infinity);
     }
     yield* this.settle();
+    yield* this.goOn();
+    this.reads.isDraining = true;
+    yield* this.settle();
     const { effects, droppedLate, counters, distributions } = this;
     return { effects, droppedLate, counters, distributions };
   }
@@ -154,12 +171,30 @@ class MemoryRun {
       yield* this.deliver(source, waiting);
       waiting = [];
       yield* this.settle();
-      if ("clockMs" in step) this.nowMs = step.clockMs;
+      if ("clockMs" in step) this.setTime(step.clockMs);
       else if ("znode" in step) this.znodes.set(step.znode, step.holds);
       else this.sourceWatermarks.set(source, step.watermarkMs);
       yield* this.settle();
     }
     yield* this.deliver(source, waiting);
+  }
+
+  /** Lets processing time go by, from one thing that is due to the next. */
+  private *goOn(): Steps {
+    const untilMs = (this.nowMs ?? 0) + (this.options.runForMs ?? 0);
+    const shards = [...this.shards.values()].flat();
+    while (this.options.runForMs) {
+      const nextMs = Math.min(...shards.map(({ nextProcessingTimerMs }) => nextProcessingTimerMs));
+      this.setTime(Math.min(Math.max(nextMs, this.nowMs!), untilMs));
+      yield* this.settle();
+      if (nextMs > untilMs) return;
+    }
+  }
+
+  private setTime(nowMs: number): void {
+    const { clock } = this.options;
+    if (clock instanceof ManualClock) clock.advance(Math.max(0, nowMs - clock.now()));
+    this.nowMs = nowMs;
   }
 
   private *deliver(source: string, elements: readonly SourceElement[]): Steps {
@@ -185,9 +220,37 @@ class MemoryRun {
       );
       const next = waiting[Math.floor(this.random() * waiting.length)];
       if (next === undefined) return;
-      const taken = next.shard.inbox.splice(0, 1 + Math.floor(this.random() * next.shard.inbox.length));
-      yield* this.process(next.id, next.index, taken);
+      const stage = this.stage(next.id);
+      if (stage.splitting) yield* this.readOn(stage, next.index);
+      else {
+        const taken = next.shard.inbox.splice(0, 1 + Math.floor(this.random() * next.shard.inbox.length));
+        yield* this.process(next.id, next.index, taken);
+      }
     }
+  }
+
+  private stage(id: string): CompiledStage {
+    return this.pipeline.stages.find((stage) => stage.id === id)!;
+  }
+
+  /** One bundle of a stage that divides or reads; false where there is nothing to do. */
+  private *readOn(stage: CompiledStage, index: number): Steps<boolean> {
+    const { reads, random } = this;
+    const { shape } = this.options;
+    const shard = this.shards.get(stage.id)![index]!;
+    const name = `${stage.id}/${index}`;
+    if (!reads.hasWork(stage, name, shard.inbox, shard.nextProcessingTimerMs)) return false;
+    const taken = reads.isReading(name) ? [] : shard.inbox.splice(0);
+    const limit = shape === "whole" ? Infinity : shape === "single" ? 1 : 1 + Math.floor(random() * 5);
+    let accept = (): void => undefined;
+    yield* this.bundle(stage.id, index, -Infinity, function* (bundle) {
+      const filled = reads.fill(stage, name, taken, bundle, limit);
+      yield filled.then((done) => {
+        accept = done;
+      });
+    });
+    accept();
+    return true;
   }
 
   private *process(stage: string, index: number, elements: readonly Uint8Array[]): Steps {
@@ -208,6 +271,7 @@ class MemoryRun {
 
   private *settleShard(stage: CompiledStage, index: number): Steps {
     const shard = this.shards.get(stage.id)![index]!;
+    if (stage.splitting) while (yield* this.readOn(stage, index));
     const { inbox } = shard;
     shard.inbox = [];
     // The elements that wait come first: what they arrived under is the watermark of the last advance.
@@ -259,8 +323,10 @@ class MemoryRun {
   }
 
   private outputWatermark(id: string): number {
-    const stage = this.pipeline.stages.find((candidate) => candidate.id === id)!;
-    return Math.min(this.inputWatermark(stage), ...this.shards.get(id)!.map((shard) => shard.holdMs));
+    return Math.min(
+      this.inputWatermark(this.stage(id)),
+      ...this.shards.get(id)!.map((shard) => shard.holdMs),
+    );
   }
 
   private *bundle(
@@ -285,6 +351,7 @@ class MemoryRun {
     shard.shared = result.sharedState;
     shard.holdMs = result.holdMs;
     shard.nextTimerMs = result.nextTimerMs;
+    shard.nextProcessingTimerMs = result.nextProcessingTimerMs;
     this.effects.push(...result.effects);
     this.droppedLate += result.counters.droppedLate;
     this.countMetrics(result.metrics);

@@ -1,6 +1,7 @@
 import type { Root } from "apache-beam";
 import type { BundleClock, CompiledPipeline, SinkEffect } from "../beam/api";
 import { compilePipeline, definePipeline, type PipelineDefinition } from "../beam/pipeline";
+import type { InputFiles } from "../beam/splittable";
 import { TEXT_SINK, type TextFilePayload } from "../io/write-to-text";
 import { ZNODES_SINK, type ZnodeWriteMode, type ZnodeWritePayload } from "../io/write-to-znodes";
 import { finalName } from "../runner/text-files";
@@ -21,6 +22,13 @@ export interface TestOptions {
   readonly clock?: BundleClock;
   /** The znodes that transforms follow (`readZnodeLatest`, `runInference`), by path, at the beginning. Default: none. */
   readonly znodes?: Readonly<Record<string, string | Uint8Array>>;
+  /** What `readText` and other sources read that are read in parts. Default: the files of this machine. */
+  readonly files?: InputFiles;
+  /**
+   * Processing time, in ms, that goes by after the last step, from one thing that is due to the next, before sources
+   * without an end are drained. A `ManualClock` goes along. Default: 0.
+   */
+  readonly runForMs?: number;
 }
 
 /**
@@ -118,13 +126,15 @@ function run(
   pipeline: CompiledPipeline,
   steps: Readonly<Record<string, readonly SourceStep[]>>,
   shape: BundleShape,
-  { shards, clock, znodes }: TestOptions,
+  { shards, clock, znodes, files, runForMs }: TestOptions,
 ): ReturnType<typeof runInMemory> {
   return runInMemory(pipeline, steps, {
     shape,
     ...(shards && { shards }),
     ...(clock && { clock }),
     ...(znodes && { znodes }),
+    ...(files && { files }),
+    ...(runForMs && { runForMs }),
   });
 }
 

@@ -6,6 +6,7 @@ import { createBundleHandler } from "../../functions/bundle";
 import { createEventsHandler } from "../../functions/events";
 import { createRelayHandler } from "../../functions/relay";
 import type { Handler } from "../../lib/aws/lambda";
+import type { PipelineDefinition } from "../../lib/beam/pipeline";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import type { ShardInvoker, ShardReply, ShardRequest } from "../../lib/checkpoint/invocation";
@@ -13,6 +14,7 @@ import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { readSettings } from "../../lib/settings";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
+import { arrivals } from "../../pipelines/arrivals/pipeline";
 import { type EventPipelineOptions, ordersPipeline } from "./event-pipeline";
 import { type CommitKind, withFault } from "./faults";
 import { type SampleOptions, summaryPipeline, type Witness } from "./sample-pipelines";
@@ -27,7 +29,10 @@ export interface Death {
 }
 
 /** The pipeline that the process runs. */
-export type MortalPipeline = SampleOptions | (EventPipelineOptions & { readonly orders: true });
+export type MortalPipeline =
+  | SampleOptions
+  | (EventPipelineOptions & { readonly orders: true })
+  | { readonly arrivals: Parameters<typeof arrivals> };
 
 export type MortalName = "bundle" | "relay" | "events";
 
@@ -57,7 +62,12 @@ const witness: Witness = async (kind, point) => {
   if (point === "before") witnessed[kind] += 1;
   if (death?.kind === kind && death.point === point && death.nth === witnessed[kind]) await die();
 };
-const definition = "orders" in wanted ? ordersPipeline(wanted) : summaryPipeline({ ...wanted, witness });
+const definition = definitionOf(wanted);
+
+function definitionOf(pipeline: MortalPipeline): PipelineDefinition {
+  if ("arrivals" in pipeline) return arrivals(...pipeline.arrivals);
+  return "orders" in pipeline ? ordersPipeline(pipeline) : summaryPipeline({ ...pipeline, witness });
+}
 
 async function connectMortal(): Promise<ZooKeeperClient> {
   const client = await connect({ ...settings });

@@ -51,7 +51,10 @@ function describe(work: Work): unknown {
     case "write":
       return { kind: work.kind, sink: work.spec.sink, config: work.spec.config };
     case "splittable":
-      return { kind: work.kind, phase: work.phase, source: work.source.name, config: work.source.config };
+      return {
+        ...{ kind: work.kind, phase: work.phase, source: work.source.name, config: work.source.config },
+        ...(work.source.unbounded ? { unbounded: true } : {}),
+      };
     case "windowInto":
       return { kind: work.kind, windowFn: windowFnSettings(work.windowing.windowFn) };
     case "combine":

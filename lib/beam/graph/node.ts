@@ -32,6 +32,11 @@ export interface Splitting {
   readonly source: AnySource;
 }
 
+/** Whether what is left of its restrictions is kept in state, until the time to read on. */
+export function readsWithoutEnd({ phase, source }: Splitting): boolean {
+  return phase === "read" && source.unbounded === true;
+}
+
 export type ElementFn = (element: unknown, context?: unknown) => unknown;
 
 export interface UserDoFn {
