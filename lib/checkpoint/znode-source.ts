@@ -28,7 +28,7 @@ export interface ZnodeSource {
 export interface SourceBatching {
   /** Znodes in one commit. */
   readonly size?: number;
-  /** The least time between two commits while changes come, in ms. */
+  /** How long the first change of a batch waits for others, in ms. */
   readonly windowMs?: number;
   /** Bytes of the elements in one commit. */
   readonly bytes?: number;

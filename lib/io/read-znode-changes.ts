@@ -29,8 +29,8 @@ export interface ReadZnodeChangesOptions {
    */
   readonly start?: "snapshot" | "now";
   /**
-   * How changes are brought together in commits: `size`, znodes in one (1 to 10,000; default 500); `windowMs`, the
-   * least time between two while changes come (0 to 300,000; default: BEAMKEEPER_LINGER_MS, which is 0); `bytes` of
+   * How changes are brought together in commits: `size`, znodes in one (1 to 10,000; default 500); `windowMs`,
+   * how long the first of them waits for others (0 to 300,000; default: BEAMKEEPER_LINGER_MS, which is 0); `bytes` of
    * the elements in one (from 1,024; default and most: three quarters of BEAMKEEPER_COMMIT_SIZE_BYTES). A batch that
    * is full does not wait. It may change from one build to the next.
    */

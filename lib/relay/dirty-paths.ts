@@ -5,6 +5,7 @@ interface HeardEvent {
   readonly type: WatchedEventType;
   readonly zxid: bigint;
   readonly order: number;
+  readonly atMs: number;
 }
 
 /** A read whose result is about to be appended: what the server had seen, and the latest mark when it was sent. */
@@ -37,11 +38,14 @@ const MAX_EVENTS_OF_A_PATH = 10_000;
  */
 export class DirtyPaths {
   private readonly paths = new Map<string, DirtyPath>();
-  /** Those that nobody has taken. */
-  private waiting = new Set<string>();
+  /** Those that nobody has taken, with the time since when they wait. */
+  private waiting = new Map<string, number>();
   private readonly unreadable = new Set<string>();
   private lastOrder = 0;
   private continuous = false;
+
+  /** @param now the local clock, in ms. */
+  constructor(private readonly now: () => number) {}
 
   get size(): number {
     return this.paths.size;
@@ -50,6 +54,12 @@ export class DirtyPaths {
   /** How many have not been taken. */
   get untaken(): number {
     return this.waiting.size;
+  }
+
+  /** Since when the first of them waits, in ms; -Infinity where it was given back, Infinity where there is none. */
+  get untakenSinceMs(): number {
+    for (const sinceMs of this.waiting.values()) return sinceMs;
+    return Number.POSITIVE_INFINITY;
   }
 
   /** The order number of the latest mark: whatever was marked up to now has this number or a smaller one. */
@@ -71,9 +81,10 @@ export class DirtyPaths {
   /** Marks by a watch event. Servers before 3.9 send no zxid; then the events can't be counted. */
   heard(event: WatchedEvent): void {
     const order = ++this.lastOrder;
-    const dirty = this.at(event.path, order);
+    const atMs = this.now();
+    const dirty = this.at(event.path, order, atMs);
     if (event.zxid < 0n || dirty.events.length >= MAX_EVENTS_OF_A_PATH) this.suspect(dirty, order);
-    else dirty.events.push({ type: event.type, zxid: event.zxid, order });
+    else dirty.events.push({ type: event.type, zxid: event.zxid, order, atMs });
   }
 
   /** Marks by a walk: something happened that no event told of, up to the write at `zxid` where that is known. */
@@ -107,7 +118,7 @@ export class DirtyPaths {
   /** Takes the first paths, oldest mark first, to be read; nobody else gets them until they are delivered or given back. */
   take(limit: number): string[] {
     const paths: string[] = [];
-    for (const path of this.waiting) {
+    for (const path of this.waiting.keys()) {
       if (paths.length >= limit) break;
       paths.push(path);
       this.waiting.delete(path);
@@ -115,9 +126,11 @@ export class DirtyPaths {
     return paths;
   }
 
-  /** What was taken was not delivered; it comes first again. */
+  /** What was taken was not delivered; it comes first again, and has waited long enough. */
   giveBack(paths: readonly string[]): void {
-    if (paths.length > 0) this.waiting = new Set([...paths, ...this.waiting]);
+    if (paths.length === 0) return;
+    const again = paths.map((path): [string, number] => [path, Number.NEGATIVE_INFINITY]);
+    this.waiting = new Map([...again, ...this.waiting]);
   }
 
   /** The events of a path that a read at `zxid` has seen. */
@@ -145,7 +158,7 @@ export class DirtyPaths {
     );
     const complete = !suspected && this.continuous;
     this.paths.set(path, { ...dirty, order: since, events: later, complete });
-    this.waiting.add(path);
+    this.waiting.set(path, later[0]?.atMs ?? this.now());
   }
 
   /** The read was refused: the events that it would have accounted for are forgotten, so the next count is a lower bound. */
@@ -172,13 +185,13 @@ export class DirtyPaths {
     return false;
   }
 
-  private at(path: string, order: number): DirtyPath {
+  private at(path: string, order: number, atMs = this.now()): DirtyPath {
     const known = this.paths.get(path);
     if (known) return known;
     const complete = this.continuous && !this.unreadable.has(path);
     const dirty = { order, events: [], complete, suspectedAt: 0, suspectedZxid: undefined, requestedAt: 0 };
     this.paths.set(path, dirty);
-    this.waiting.add(path);
+    this.waiting.set(path, atMs);
     return dirty;
   }
 

@@ -12,7 +12,7 @@ export interface RelayLimits {
   readonly maxBatchPaths: number;
   /** How often the watermark is published when nothing waits for it, in ms (default 1,000). */
   readonly idleIntervalMs: number;
-  /** The least time between the sending of two commits while changes come, in ms (default 0); a full batch does not wait. */
+  /** How long the first change of a batch waits for others, in ms (default 0); a full batch does not wait. */
   readonly lingerMs: number;
 }
 

@@ -26,6 +26,11 @@ export class ReadAhead {
     return this.reads.length === 0;
   }
 
+  /** How many are under way, or done and not taken. */
+  get size(): number {
+    return this.reads.length;
+  }
+
   /** Reads what is dirty and not being read, as far as there is room. */
   send(): void {
     for (const path of this.dirty.take(this.limit - this.reads.length)) {
@@ -43,6 +48,11 @@ export class ReadAhead {
   /** Resolves when the first read is answered, with what came together with it. Rejects with the client's error. */
   async first(): Promise<void> {
     await this.reads[0]?.answer;
+  }
+
+  /** Resolves when all that were sent by now are answered. Rejects with the client's error. */
+  async all(): Promise<void> {
+    await Promise.all(this.reads.map(({ answer }) => answer));
   }
 
   /** Takes the next znode that was read; undefined where none has come yet. `accept` says whether it is to be taken. */

@@ -10,6 +10,7 @@ import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
 import { appends } from "./appends";
 import { type Batch, collect, emptyBatch } from "./batch";
+import { nextBatchInMs } from "./batch-window";
 import { ChangeReader } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
 import { cursorAhead, SourceError, takenOver } from "./errors";
@@ -78,7 +79,7 @@ const HELD_POLL_MS = 20;
 
 /** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
 export class SourceRelay {
-  private readonly dirty = new DirtyPaths();
+  private readonly dirty: DirtyPaths;
   private readonly gaps = new Gaps();
   private readonly ensemble: SourceEnsemble;
   /** With the client of the source's ensemble. */
@@ -95,9 +96,6 @@ export class SourceRelay {
   private cursorMtimeMs = 0;
   private skewMs = 0;
   private lastCommitAtMs = Number.NEGATIVE_INFINITY;
-  /** When the last commit was sent. */
-  private sentAtMs = Number.NEGATIVE_INFINITY;
-  private isLingering = false;
   private barrier: Barrier | undefined;
   private watches: Watch[] = [];
   private walkNeeded = true;
@@ -110,9 +108,12 @@ export class SourceRelay {
   private drainOrder: number | undefined;
   private current: CurrentGeneration;
   private wake: () => void = () => undefined;
+  /** When `sleep` ends by itself. */
+  private wakesAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(private readonly options: SourceRelayOptions) {
     this.layout = options.current.scope.source(options.sourceId);
+    this.dirty = new DirtyPaths(() => options.clock.now());
     this.ensemble = new SourceEnsemble(options.client, options.elsewhere);
     this.watching = { ...options, client: this.ensemble.client };
     this.reader = new ChangeReader(this.watching);
@@ -205,13 +206,14 @@ export class SourceRelay {
       return this.commit(emptyBatch(this.gaps.count), this.manifest.compaction(this.cursor.number + 1));
     if (this.current.generation.state === "draining" && !this.walking) await this.beginDrain();
     if (this.drainOrder === undefined) this.snapshot.advance();
-    const lingerMs = this.lingerMs();
-    if (lingerMs > 0) return this.linger(lingerMs, signal);
-    this.reads.send();
-    const waitMs = this.reads.isEmpty && !this.snapshot.isEndDue ? this.heartbeatInMs() : 0;
-    if (waitMs > 0) return this.sleep(waitMs, signal);
+    const batchInMs = this.batchInMs();
+    if (batchInMs <= 0) this.reads.send();
     const isHeartbeat = this.reads.isEmpty;
-    await this.reads.first();
+    if (isHeartbeat && this.walking) return;
+    const waitMs = isHeartbeat && !this.snapshot.isEndDue ? Math.min(batchInMs, this.heartbeatInMs()) : 0;
+    if (waitMs > 0) return this.sleep(waitMs, signal);
+    // A batch that has waited for its window goes as a whole.
+    await (this.options.limits.lingerMs > 0 ? this.reads.all() : this.reads.first());
     const batch = this.collect();
     // A gap meanwhile: what was read is read again.
     if (batch.delivered.size === 0 && !isHeartbeat) return;
@@ -246,11 +248,11 @@ export class SourceRelay {
   private hear(notification: WatchNotification): void {
     if (notification.type === "event") {
       if (!this.reader.heard(notification.event, this.dirty)) return;
-      const isEarly = this.lingerMs() > 0;
-      // More events do not wake a relay that lingers; they are what it waits for.
-      if (isEarly && this.isLingering) return;
+      const batchInMs = this.batchInMs();
       // At once, while a commit is under way as well.
-      if (!isEarly && this.isActive && this.pauseMs() === 0) this.reads.send();
+      if (batchInMs <= 0 && this.isActive && this.pauseMs() === 0) this.reads.send();
+      // More events do not wake a relay that waits for the end of their window.
+      if (this.options.clock.now() + batchInMs >= this.wakesAtMs) return;
     } else {
       this.dirty.interrupt();
       this.gaps.interrupted();
@@ -280,19 +282,13 @@ export class SourceRelay {
     walking.end();
   }
 
-  /** How long a batch that is not full waits for more, in ms; the first change after a pause does not wait. */
-  private lingerMs(): number {
+  /** How long until changes that wait may be read for a commit, in ms; at once where the source is to end. */
+  private batchInMs(): number {
+    const { dirty, reads, drainOrder } = this;
     const { clock, limits } = this.options;
-    const { untaken } = this.dirty;
-    if (limits.lingerMs === 0 || untaken === 0 || untaken >= limits.maxBatchPaths || this.walking) return 0;
-    const remainingMs = limits.lingerMs - (clock.now() - this.sentAtMs);
-    return Math.min(limits.lingerMs, Math.max(0, remainingMs));
-  }
-
-  private async linger(ms: number, signal: AbortSignal): Promise<void> {
-    this.isLingering = true;
-    await this.sleep(ms, signal);
-    this.isLingering = false;
+    const changes = { taken: reads.size, untaken: dirty.untaken, sinceMs: dirty.untakenSinceMs };
+    const lingerMs = drainOrder === undefined ? limits.lingerMs : 0;
+    return nextBatchInMs(changes, { ...limits, lingerMs }, clock.now());
   }
 
   /** How long until the next empty commit is due; it moves the watermark on. */
@@ -300,7 +296,8 @@ export class SourceRelay {
     const { clock, limits, nextTimerMs } = this.options;
     if (this.drainOrder !== undefined) return 0;
     const sinceMs = clock.now() - this.lastCommitAtMs;
-    const timerMs = nextTimerMs(this.cursor.watermarkMs);
+    // The watermark does not pass what waits for the end of its window.
+    const timerMs = this.dirty.size > 0 ? Number.POSITIVE_INFINITY : nextTimerMs(this.cursor.watermarkMs);
     if (this.barrier && this.barrier.mtimeMs >= timerMs) return Math.max(0, MIN_HEARTBEAT_MS - sinceMs);
     const untilTimerMs = timerMs - (clock.now() + this.skewMs);
     const waitMs = Math.min(
@@ -314,6 +311,7 @@ export class SourceRelay {
   private async sleep(ms: number, signal: AbortSignal): Promise<void> {
     const woken = new AbortController();
     this.wake = () => woken.abort();
+    this.wakesAtMs = this.options.clock.now() + ms;
     if (!signal.aborted) await this.options.clock.sleep(ms, woken.signal);
     this.wake = () => undefined;
   }
@@ -376,7 +374,6 @@ export class SourceRelay {
       ...(batch.blobBytes > 0 ? await this.blobs.keep(segments.ops, cursor) : segments.ops),
     ];
     const fence = { path: this.layout.cursor, decode: decodeCursor };
-    this.sentAtMs = clock.now();
     const outcome = await sendFenced(client, { commitId, fence, own, user: [] }).catch((error: unknown) => {
       if (error instanceof CommitLostError)
         throw new SourceError(error.message, "retryable", { cause: error });

@@ -122,7 +122,7 @@ class World {
   readonly writes = new Map<string, number>();
   /** Events on their way. */
   private stream: WatchedEvent[] = [];
-  private readonly dirty = new DirtyPaths();
+  private readonly dirty = new DirtyPaths(() => 0);
   private readonly manifest = new Manifest();
   private readonly gaps = new Gaps();
   private reading:

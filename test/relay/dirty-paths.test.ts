@@ -2,9 +2,10 @@ import { DirtyPaths } from "../../lib/relay/dirty-paths";
 import type { WatchedEventType } from "../../lib/zookeeper";
 
 let dirty: DirtyPaths;
+let nowMs = 0;
 
 beforeEach(() => {
-  dirty = new DirtyPaths();
+  dirty = new DirtyPaths(() => nowMs);
   dirty.resume();
 });
 
@@ -39,6 +40,28 @@ test("who was taken is nobody else's until it is delivered, whatever is heard of
   expect(dirty.take(10)).toEqual(["/a"]);
   dirty.delivered("/a", 2n, dirty.latest);
   expect(dirty.take(10)).toEqual([]);
+});
+
+test("a path waits since its first change that was not delivered, and what was given back waits no more", () => {
+  expect(dirty.untakenSinceMs).toBe(Number.POSITIVE_INFINITY);
+  for (const [atMs, path] of [
+    [10, "/a"],
+    [20, "/b"],
+    [30, "/a"],
+    [40, "/c"],
+  ] as const) {
+    nowMs = atMs;
+    hear(path, BigInt(atMs));
+  }
+  expect(dirty.untakenSinceMs).toBe(10);
+  dirty.take(1);
+  expect(dirty.untakenSinceMs).toBe(20);
+  nowMs = 50;
+  dirty.delivered("/a", 10n, dirty.latest);
+  dirty.take(2);
+  expect(dirty.untakenSinceMs).toBe(30);
+  dirty.giveBack(["/b"]);
+  expect(dirty.untakenSinceMs).toBe(Number.NEGATIVE_INFINITY);
 });
 
 test("a read accounts for the events that it has seen, and for no others", () => {

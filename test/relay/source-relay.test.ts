@@ -2,7 +2,7 @@ import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BlobStore, blobPrefix } from "../../lib/checkpoint/blobs";
-import { pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
+import { drainPipeline, pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import { PipelineLayout, segmentNames } from "../../lib/checkpoint/layout";
 import {
   decodeCursor,
@@ -19,7 +19,7 @@ import type { SnapshotRequest } from "../../lib/checkpoint/snapshot";
 import { resetSource } from "../../lib/checkpoint/source-reset";
 import { readRecord } from "../../lib/checkpoint/stored-record";
 import { decodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
-import type { ZnodeSource } from "../../lib/checkpoint/znode-source";
+import type { SourceBatching, ZnodeSource } from "../../lib/checkpoint/znode-source";
 import { type Clock, systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
@@ -27,6 +27,7 @@ import { limitsOf } from "../../lib/relay/limits";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "../../lib/relay/source-relay";
 import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { movesData } from "../../lib/simulation/steps";
+import { ManualClock } from "../../lib/testing/manual-clock";
 import { connect, type Op, type ZooKeeper } from "../../lib/zookeeper";
 import { TcpProxy } from "../support/tcp-proxy";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -176,6 +177,37 @@ class RunningRelay {
     this.signal.abort();
     this.waiting.abort();
     await this.end;
+  }
+}
+
+/** The client of a relay whose commits of elements can be held back. */
+class HeldCommits {
+  /** Resolves when one is held back. */
+  isHeld: Promise<void> = Promise.resolve();
+  release: () => void = () => undefined;
+  private released: Promise<void> | undefined;
+  private noteHeld: () => void = () => undefined;
+
+  readonly client = new Proxy(client, {
+    get: (target, name) => {
+      if (name === "multi")
+        return async (ops: readonly Op[]) => {
+          if (this.released && movesData(ops, "relay")) this.noteHeld();
+          await this.released;
+          return target.multi(ops);
+        };
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+
+  hold(): void {
+    this.isHeld = new Promise((resolve) => {
+      this.noteHeld = resolve;
+    });
+    this.released = new Promise((resolve) => {
+      this.release = resolve;
+    });
   }
 }
 
@@ -361,40 +393,145 @@ test.each([
 ])("a batch is cut by %s", async (_, batching) => {
   const names = ["a", "b", "c", "d"];
   for (const name of names) await client.create(`${app}/${name}`, bytes("1"));
-  let open: () => void = () => undefined;
-  let held: Promise<void> | undefined;
-  let isHolding: () => void = () => undefined;
-  const holding = new Promise<void>((resolve) => {
-    isHolding = resolve;
-  });
-  const through = new Proxy(client, {
-    get(target, name) {
-      if (name === "multi")
-        return async (ops: readonly Op[]) => {
-          if (held && movesData(ops, "relay")) isHolding();
-          await held;
-          return target.multi(ops);
-        };
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-  });
-  const relay = new RunningRelay({ limits: limitsOf(LIMITS, batching), through });
+  const commits = new HeldCommits();
+  const relay = new RunningRelay({ limits: limitsOf(LIMITS, batching), through: commits.client });
   await relay.delivered(names.length + 1);
   const before = relay.commits.length;
-  held = new Promise((resolve) => {
-    open = resolve;
-  });
+  commits.hold();
   await client.setData(app, bytes("first"));
-  await holding;
+  await commits.isHeld;
   // While its commit is under way the others are heard of and read: a session's replies come in order.
   for (const name of names) await client.setData(`${app}/${name}`, Buffer.alloc(600));
   await client.exists(app);
-  open();
+  commits.release();
   await relay.delivered(2 * names.length + 2);
   const sizes = relay.commits.slice(before).map(({ elements }) => elements);
   // The last of them may still be on their way when the batch before them is sent.
   expect(Math.max(...sizes)).toBe(2);
+});
+
+describe("a batch with a window", () => {
+  const WINDOW_MS = 60_000;
+  let clock: ManualClock;
+  let sleeps: { untilMs: number; done: () => void }[];
+
+  beforeEach(() => {
+    clock = new ManualClock(1_000_000);
+    sleeps = [];
+  });
+
+  /** Resolves when the relay has nothing to do until this time. */
+  const sleepsUntil = (untilMs: number): Promise<void> =>
+    new Promise((done) => sleeps.push({ untilMs, done }));
+
+  /** A relay of a source that was delivered, which does nothing by itself but at the ends of windows. */
+  async function start(
+    batching: SourceBatching,
+    { through = client, idleIntervalMs = 3_600_000 } = {},
+  ): Promise<RunningRelay> {
+    const before = new RunningRelay();
+    await before.caughtUp();
+    await before.stop();
+    const relay = new RunningRelay({
+      through,
+      limits: { ...limitsOf(LIMITS, { windowMs: WINDOW_MS, ...batching }), idleIntervalMs },
+      clock: {
+        now: () => clock.now(),
+        random: () => clock.random(),
+        uniqueId: () => clock.uniqueId(),
+        sleep: (ms, signal) => {
+          const asleep = clock.sleep(ms, signal);
+          for (const { untilMs, done } of sleeps) if (untilMs === clock.now() + ms) done();
+          return asleep;
+        },
+      },
+    });
+    await relay.until(() => relay.commits.length > 0);
+    return relay;
+  }
+
+  const write = async (...names: string[]): Promise<void> => {
+    for (const name of names) await client.create(`${app}/${name}`, Buffer.alloc(600));
+  };
+  const sizes = (relay: RunningRelay): number[] =>
+    relay.commits.map(({ elements }) => elements).filter((elements) => elements > 0);
+
+  test("goes when the window of its first change has ended, however many come meanwhile", async () => {
+    const relay = await start({ size: 4 });
+    const ends = sleepsUntil(clock.now() + WINDOW_MS);
+    await write("a");
+    await ends;
+    clock.advance(WINDOW_MS - 1);
+    await write("b", "c");
+    await client.setData(`${app}/a`, bytes("again"));
+    await client.exists(app);
+    expect(relay.elements).toBe(0);
+    clock.advance(1);
+    await relay.delivered(3);
+    expect(sizes(relay)).toEqual([3]);
+    // Of what changed twice the last value.
+    expect(relay.commits.reduce((sum, { missed }) => sum + missed, 0)).toBe(1);
+  });
+
+  test("goes at once when it is full, and what is left waits for its own window", async () => {
+    const relay = await start({ size: 2 });
+    const ends = sleepsUntil(clock.now() + WINDOW_MS);
+    await write("a");
+    await ends;
+    clock.advance(10_000);
+    const endsLater = sleepsUntil(clock.now() + WINDOW_MS);
+    await write("b", "c");
+    await endsLater;
+    expect(sizes(relay)).toEqual([2]);
+    clock.advance(WINDOW_MS);
+    await relay.delivered(3);
+    expect(sizes(relay)).toEqual([2, 1]);
+  });
+
+  test.each([
+    [1, []],
+    [2, [2]],
+    [3, [2]],
+    [4, [2, 2]],
+  ])("of %i changes during a commit the full batches go after it without a wait", async (count, full) => {
+    const commits = new HeldCommits();
+    const relay = await start({ size: 2 }, { through: commits.client });
+    commits.hold();
+    await write("first", "second");
+    await commits.isHeld;
+    const ends = sleepsUntil(clock.now() + WINDOW_MS);
+    await write(...["a", "b", "c", "d"].slice(0, count));
+    await client.exists(app);
+    commits.release();
+    const left = count % 2;
+    if (left > 0) await ends;
+    else await relay.delivered(2 + count);
+    expect(sizes(relay)).toEqual([2, ...full]);
+    clock.advance(WINDOW_MS);
+    await relay.delivered(2 + count);
+    expect(sizes(relay)).toEqual([2, ...full, ...(left > 0 ? [left] : [])]);
+  });
+
+  test("that has more bytes than a commit goes as several, one after the other", async () => {
+    const relay = await start({ bytes: 2_048 });
+    const ends = sleepsUntil(clock.now() + WINDOW_MS);
+    await write("a", "b", "c", "d", "e");
+    await client.exists(app);
+    await ends;
+    clock.advance(WINDOW_MS);
+    await relay.delivered(5);
+    expect(sizes(relay)).toEqual([2, 2, 1]);
+  });
+
+  test("does not hold up a drain", async () => {
+    const relay = await start({ windowMs: 2 * WINDOW_MS }, { idleIntervalMs: WINDOW_MS });
+    await write("a");
+    await drainPipeline(client, current.layout);
+    clock.advance(WINDOW_MS);
+    await relay.end;
+    expect(relay.commits.at(-1)!.watermarkMs).toBe(Number.POSITIVE_INFINITY);
+    expect(relay.elements).toBe(1);
+  });
 });
 
 test("a deletion comes before the creation that follows it, in event time as well", async () => {
