@@ -25,6 +25,7 @@ class UserCalls implements Calling {
   readonly startBundle: Calling["startBundle"];
   readonly finishBundle: Calling["finishBundle"];
   readonly dispose: Calling["dispose"];
+  readonly results: Calling["results"];
   private readonly shared: unknown;
   private readonly follows: boolean;
 
@@ -40,26 +41,16 @@ class UserCalls implements Calling {
     this.dispose = lent?.end;
     this.shared = lent === undefined ? bindContext(context, place) : lent.value;
     this.startBundle = startBundle;
+    if (fn.kind === "flatMap") this.results = (given, { value }) => [this.several(given, value)];
+    if (fn.kind === "batch") this.results = (given, { items }) => this.each(given, items.length);
     if (finishBundle) this.finishBundle = async () => this.windowed(await finishBundle());
   }
 
   begin(call: Call): unknown {
     const { fn, kind } = this.fn;
-    const [first] = call.items;
-    const value = kind === "batch" ? call.items.map((item) => item.value) : first!.value;
+    const value = kind === "batch" ? call.items.map((item) => item.value) : call.value;
     const given = (fn as UntypedFn)(value, new Told(call, this.follows ? this.contextOf(call) : this.shared));
     return isAsyncIterable(given) ? collect(given) : given;
-  }
-
-  results(given: unknown, { items }: Call): readonly (readonly unknown[])[] {
-    switch (this.fn.kind) {
-      case "map":
-        return [[given]];
-      case "flatMap":
-        return [this.several(given, items[0]!.value)];
-      case "batch":
-        return this.each(given, items.length);
-    }
   }
 
   private several(given: unknown, element: unknown): readonly unknown[] {
@@ -77,8 +68,7 @@ class UserCalls implements Calling {
   }
 
   /** Of one element, since its turn goes on while others have theirs. */
-  private contextOf({ items }: Call): unknown {
-    const { timestampMs, window, pane } = items[0]!;
+  private contextOf({ timestampMs, window, pane }: Call): unknown {
     const place = this.place.fork();
     place.moveTo(timestampMs, window, pane);
     return bindContext(this.context, place, (param, key) => place.settle(param, key));
@@ -92,26 +82,22 @@ class UserCalls implements Calling {
 
 /** What the function is told beside its element; most of it is looked up when it is asked for. */
 class Told implements AsyncCall<unknown> {
-  readonly #call: Call;
-
   constructor(
-    call: Call,
+    private readonly call: Call,
     readonly context: unknown,
-  ) {
-    this.#call = call;
-  }
+  ) {}
 
   get timestampMs(): number {
-    return this.#call.items[0]!.timestampMs;
+    return this.call.timestampMs;
   }
   get window(): Window {
-    return this.#call.items[0]!.window;
+    return this.call.window;
   }
   get pane(): Pane {
-    return this.#call.items[0]!.pane;
+    return this.call.pane;
   }
   get signal(): AbortSignal {
-    return this.#call.signal;
+    return this.call.signal;
   }
 }
 

@@ -18,17 +18,33 @@ export interface Item {
   readonly origin: Origin;
 }
 
-/** One call of the user's function: for one element, or for a batch. */
-export class Call {
-  /** For each of its items, what it gives. */
-  results: readonly (readonly unknown[])[] | undefined;
+/** One call of the user's function: for one element, or for a batch. Most are for one, which is then a part of it. */
+export class Call implements Item {
+  /** It has an answer, or nobody waits for one any more. */
+  isOver = false;
+  startedMs = 0;
+  /** What was given for its only item, or for each of its items what it gives. */
+  results: unknown;
   private controller: AbortController | undefined;
   private reason: unknown;
 
   constructor(
-    readonly items: readonly Item[],
-    readonly startedMs: number,
+    readonly value: unknown,
+    readonly timestampMs: number,
+    readonly window: Window,
+    readonly pane: Pane,
+    readonly origin: Origin,
+    private readonly batch?: readonly Item[],
   ) {}
+
+  static ofBatch(batch: readonly Item[]): Call {
+    const { value, timestampMs, window, pane, origin } = batch[0]!;
+    return new Call(value, timestampMs, window, pane, origin, batch);
+  }
+
+  get items(): readonly Item[] {
+    return this.batch ?? [this];
+  }
 
   /** Made when it is asked for: few calls look at it. */
   get signal(): AbortSignal {
@@ -46,7 +62,8 @@ export class Call {
 /** Starts the call and makes of what it gave the results of its items; both may throw. */
 export interface Calling {
   begin(call: Call): unknown;
-  results(given: unknown, call: Call): readonly (readonly unknown[])[];
+  /** For each item; undefined where what is given for the only one is what it gives. */
+  readonly results: ((given: unknown, call: Call) => readonly (readonly unknown[])[]) | undefined;
   readonly startBundle?: (() => unknown) | undefined;
   /** To be called once, when the bundle is over. */
   readonly dispose?: (() => void) | undefined;
@@ -73,9 +90,11 @@ const GIVEN_UP = "the bundle was given up";
  * the feeder does meanwhile. After a failure nothing goes on any more, and both waits reject with it.
  */
 export class AsyncOperator implements Operator {
-  private readonly inFlight = new Set<Call>();
-  private readonly ready = new Queue<readonly Item[]>();
-  private readonly inOrder = new Queue<Call>();
+  private inFlight = 0;
+  private readonly ready = new Queue<Call>();
+  /** In the order in which they began: from the first that is not over, or whose results do not go on yet. */
+  private readonly begun = new Queue<Call>();
+  private readonly slots: Slot[] = [];
   private readonly batches: Batches<Item> | undefined;
   private waiters: Waiter[] = [];
   private failure: unknown;
@@ -101,10 +120,13 @@ export class AsyncOperator implements Operator {
 
   readonly receive: Receiver = (value, timestampMs, window, pane) => {
     if (this.isOver) return;
-    const item: Item = { value, timestampMs, window, pane, origin: this.origins.current() };
-    const items = this.batches === undefined ? [item] : this.batches.add(item);
-    if (items === undefined) return;
-    this.ready.push(items);
+    const origin = this.origins.current();
+    if (this.batches === undefined) this.ready.push(new Call(value, timestampMs, window, pane, origin));
+    else {
+      const batch = this.batches.add({ value, timestampMs, window, pane, origin });
+      if (batch === undefined) return;
+      this.ready.push(Call.ofBatch(batch));
+    }
     this.begin();
   };
 
@@ -138,11 +160,10 @@ export class AsyncOperator implements Operator {
   }
 
   async drain(): Promise<void> {
-    if (this.batches !== undefined) for (const items of this.batches.rest()) this.ready.push(items);
+    if (this.batches !== undefined)
+      for (const batch of this.batches.rest()) this.ready.push(Call.ofBatch(batch));
     this.begin();
-    await this.until(
-      () => !this.isHeld && this.ready.length + this.inFlight.size + this.inOrder.length === 0,
-    );
+    await this.until(() => !this.isHeld && this.ready.length + this.inFlight + this.begun.length === 0);
     await this.finishBundle();
     this.stop(GIVEN_UP);
   }
@@ -166,15 +187,15 @@ export class AsyncOperator implements Operator {
   private begin(): void {
     if (this.isBeginning || this.isHeld) return;
     this.isBeginning = true;
-    while (!this.isOver && this.ready.length > 0 && this.inFlight.size < this.settings.concurrency)
+    while (!this.isOver && this.ready.length > 0 && this.inFlight < this.settings.concurrency)
       this.call(this.ready.shift()!);
     this.isBeginning = false;
-    this.wake();
+    if (this.waiters.length > 0) this.wake();
   }
 
-  private call(items: readonly Item[]): void {
-    const call = new Call(items, this.clock?.now() ?? 0);
-    if (this.settings.ordered) this.inOrder.push(call);
+  private call(call: Call): void {
+    call.startedMs = this.clock?.now() ?? 0;
+    this.begun.push(call);
     let given: unknown;
     try {
       given = this.calling.begin(call);
@@ -186,49 +207,68 @@ export class AsyncOperator implements Operator {
       this.end(call, given);
       return;
     }
-    this.inFlight.add(call);
+    this.inFlight += 1;
     if (this.watch === undefined) void this.watchTime();
-    (given as PromiseLike<unknown>).then(
-      (value) => {
-        // One that ends after its bundle has failed is heard by nobody.
-        if (!this.inFlight.delete(call)) return;
-        this.end(call, value);
-        this.begin();
-      },
-      (error: unknown) => {
-        if (this.inFlight.delete(call)) this.failCall(call, error);
-      },
-    );
+    (this.slots.pop() ?? new Slot(this.settled, this.rejected)).wait(given as PromiseLike<unknown>, call);
   }
+
+  private readonly settled = (slot: Slot, call: Call, value: unknown): void => {
+    // One that ends after its bundle has failed is heard by nobody.
+    if (call.isOver) return;
+    this.slots.push(slot);
+    this.inFlight -= 1;
+    this.end(call, value);
+    this.begin();
+  };
+
+  private readonly rejected = (_slot: Slot, call: Call, error: unknown): void => {
+    if (call.isOver) return;
+    this.inFlight -= 1;
+    this.failCall(call, error);
+  };
 
   private end(call: Call, given: unknown): void {
     try {
-      call.results = this.calling.results(given, call);
+      call.results = this.calling.results === undefined ? given : this.calling.results(given, call);
     } catch (error) {
       this.failCall(call, error);
       return;
     }
-    if (!this.settings.ordered) this.emit(call);
-    else while (!this.isOver && this.inOrder.first?.results !== undefined) this.emit(this.inOrder.shift()!);
+    call.isOver = true;
+    const { begun, settings } = this;
+    if (!settings.ordered) this.emit(call);
+    while (!this.isOver && begun.first?.isOver === true) {
+      const first = begun.shift()!;
+      if (settings.ordered) this.emit(first);
+    }
   }
 
   private emit(call: Call): void {
-    const { items, results } = call;
-    const before = this.origins.resume(undefined);
+    const { origins } = this;
+    const before = origins.resume(undefined);
     try {
-      for (let i = 0; i < items.length; i++) {
-        const { timestampMs, window, pane, origin } = items[i]!;
-        this.origins.resume(origin);
-        for (const result of results![i]!) this.next(result, timestampMs, window, pane);
+      if (this.calling.results === undefined) this.emitOne(call, call.results);
+      else {
+        const { items } = call;
+        const results = call.results as readonly (readonly unknown[])[];
+        for (let i = 0; i < items.length; i++)
+          for (const result of results[i]!) this.emitOne(items[i]!, result);
       }
     } catch (error) {
       this.failCall(call, error);
     } finally {
-      this.origins.resume(before);
+      origins.resume(before);
     }
   }
 
-  private failCall({ items }: Call, error: unknown): void {
+  private emitOne({ timestampMs, window, pane, origin }: Item, result: unknown): void {
+    this.origins.resume(origin);
+    this.next(result, timestampMs, window, pane);
+  }
+
+  private failCall(call: Call, error: unknown): void {
+    const { items } = call;
+    call.isOver = true;
     const values = items.map(({ value }) => value);
     this.fail(
       this.code.failure(error, this.batches === undefined ? values[0] : values),
@@ -247,11 +287,13 @@ export class AsyncOperator implements Operator {
   private stop(why: string): void {
     this.isOver = true;
     this.watch?.abort();
-    const calls = [...this.inFlight];
-    this.inFlight.clear();
-    if (calls.length === 0) return;
+    if (this.inFlight === 0) return;
+    this.inFlight = 0;
     const reason = new Error(`${this.code.transform}: ${why}`);
-    for (const call of calls) call.abort(reason);
+    for (let call = this.begun.shift(); call !== undefined; call = this.begun.shift()) {
+      if (!call.isOver) call.abort(reason);
+      call.isOver = true;
+    }
   }
 
   private until(isDone: () => boolean): Promise<void> {
@@ -279,7 +321,7 @@ export class AsyncOperator implements Operator {
     this.watch = new AbortController();
     const { signal } = this.watch;
     while (!signal.aborted) {
-      const [oldest] = this.inFlight;
+      const oldest = this.oldest();
       const leftMs = (oldest?.startedMs ?? clock.now()) + timeoutMs - clock.now();
       if (leftMs > 0) await clock.sleep(leftMs, signal);
       else this.expire(oldest!);
@@ -291,38 +333,74 @@ export class AsyncOperator implements Operator {
     const error = new CallTimeoutError(
       `no answer within ${timeoutMs} ms; raise timeoutMs, or look at what it waits for`,
     );
-    this.inFlight.delete(call);
+    this.inFlight -= 1;
     call.abort(error);
     this.failCall(call, error);
   }
+
+  /** The call that has been in flight longest. In order, ones behind it may have ended before. */
+  private oldest(): Call | undefined {
+    return this.begun.find((call) => !call.isOver);
+  }
 }
 
-/** First in, first out, without moving what is behind. */
-class Queue<T> {
-  private items: (T | undefined)[] = [];
-  private head = 0;
+/** Hears of one call after the other, so that not each needs functions of its own. */
+class Slot {
+  private call!: Call;
 
-  get length(): number {
-    return this.items.length - this.head;
+  constructor(
+    private readonly settled: (slot: Slot, call: Call, value: unknown) => void,
+    private readonly rejected: (slot: Slot, call: Call, error: unknown) => void,
+  ) {}
+
+  /** To be called anew only when the call before has settled. */
+  wait(given: PromiseLike<unknown>, call: Call): void {
+    this.call = call;
+    // Of a promise of another kind: ours settles once, whatever that does.
+    Promise.resolve(given).then(this.onValue, this.onError);
   }
+
+  private readonly onValue = (value: unknown): void => this.settled(this, this.call, value);
+  private readonly onError = (error: unknown): void => this.rejected(this, this.call, error);
+}
+
+const FIRST_CAPACITY = 16;
+
+/** First in, first out, in a ring of slots whose number is a power of two. */
+class Queue<T> {
+  private slots: (T | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  private head = 0;
+  length = 0;
+
   get first(): T | undefined {
-    return this.items[this.head];
+    return this.slots[this.head];
   }
 
   push(item: T): void {
-    this.items.push(item);
+    if (this.length === this.slots.length) this.grow();
+    this.slots[(this.head + this.length++) & (this.slots.length - 1)] = item;
   }
 
   shift(): T | undefined {
-    const item = this.items[this.head];
-    this.items[this.head++] = undefined;
-    if (this.head === this.items.length) {
-      this.items.length = 0;
-      this.head = 0;
-    } else if (this.head >= 1024 && this.head * 2 > this.items.length) {
-      this.items = this.items.slice(this.head);
-      this.head = 0;
-    }
+    if (this.length === 0) return undefined;
+    const item = this.slots[this.head];
+    this.slots[this.head] = undefined;
+    this.head = (this.head + 1) & (this.slots.length - 1);
+    this.length -= 1;
     return item;
+  }
+
+  find(isWanted: (item: T) => boolean): T | undefined {
+    for (let place = 0; place < this.length; place++) {
+      const item = this.slots[(this.head + place) & (this.slots.length - 1)]!;
+      if (isWanted(item)) return item;
+    }
+    return undefined;
+  }
+
+  private grow(): void {
+    const { slots, head } = this;
+    this.slots = [...slots.slice(head), ...slots.slice(0, head), ...slots.map(() => undefined)];
+    this.head = 0;
   }
 }
