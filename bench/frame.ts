@@ -19,6 +19,8 @@ export interface Case {
   readonly metrics: readonly Metric[];
   readonly ours: () => Promise<Sample>;
   readonly peer: () => Promise<Sample>;
+  /** A single round without a warm-up, where it takes so long that one says enough. */
+  readonly once?: boolean;
 }
 
 export interface Benchmark {
@@ -90,9 +92,10 @@ export async function measure(benchmark: Benchmark, said: (line: string) => void
 }
 
 async function measureCase(
-  { name, metrics, ours, peer }: Case,
-  { rounds, warmUp }: Benchmark,
+  { name, metrics, ours, peer, once = false }: Case,
+  benchmark: Benchmark,
 ): Promise<Figure[]> {
+  const { rounds, warmUp } = once ? { rounds: 1, warmUp: false } : benchmark;
   const samples = { ours: [] as Sample[], peer: [] as Sample[] };
   for (let round = warmUp ? -1 : 0; round < rounds; round++) {
     // Who comes first changes from round to round.

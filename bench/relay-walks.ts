@@ -19,6 +19,8 @@ const TAKE_UP: readonly Metric[] = [
 ];
 const READS = 256;
 const FOLDER = 1_000;
+/** From here on a walk takes a minute, and is made once. */
+const MANY = 1_000_000;
 
 /** The cases for trees of these numbers of znodes, which are created now. */
 export async function walkCases(
@@ -37,14 +39,16 @@ export async function walkCases(
       {
         name: `a walk of ${name}, all known`,
         metrics: WALK,
+        once: size >= MANY,
         ours: () => measured(() => walked(client, root, known)),
         peer: () => measured(() => readAll(client, paths)),
       },
       {
         name: `a source of ${name} taken up`,
         metrics: TAKE_UP,
-        ours: once(() => takenUp("relay", connectString, root, size)),
-        peer: once(() => takenUp("map", connectString, root, size)),
+        once: true,
+        ours: () => takenUp("relay", connectString, root, size),
+        peer: () => takenUp("map", connectString, root, size),
       },
     );
   }
@@ -117,14 +121,5 @@ async function takenUp(
     "znodes/s": size / seconds,
     "CPU µs a znode": (cpuMs * 1_000) / size,
     "MB at most": megabytes,
-  };
-}
-
-/** It takes a minute for a million znodes, so every round has the first one's figures. */
-function once(sample: () => Promise<Sample>): () => Promise<Sample> {
-  let first: Promise<Sample> | undefined;
-  return () => {
-    first ??= sample();
-    return first;
   };
 }

@@ -1,27 +1,12 @@
 /** A real Kafka broker in ZooKeeper mode, from the jars of pom.xml. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { ensureJars } from "../../../infra/maven";
 
 const JARS = join(resolve(__dirname, "../../.."), ".beamkeeper", "kafka-3.9.1");
-
-/** Fetches the jars with Maven where they are not there yet. */
-function ensureJars(): void {
-  if (existsSync(JARS)) return;
-  const partial = `${JARS}.${process.pid}.partial`;
-  const goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", `-DoutputDirectory=${partial}`];
-  const { status, stderr, stdout } = spawnSync("mvn", [
-    "-q",
-    "-B",
-    "-f",
-    join(__dirname, "pom.xml"),
-    ...goal,
-  ]);
-  if (status !== 0) throw new Error(`Maven could not fetch Kafka: ${stdout}${stderr}`);
-  renameSync(partial, JARS);
-}
 
 export class KafkaBroker {
   private output = "";
@@ -38,7 +23,7 @@ export class KafkaBroker {
 
   /** Listens on a free port of loopback, which it registers. */
   static start(id: number, zookeeper: string): KafkaBroker {
-    ensureJars();
+    ensureJars(join(__dirname, "pom.xml"), JARS);
     const directory = mkdtempSync(join(tmpdir(), "beamkeeper-kafka-"));
     const properties = {
       "broker.id": id,
