@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { build, type Plugin } from "esbuild";
@@ -8,6 +8,8 @@ import { build, type Plugin } from "esbuild";
 import functionBuildOptions = require("../../infra/esbuild/options");
 
 import type { SeedReport } from "./seeds";
+
+export const REPORT_EVERY = 50;
 
 const PROJECT = join(__dirname, "../..");
 
@@ -24,11 +26,13 @@ export interface SeedOptions {
   readonly workers: number;
   /** A worker ends after so many failed seeds (default: never). */
   readonly stopAt?: number;
-  /** Runs between two reports of a worker (default 50). */
+  /** Runs between two reports of a worker (default {@link REPORT_EVERY}). */
   readonly reportEvery?: number;
   readonly replacements?: readonly Replacement[];
   readonly signal?: AbortSignal;
-  readonly onReport: (report: SeedReport) => void;
+  /** How far the workers stand back for other processes, 0 to 19 (default 0). */
+  readonly nice?: number;
+  readonly onReport: (report: SeedReport, worker: number) => void;
 }
 
 /**
@@ -88,15 +92,16 @@ function replacing(replacements: readonly Replacement[]): Plugin {
 
 async function work(
   file: string,
-  { from, to, workers, stopAt, reportEvery, signal, onReport }: SeedOptions,
+  { from, to, workers, stopAt, reportEvery, signal, nice, onReport }: SeedOptions,
   index: number,
   started: (child: ChildProcess) => void,
 ): Promise<void> {
-  const args = [from + index, to, workers, stopAt ?? Number.MAX_SAFE_INTEGER, reportEvery ?? 50];
+  const args = [from + index, to, workers, stopAt ?? Number.MAX_SAFE_INTEGER, reportEvery ?? REPORT_EVERY];
   const child = spawn(process.execPath, ["--max-semi-space-size=32", file, ...args.map(String)], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   started(child);
+  if (nice !== undefined && child.pid !== undefined) setPriority(child.pid, nice);
   let complaints = "";
   child.stderr!.on("data", (chunk: Buffer) => {
     complaints = (complaints + chunk.toString()).slice(-10_000);
@@ -106,7 +111,7 @@ async function work(
     child.once("close", resolve);
   });
   for await (const line of createInterface({ input: child.stdout! }))
-    onReport(JSON.parse(line) as SeedReport);
+    onReport(JSON.parse(line) as SeedReport, index);
   const code = await ended;
   if (code !== 0 && code !== null && !signal?.aborted)
     throw new Error(`the simulation did not run to its end:\n${complaints}`);

@@ -7,26 +7,33 @@
 import { Coverage } from "../../lib/simulation/faults";
 import { simulate } from "../../lib/simulation/simulate";
 
-export type SeedReport =
-  | { readonly seed: number; readonly problems: readonly string[] }
-  | {
-      readonly runs: number;
-      /** The least that any run since the last report had. */
-      readonly least: {
-        readonly elements: number;
-        readonly faults: number;
-        readonly stages: number;
-        readonly shards: number;
-      };
-      readonly totals: {
-        readonly elements: number;
-        readonly faults: number;
-        readonly writes: number;
-        readonly givenUp: number;
-      };
-      /** Since the last report. */
-      readonly coverage: Readonly<Record<string, number>>;
-    };
+export type SeedReport = FailedSeed | SeedTotals;
+
+export interface FailedSeed {
+  readonly seed: number;
+  readonly problems: readonly string[];
+}
+
+/** Of the seeds that a worker has run since its last report. */
+export interface SeedTotals {
+  readonly runs: number;
+  /** The least that any of them had. */
+  readonly least: {
+    readonly elements: number;
+    readonly faults: number;
+    readonly stages: number;
+    readonly shards: number;
+  };
+  readonly totals: {
+    readonly elements: number;
+    readonly faults: number;
+    readonly writes: number;
+    readonly givenUp: number;
+    /** Of the worker's process. */
+    readonly cpuMs: number;
+  };
+  readonly coverage: Readonly<Record<string, number>>;
+}
 
 const [from, to, stride, stopAt, reportEvery] = process.argv.slice(2).map(Number) as [
   number,
@@ -45,7 +52,8 @@ async function main(): Promise<void> {
     const coverage = new Coverage();
     const most = Number.MAX_SAFE_INTEGER;
     const least = { elements: most, faults: most, stages: most, shards: most };
-    const totals = { elements: 0, faults: 0, writes: 0, givenUp: 0 };
+    const totals = { elements: 0, faults: 0, writes: 0, givenUp: 0, cpuMs: 0 };
+    const cpuBefore = process.cpuUsage();
     let runs = 0;
     for (; runs < reportEvery && seed < to && failed < stopAt; seed += stride, runs++) {
       const report = await simulate({ seed, coverage });
@@ -61,6 +69,8 @@ async function main(): Promise<void> {
       failed += 1;
       say({ seed, problems: report.problems });
     }
+    const { user, system } = process.cpuUsage(cpuBefore);
+    totals.cpuMs = (user + system) / 1000;
     say({ runs, least, totals, coverage: coverage.toJSON() });
   }
 }

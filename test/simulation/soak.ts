@@ -1,7 +1,8 @@
 /**
  * `npm run soak`: what is too long for `npm test`.
  *
- *   npm run soak -- simulation [--from SEED] [--seeds N] [--workers N]   new seeds until ctrl-C, or N of them
+ *   npm run soak -- simulation [--from SEED] [--seeds N] [--workers N] [--nice N] [--progress FILE]
+ *                                                                        new seeds until ctrl-C, or N of them
  *   npm run soak -- mutants [--seeds N] [--workers N] [NAME...]          breaks the code on purpose, see mutants.ts
  *   npm run soak -- kafka                                                what real Kafka brokers keep in ZooKeeper
  *   npm run soak -- client                                               the client's fuzz and re-establishments, long
@@ -16,56 +17,49 @@ import { parseArgs } from "node:util";
 import { ensureNode, NODE_VERSIONS } from "../../infra/node/versions";
 import { terminal } from "../../lib/cli/terminal";
 import { verify } from "../../lib/cli/verify";
-import { Coverage } from "../../lib/simulation/faults";
 import { kafkaMetadata } from "../integration/kafka-metadata";
 import { hunt, MUTANTS } from "./mutants";
-import { runSeeds } from "./seed-runner";
+import { Rounds, SeedProgress } from "./seed-progress";
+import { REPORT_EVERY, runSeeds } from "./seed-runner";
 
 const [verb = "simulation", ...args] = process.argv.slice(2);
 const stop = new AbortController();
 process.on("SIGINT", () => stop.abort());
 process.on("SIGTERM", () => stop.abort());
 
-/** Runs seed after seed, and says now and then how far it is; the coverage comes at the end. */
+/**
+ * Runs seed after seed, and says now and then how far it is; the coverage comes at the end. With `--progress`, a file
+ * keeps what has been run, and the same command goes on behind it.
+ */
 async function simulation(): Promise<number> {
   const options = {
     from: { type: "string" },
     seeds: { type: "string" },
     workers: { type: "string", default: "2" },
+    nice: { type: "string" },
+    progress: { type: "string" },
   } as const;
   const { values } = parseArgs({ args, options });
-  const from = Number(values.from ?? Date.now() % 1_000_000_000);
-  const to = values.seeds ? from + Number(values.seeds) : Number.MAX_SAFE_INTEGER;
-  const coverage = new Coverage();
-  const totals = { runs: 0, failed: 0, elements: 0, faults: 0 };
-  const least = { elements: Number.POSITIVE_INFINITY, faults: Number.POSITIVE_INFINITY };
-  say(`Simulating from seed ${from} on. Ctrl-C stops.`);
+  const workers = Number(values.workers);
+  const progress = SeedProgress.open(values.progress, Number(values.from ?? Date.now() % 1_000_000_000));
+  const { first, next } = progress;
+  const to = values.seeds ? first + Number(values.seeds) : Number.MAX_SAFE_INTEGER;
+  say(`Simulating from seed ${next} on. Ctrl-C stops.`);
+  const rounds = new Rounds(workers, (reports) => {
+    progress.add(reports, Math.min(to, progress.next + workers * REPORT_EVERY));
+    say(progress.line);
+  });
   await runSeeds({
-    from,
-    to,
-    workers: Number(values.workers),
-    signal: stop.signal,
-    onReport: (report) => {
-      if ("seed" in report) {
-        totals.failed += 1;
-        say(`seed ${report.seed}:\n  ${report.problems.slice(0, 5).join("\n  ")}`);
-        return;
-      }
-      totals.runs += report.runs;
-      totals.elements += report.totals.elements;
-      totals.faults += report.totals.faults;
-      least.elements = Math.min(least.elements, report.least.elements);
-      least.faults = Math.min(least.faults, report.least.faults);
-      coverage.merge(report.coverage);
-      say(`${totals.runs} runs, ${totals.failed} failed`);
+    ...{ from: next, to, workers, signal: stop.signal },
+    ...(values.nice ? { nice: Number(values.nice) } : {}),
+    onReport: (report, worker) => {
+      if ("seed" in report) say(`seed ${report.seed}:\n  ${report.problems.slice(0, 5).join("\n  ")}`);
+      rounds.take(report, worker);
     },
   });
-  say(coverage.table());
-  if (coverage.empty.length > 0) say(`never met: ${coverage.empty.join("; ")}`);
-  say(`each run had at least ${least.elements} elements and ${least.faults} faults`);
-  say(`${totals.elements} elements, ${totals.faults} faults`);
-  say(`${totals.runs} runs, ${totals.failed} failed`);
-  return totals.failed === 0 ? 0 : 1;
+  if (!stop.signal.aborted) rounds.end();
+  say(progress.summary);
+  return progress.failed.length === 0 ? 0 : 1;
 }
 
 async function mutants(): Promise<number> {
