@@ -117,7 +117,20 @@ export function missingBlob(path: string): EncodingError {
  * has one length, so no prefix is the beginning of another.
  */
 export function blobPrefix(fencePath: string): string {
-  return `${createHash("sha256").update(fencePath).digest("hex").slice(0, 16)}.`;
+  return `${pathHash(fencePath)}.`;
+}
+
+const MOST_HASHES = 10_000;
+const hashes = new Map<string, string>();
+
+/** Stands for a path in names that have no slash, 16 hexadecimal digits. */
+export function pathHash(path: string): string {
+  const known = hashes.get(path);
+  if (known !== undefined) return known;
+  if (hashes.size >= MOST_HASHES) hashes.clear();
+  const hash = createHash("sha256").update(path).digest("hex").slice(0, 16);
+  hashes.set(path, hash);
+  return hash;
 }
 
 /** The number of the commit that a blob was written for. */

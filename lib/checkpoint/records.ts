@@ -237,7 +237,23 @@ export function encodeHead({ inherited, ...head }: Head): Buffer {
   });
 }
 
+/**
+ * The heads that were decoded last, by path. Whoever derives a watermark reads the heads of all shards upstream, and
+ * most of them are what they were.
+ */
+const lastHeads = new Map<string, { readonly frame: Buffer; readonly head: Head }>();
+const MOST_LAST_HEADS = 1_024;
+
 export function decodeHead(frame: Uint8Array, path: string): Head {
+  const last = lastHeads.get(path);
+  if (last?.frame.equals(frame)) return last.head;
+  const head = headFrom(frame, path);
+  if (lastHeads.size >= MOST_LAST_HEADS) lastHeads.clear();
+  lastHeads.set(path, { frame: Buffer.from(frame), head });
+  return head;
+}
+
+function headFrom(frame: Uint8Array, path: string): Head {
   const head = decodeJson("head", frame, path) as Head;
   requireHistory("head", head, path);
   return {

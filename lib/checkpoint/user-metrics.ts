@@ -54,7 +54,13 @@ export function metricsToJson(metrics: UserMetrics): unknown {
 }
 
 export function metricsFromJson(json: UserMetrics | undefined): UserMetrics {
-  return json === undefined ? NO_METRICS : mapNumbers(json, Number);
+  return json === undefined || isNothing(json) ? NO_METRICS : mapNumbers(json, Number);
+}
+
+function isNothing({ counters, distributions }: UserMetrics): boolean {
+  for (const _ in counters) return false;
+  for (const _ in distributions) return false;
+  return true;
 }
 
 function mapNumbers<T>({ counters, distributions }: UserMetrics, map: (value: number) => T) {

@@ -71,6 +71,7 @@ export class Dispatcher {
   private changes = 0;
   private stopped = false;
   private retryTimer = new AbortController();
+  private retryAtMs = Number.POSITIVE_INFINITY;
   private readonly backlogs: Backlogs;
   private readonly budget: TokenBucket;
   /** Those that end a bundle's way first: what waits longest gets on. */
@@ -212,15 +213,22 @@ export class Dispatcher {
       else if (waitMs > 0) retryAtMs = Math.min(retryAtMs, now + waitMs);
       else if (this.inFlight.size < this.options.maxInFlight) this.start(state);
     }
-    if (retryAtMs < Number.POSITIVE_INFINITY) this.scheduleRetry(retryAtMs - now);
+    if (retryAtMs < Number.POSITIVE_INFINITY) this.scheduleRetry(retryAtMs);
   }
 
-  private scheduleRetry(ms: number): void {
+  /** Looks again then. A look that comes before it does no harm, so it is left as it is. */
+  private scheduleRetry(atMs: number): void {
+    const { clock } = this.options;
+    const nowMs = clock.now();
+    if (this.retryAtMs <= atMs && this.retryAtMs > nowMs) return;
     this.retryTimer.abort();
     const timer = new AbortController();
     this.retryTimer = timer;
-    void this.options.clock.sleep(ms, timer.signal).then(() => {
-      if (!timer.signal.aborted) this.schedule();
+    this.retryAtMs = atMs;
+    void clock.sleep(atMs - nowMs, timer.signal).then(() => {
+      if (timer.signal.aborted) return;
+      this.retryAtMs = Number.POSITIVE_INFINITY;
+      this.schedule();
     });
   }
 

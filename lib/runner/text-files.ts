@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
 import type { BoundedWindow, CompiledPipeline, Pane, SinkEffect } from "../beam/api";
+import { pathHash } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
 import { type FileStore, OutputNameError, TemporaryFileGoneError } from "../checkpoint/files";
 import type { ScopeLayout } from "../checkpoint/layout";
@@ -37,8 +37,7 @@ export interface PendingFiles {
  * length, so no prefix is the beginning of another and no name is too long for a file system.
  */
 export function shardPrefix(scope: ScopeLayout, { stage, shard }: ShardName): string {
-  const { head } = scope.shard(stage, shard);
-  return `${createHash("sha256").update(head).digest("hex").slice(0, 16)}.`;
+  return `${pathHash(scope.shard(stage, shard).head)}.`;
 }
 
 /**

@@ -12,6 +12,8 @@ interface Environment {
   readonly process: SimulatedProcess;
   readonly runner: ShardRunner;
   request: ShardRequest | undefined;
+  /** The shard that it was called for last. */
+  last: string;
 }
 
 /** Lambda's Invoke: some environment runs it, sometimes two do; a killed one is an error after a while. */
@@ -38,12 +40,10 @@ export class Functions {
 
   private async once(request: ShardRequest): Promise<ShardReply> {
     const { time } = this.world;
-    const environment =
-      this.warm.length > 0 && time.chance(0.8)
-        ? this.warm.splice(time.between(0, this.warm.length - 1), 1)[0]!
-        : this.newEnvironment();
+    const environment = this.warmOne(request) ?? this.newEnvironment();
     const { process, runner } = environment;
     environment.request = request;
+    environment.last = placeOf(request);
     const died = new Promise<never>((_, reject) => {
       process.client.onDeath = () => {
         this.byProcess.delete(process);
@@ -57,6 +57,14 @@ export class Functions {
       environment.request = undefined;
       if (!process.dead) this.warm.push(environment);
     }
+  }
+
+  /** An environment that is free: any, or one that may still have the shard's state. */
+  private warmOne(request: ShardRequest): Environment | undefined {
+    const { time } = this.world;
+    if (this.warm.length === 0 || !time.chance(0.8)) return undefined;
+    const same = time.chance(0.7) ? this.warm.findIndex(({ last }) => last === placeOf(request)) : -1;
+    return this.warm.splice(same >= 0 ? same : time.between(0, this.warm.length - 1), 1)[0];
   }
 
   private newEnvironment(): Environment {
@@ -73,15 +81,19 @@ export class Functions {
         if (message === GIVEN_UP) world.tally.givenUp += 1;
       },
       limits: {
-        maxUnits: world.time.chance(0.3) ? world.time.between(1, 10) : world.time.between(10, 100),
+        maxUnits: world.time.chance(0.2) ? world.time.between(1, 10) : world.time.between(10, 100),
         commitSizeBytes: 512 * 1024,
         segmentSizeBytes: 2_048,
       },
     });
-    const environment = { process, runner, request: undefined };
+    const environment = { process, runner, request: undefined, last: "" };
     this.byProcess.set(process, environment);
     return environment;
   }
+}
+
+function placeOf({ stage, shard }: ShardRequest): string {
+  return `${stage}/${shard}`;
 }
 
 /** The file store as one process reaches it: what is written and renamed may fail, before or after it took effect. */

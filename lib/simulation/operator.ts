@@ -15,6 +15,10 @@ import { type Acknowledged, readSummaries } from "./oracle";
 import type { World } from "./world";
 import type { Writer } from "./writer";
 
+/** Of one run. Each ends every relay, and the next one reads all that there is. */
+const MOST_PAUSES = 5;
+const MOST_RESCALES = 4;
+
 /** How a run ends: it goes on until everything is processed, or it is stopped on purpose while the writer goes on. */
 export type Ending = "settled" | "drained" | "cancelled";
 
@@ -44,7 +48,7 @@ async function settled({ time, ensemble, layout }: World): Promise<void> {
     await client.sync();
     const status = await readStatus(client, layout);
     if (status && isSettled(status, untilMs)) return;
-    await time.sleep(100);
+    await time.sleep(300);
   }
 }
 
@@ -83,7 +87,7 @@ async function cancel(world: World, writer: Writer): Promise<Acknowledged> {
 }
 
 /**
- * Pauses the pipeline now and then, until the run comes to its end. A pause is a consistent cut: from its reply until the
+ * Pauses the pipeline a few times, until the run comes to its end. A pause is a consistent cut: from its reply until the
  * pipeline is resumed, nothing below the epoch changes.
  */
 export async function pauseSometimes(world: World): Promise<void> {
@@ -94,9 +98,10 @@ export async function pauseSometimes(world: World): Promise<void> {
     return JSON.stringify(await readStatus(client, layout));
   };
   const isOver = (): boolean => world.isQuiet || world.isEnding;
-  while (!isOver()) {
+  for (let left = time.between(1, MOST_PAUSES); left > 0 && !isOver(); ) {
     await time.sleep(time.between(50, 1_500));
     if (isOver() || !(await client.exists(layout.generation)) || isOver()) continue;
+    left -= 1;
     await unlessEnding(world, () => pausePipeline(client, layout));
     world.tally.pauses += 1;
     // A relay that is told so ends, and the next one finds what happened by walking.
@@ -110,16 +115,17 @@ export async function pauseSometimes(world: World): Promise<void> {
 }
 
 /**
- * Rescales stages now and then, until the run comes to its end; whoever does it is killed at times, and the next one
+ * Rescales stages a few times, until the run comes to its end; whoever does it is killed at times, and the next one
  * begins again.
  */
 export async function rescaleSometimes(world: World): Promise<void> {
   const { time, layout, ensemble, blobs } = world;
   const isOver = (): boolean => world.isQuiet || world.isEnding;
-  while (!isOver()) {
+  for (let left = time.between(1, MOST_RESCALES); left > 0 && !isOver(); ) {
     await time.sleep(time.between(50, 2_000));
     const client = ensemble.connect();
     if (isOver() || !(await client.exists(layout.generation)) || isOver()) continue;
+    left -= 1;
     const shards = Object.fromEntries(world.pipeline.stages.map(({ id }) => [id, time.between(1, 4)]));
     world.hadGap = true;
     world.tally.rescales += 1;

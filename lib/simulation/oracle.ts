@@ -3,7 +3,7 @@ import { letterElement, listDeadLetters } from "../checkpoint/dead-letter";
 import type { PipelineLayout } from "../checkpoint/layout";
 import { decodeZnodeChange, type ZnodeChange } from "../checkpoint/znode-change";
 import type { ZooKeeperClient } from "../zookeeper";
-import { RESULTS, type SeenChange, type Summary } from "./summary-pipeline";
+import { orderOf, RESULTS, type SeenChange, type Summary } from "./summary-pipeline";
 import { LATE_POISON, POISON, type World } from "./world";
 
 /** The writer's log: every value of every znode, in order; null is a deletion. */
@@ -23,7 +23,8 @@ export interface Evidence {
 /** What came out: the result znodes, the published files, and what user code failed on alone. */
 export interface Outcome {
   readonly summaries: readonly Summary[];
-  readonly files: Iterable<string>;
+  /** Undefined where nothing is written as text. */
+  readonly files: Iterable<string> | undefined;
   readonly putAside: readonly ZnodeChange[];
   /** Whether a relay's watch was ever interrupted: then whole lives may have gone by. */
   readonly hadGap: boolean;
@@ -43,9 +44,10 @@ export async function judge(world: World, client: ZooKeeperClient, evidence: Evi
       results.map(({ summary }) => summary),
     ),
     ...early.map(({ window }) => `a window begins at ${window}, in the future`),
+    ...judgeTimes(world, results),
     ...compare(evidence, {
       summaries: results.map(({ summary }) => summary),
-      files: world.files.published.values(),
+      files: world.hasFiles ? world.files.published.values() : undefined,
       putAside: await readPutAside(client, world.blobs, world.layout),
       hadGap: world.hadGap,
       isCancelled: world.isCancelled,
@@ -58,12 +60,17 @@ export async function judge(world: World, client: ZooKeeperClient, evidence: Evi
  * log, the result znodes, the published files and the dead letters, and nothing of how they came about.
  */
 export function compare({ log, acknowledged, fromTheStart }: Evidence, outcome: Outcome): string[] {
-  const problems = judgeFiles(outcome.summaries, outcome.files, outcome.isCancelled);
+  const { files, isCancelled } = outcome;
+  const problems = files === undefined ? [] : judgeFiles(outcome.summaries, files, isCancelled);
   const summaries = [...outcome.summaries];
   for (const { path, kind, text, mzxid, missed, missedAtLeast: atLeast } of outcome.putAside) {
     if (!text?.startsWith(POISON)) problems.push(`${path}: ${text} is in dead-letter, and it is no poison`);
-    const order = mzxid.toString(16).padStart(16, "0");
-    summaries.push({ path, seen: [{ order, kind, value: text, arrival: undefined }], missed, atLeast });
+    summaries.push({
+      path,
+      seen: [{ order: orderOf(mzxid), kind, value: text, arrival: undefined }],
+      missed,
+      atLeast,
+    });
   }
   const byPath = new Map<string, Summary[]>();
   for (const summary of summaries) byPath.set(summary.path, [...(byPath.get(summary.path) ?? []), summary]);
@@ -80,6 +87,24 @@ export function compare({ log, acknowledged, fromTheStart }: Evidence, outcome: 
     problems.push(...found);
   }
   return problems;
+}
+
+/**
+ * No value is from later than any leader's clock had shown when it was written: a watermark is published when all that
+ * came before it is appended, so it puts nothing off that is older.
+ */
+function judgeTimes({ ensemble }: World, results: readonly WindowedSummary[]): string[] {
+  const shownMs = new Map<string, number>();
+  let latestMs = Number.NEGATIVE_INFINITY;
+  for (const { zxid, timeMs } of ensemble.onDisk) {
+    latestMs = Math.max(latestMs, timeMs);
+    shownMs.set(orderOf(zxid), latestMs);
+  }
+  return results.flatMap(({ window, summary }) =>
+    summary.seen
+      .filter(({ kind, order }) => kind !== "deleted" && window > shownMs.get(order)!)
+      .map(({ value }) => `${value} is in a window that begins at ${window}, after it was written`),
+  );
 }
 
 /** Everything that was committed was finalised, at least once, and nothing else was. */
@@ -112,11 +137,15 @@ export async function readPutAside(
   return (await Promise.all(elements)).map((element) => decodeZnodeChange(element).change);
 }
 
-/** The result znodes, each with the start of its window, in ms. */
-export async function readSummaries(
-  client: ZooKeeperClient,
-): Promise<{ window: number; summary: Summary }[]> {
-  const summaries: { window: number; summary: Summary }[] = [];
+export interface WindowedSummary {
+  /** The start, in ms. */
+  readonly window: number;
+  readonly summary: Summary;
+}
+
+/** The result znodes, each with its window. */
+export async function readSummaries(client: ZooKeeperClient): Promise<WindowedSummary[]> {
+  const summaries: WindowedSummary[] = [];
   for (const window of (await client.getChildren(RESULTS)).children) {
     const names = (await client.getChildren(`${RESULTS}/${window}`)).children;
     const read = (name: string) => client.getData(`${RESULTS}/${window}/${name}`);

@@ -16,10 +16,10 @@ export class Relays {
     private readonly functions: Functions,
   ) {}
 
-  /** There is always one more relay, until the run ends. */
-  async keep(): Promise<void> {
+  /** There is always one more relay, until the run ends or so many have been. */
+  async keep(most = Number.POSITIVE_INFINITY): Promise<void> {
     const { world } = this;
-    while (!world.hasEnded) {
+    for (let left = most; left > 0 && !world.hasEnded; left--) {
       await this.once();
       await world.time.sleep(world.time.between(10, 500));
     }
@@ -67,9 +67,9 @@ export class Relays {
           commitSizeBytes: 512 * 1024,
           // Now and then nothing fits into a segment, so that everything goes to blobs.
           segmentSizeBytes: time.chance(0.2) ? 64 : 2_048,
-          maxBatchPaths: time.chance(0.3) ? time.between(1, 10) : time.between(10, 50),
-          idleIntervalMs: time.between(100, 1_000),
-          lingerMs: time.chance(0.3) ? time.between(0, 20) : time.between(20, 80),
+          maxBatchPaths: time.chance(0.2) ? time.between(1, 10) : time.between(10, 50),
+          idleIntervalMs: time.between(200, 1_000),
+          lingerMs: time.chance(0.2) ? time.between(0, 20) : time.between(20, 80),
         },
         maxInFlight: 8,
         maxBacklog: time.between(2, 40),

@@ -35,6 +35,11 @@ export interface SeenChange {
   readonly arrival: number | undefined;
 }
 
+/** A zxid as text that sorts. */
+export function orderOf(zxid: bigint): string {
+  return zxid.toString(16).padStart(16, "0");
+}
+
 /** A znode's changes in one window, in the order in which they arrived, and what was missed. */
 export interface Summary {
   readonly path: string;
@@ -71,11 +76,12 @@ export class PoisonError extends Error {
   override readonly name = "PoisonError";
 }
 
-const compiled = new Map<number, ProbedPipeline>();
+const compiled = new Map<string, ProbedPipeline>();
 
 /** The pipeline with so many shards for each stage. Compiling is slow and gives the same every time. */
-export function probedPipeline(shards: number): ProbedPipeline {
-  const known = compiled.get(shards);
+export function probedPipeline(shards: number, hasFiles: boolean): ProbedPipeline {
+  const name = `${shards} ${hasFiles}`;
+  const known = compiled.get(name);
   if (known) return known;
   const probe: Probe = {
     arrive: () => 0,
@@ -83,8 +89,8 @@ export function probedPipeline(shards: number): ProbedPipeline {
     answer: async () => undefined,
     finalize: async () => undefined,
   };
-  const made = { pipeline: compilePipeline(summaryPipeline(shards, probe)), probe };
-  compiled.set(shards, made);
+  const made = { pipeline: compilePipeline(summaryPipeline(shards, probe, hasFiles)), probe };
+  compiled.set(name, made);
   return made;
 }
 
@@ -100,8 +106,8 @@ export const STATEFUL_SHARDS = 4;
 /** How long it keeps them, in ms of event time. */
 const KEPT_MS = 200;
 
-/** Changes in windows of one second, summarised for each znode, as znodes and as text: three stages, or four. */
-export function summaryPipeline(shards: number, probe: Probe): PipelineDefinition {
+/** Changes in windows of one second, summarised for each znode, as znodes and maybe as text: two stages to four. */
+export function summaryPipeline(shards: number, probe: Probe, hasFiles = true): PipelineDefinition {
   return definePipeline({
     name: "summary",
     shards,
@@ -109,7 +115,7 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
     build: (root) => {
       const arrived = root.apply(readZnodeChanges(SOURCE)).map((change) => {
         const { path, kind, text, mzxid, missed, missedAtLeast } = change;
-        const order = mzxid.toString(16).padStart(16, "0");
+        const order = orderOf(mzxid);
         const seen: SeenChange[] = [{ order, kind, value: text, arrival: probe.arrive(change) }];
         return { path, seen, missed, atLeast: missedAtLeast };
       });
@@ -138,7 +144,7 @@ export function summaryPipeline(shards: number, probe: Probe): PipelineDefinitio
           data: JSON.stringify(summary),
         })),
       );
-      summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
+      if (hasFiles) summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
       if (shards < FOLLOWING_SHARDS) return;
       summaries
         .map(

@@ -86,6 +86,8 @@ export class World {
   readonly blobs = new MemoryBlobs();
   readonly pipeline: CompiledPipeline;
   readonly probe: Probe;
+  /** Its summaries are written as text, too. */
+  readonly hasFiles: boolean;
   readonly layout: PipelineLayout;
   readonly problems: string[] = [];
   /** What finalisers were given, in every attempt. */
@@ -111,6 +113,8 @@ export class World {
   isQuiet = false;
   /** From now on nobody pauses any more: the run is being ended on purpose. */
   isEnding = false;
+  /** Little happens for a while, so that nothing makes up for what is lost; then faults strike more often. */
+  isLull = false;
   /** Files that were committed may wait for their names for ever then. */
   isCancelled = false;
   /** Whether a relay's watch was ever interrupted: then whole lives may have gone by. */
@@ -131,7 +135,9 @@ export class World {
       lagMs: time.between(0, 60),
     });
     this.ensemble.clockSkewMs = time.chance(0.5) ? 0 : time.between(-10_000, 10_000);
-    const { pipeline, probe } = probedPipeline(time.chance(0.6) ? 2 : time.between(3, 4));
+    const shards = time.chance(0.7) ? 2 : time.between(3, 4);
+    this.hasFiles = time.chance(0.6);
+    const { pipeline, probe } = probedPipeline(shards, this.hasFiles);
     this.pipeline = pipeline;
     this.probe = probe;
     let arrivals = 0;
@@ -196,7 +202,7 @@ export class World {
   /** First of all a cheap draw: almost every step goes well. */
   mayStrike(): boolean {
     if (this.isQuiet) return false;
-    return this.time.chance(this.faultRate * MAX_WEIGHT * (this.isUrgent ? URGENCY : 1));
+    return this.time.chance(this.faultRate * MAX_WEIGHT * (this.isUrgent || this.isLull ? URGENCY : 1));
   }
 
   /** Chooses what strikes the process at this step, if anything, and does what is not the request's own fate. */

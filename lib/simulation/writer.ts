@@ -15,6 +15,7 @@ export class Writer {
   private readonly burst: number;
   private readonly poison: number;
   private readonly latePoison: number;
+  private hasLull: boolean;
 
   constructor(
     private readonly world: World,
@@ -28,8 +29,9 @@ export class Writer {
     this.poison = time.chance(0.3) ? 0.02 : 0;
     // What fails late has to be mended and replayed, which a pipeline that is drained or cancelled refuses.
     this.latePoison = ending === "settled" && time.chance(0.4) ? 0.02 : 0;
+    this.hasLull = time.chance(0.25);
     // Some write one znode after the other; most write several at once, so that segments and bundles hold several.
-    this.burst = time.chance(0.1) ? 1 : time.between(10, 40);
+    this.burst = time.chance(0.05) ? 1 : time.between(10, 40);
   }
 
   /** Writes in bursts until the run has had enough writes, elements and faults. */
@@ -54,10 +56,24 @@ export class Writer {
     for (let count = time.between(1, this.burst); count > 0; count--)
       paths.add(`${SOURCE}/znode-${time.between(1, znodes)}`);
     await Promise.all([...paths].map((path) => this.write(path, this.value(), deletions)));
+    if (this.hasLull && time.chance(0.2)) await this.lull();
     // What is still to be struck has to be at work; more writes alone would only be coalesced.
     if (world.isUrgent) await time.sleep(time.between(50, 300));
     else if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
     if (time.chance(0.01)) ensemble.clockSkewMs += time.between(-5_000, 5_000);
+  }
+
+  /** One write, and nothing for a while before and after it: a wake-up that is lost is found where no other comes. */
+  private async lull(): Promise<void> {
+    const { world, znodes } = this;
+    const { time } = world;
+    this.hasLull = false;
+    await time.sleep(time.between(1_500, 3_000));
+    world.isLull = true;
+    await this.write(`${SOURCE}/znode-${time.between(1, znodes)}`, this.value(), 0);
+    await time.sleep(time.between(100, 400));
+    world.isLull = false;
+    await time.sleep(time.between(4_000, 6_000));
   }
 
   /** Some of what user code fails on is larger than a segment, as an element and as a dead letter. */

@@ -13,34 +13,44 @@ const CURSOR = /\/epochs\/\d+\/sources\/[^/]+$/;
 /** The client, with a report of what became of each commit that goes through it. */
 export function tellingCommits<T extends ZooKeeperClient>(client: T, tell: (fate: CommitFate) => void): T {
   const multi = async (ops: readonly Op[]): Promise<MultiResult> => {
-    const commitId = commitIdOf(ops);
+    const fence = fenceOf(ops);
+    if (fence === undefined) return client.multi(ops);
     try {
       const result = await client.multi(ops);
-      if (commitId !== undefined) tell({ kind: "committed" });
+      tell({ kind: "committed" });
       return result;
     } catch (error) {
-      if (commitId !== undefined)
-        tell(error instanceof MultiError ? { kind: "rejected" } : { kind: "ambiguous", commitId });
+      const commitId = idIn(fence);
+      if (error instanceof MultiError) tell({ kind: "rejected" });
+      else if (commitId !== undefined) tell({ kind: "ambiguous", commitId });
       throw error;
     }
   };
+  const bound = new Map<string | symbol, unknown>([["multi", multi]]);
   return new Proxy(client, {
     get(target, name) {
-      if (name === "multi") return multi;
+      if (bound.has(name)) return bound.get(name);
       const value: unknown = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
+      if (typeof value !== "function") return value;
+      const method: unknown = value.bind(target);
+      bound.set(name, method);
+      return method;
     },
   });
 }
 
-/** The id of the commit that the multi is; undefined where it is none. */
-function commitIdOf(ops: readonly Op[]): string | undefined {
-  for (const op of ops) {
-    if (op.type !== "setData") continue;
-    if (HEAD.test(op.path)) return decodeHead(Buffer.from(op.data), op.path).ids[0];
-    if (CURSOR.test(op.path)) return decodeCursor(Buffer.from(op.data), op.path).ids[0];
-  }
+type Fence = Extract<Op, { type: "setData" }>;
+
+/** The write that makes the multi a commit; undefined where it is none. */
+function fenceOf(ops: readonly Op[]): Fence | undefined {
+  for (const op of ops) if (op.type === "setData" && (HEAD.test(op.path) || CURSOR.test(op.path))) return op;
   return undefined;
+}
+
+/** Undefined where a failure is noted of a shard that has committed nothing yet. */
+function idIn({ path, data }: Fence): string | undefined {
+  const decode = HEAD.test(path) ? decodeHead : decodeCursor;
+  return decode(Buffer.from(data), path).ids[0];
 }
 
 /** Commits counted by what their senders heard, and how the ambiguous ones ended. */

@@ -76,11 +76,19 @@ export const MUTANTS: readonly Mutant[] = [
     '      this.gaps.interrupted();\n      if (notification.type === "ended") this.walkNeeded = true;\n      else this.dirty.resume();',
   ]),
   mutant("watermark from the local clock", [RELAY, "mtimeMs: outcome.mtimeMs };", "mtimeMs: clock.now() };"]),
-  mutant("own inbox listed before upstream heads", [
-    "lib/checkpoint/watermark.ts",
-    "  const cursorIds =",
-    "  const listedTooEarly = listInbox(client, scope.shard(stage, shard).inbox);\n  await listedTooEarly;\n  const cursorIds =",
-  ]),
+  mutant(
+    "own inbox listed before upstream heads",
+    [
+      "lib/checkpoint/watermark.ts",
+      "  const cursorIds =",
+      "  const listedTooEarly = listInbox(client, scope.shard(stage, shard).inbox);\n  await listedTooEarly;\n  const cursorIds =",
+    ],
+    [
+      "lib/checkpoint/watermark.ts",
+      "  const own = listInbox(client, scope.shard(stage, shard).inbox);",
+      "  const own = listedTooEarly;",
+    ],
+  ),
   mutant("files written under final names", [
     "lib/runner/text-files.ts",
     "  const ops = entries.map(",
