@@ -1,4 +1,12 @@
-import { type InspectedSegment, inspectShard, type ShardInspection } from "../checkpoint/inspection";
+import { type StateRowText, stateRowText } from "../beam/state-text";
+import type { BlobStore } from "../checkpoint/blobs";
+import {
+  type InspectedSegment,
+  inspectShard,
+  inspectState,
+  type ShardInspection,
+  type StateRows,
+} from "../checkpoint/inspection";
 import type { ScopeLayout } from "../checkpoint/layout";
 import type { Generation, Upstream } from "../checkpoint/records";
 import type { ZooKeeperClient } from "../zookeeper";
@@ -10,6 +18,8 @@ import { columns, grouped } from "./terminal";
 export interface Inspected {
   readonly stage: string | undefined;
   readonly shard: number | undefined;
+  /** Rows of the state of each kind that are shown of a single shard; 0 for none. */
+  readonly rows: number;
 }
 
 /** What `inspect` found; with --json, as it is. */
@@ -17,14 +27,17 @@ export interface Inspection {
   readonly pipeline: string;
   readonly generation: Generation;
   readonly shards: readonly ({ readonly stage: string; readonly shard: number } & ShardInspection)[];
+  /** Of a single shard: what its state holds, which may be newer than its head here. */
+  readonly rows?: StateRows<StateRowText>;
 }
 
 /** Reads the chosen shards. Throws UsageError where the pipeline has no such stage or shard. */
 export async function inspect(
   client: ZooKeeperClient,
+  blobs: BlobStore,
   pipeline: string,
   { generation, scope }: { readonly generation: Generation; readonly scope: ScopeLayout },
-  { stage: chosenStage, shard: chosenShard }: Inspected,
+  { stage: chosenStage, shard: chosenShard, rows: most }: Inspected,
 ): Promise<Inspection> {
   const all = Object.entries(generation.shards);
   const stages = all.filter(([stage]) => chosenStage === undefined || stage === chosenStage);
@@ -48,16 +61,19 @@ export async function inspect(
     await Promise.allSettled(found);
     shards.push(...(await Promise.all(found)));
   }
-  return { pipeline, generation, shards };
+  if (chosenShard === undefined || most === 0) return { pipeline, generation, shards };
+  const rows = await inspectState(client, blobs, scope.shard(only, chosenShard), most, stateRowText);
+  return { pipeline, generation, shards, ...(rows ? { rows } : {}) };
 }
 
 export function inspectionText(
-  { pipeline, generation, shards }: Inspection,
-  { shard }: Inspected,
+  { pipeline, generation, shards, rows: state }: Inspection,
+  { shard, rows: most }: Inspected,
   nowMs: number,
 ): string {
   const time = (ms: number): string => shortTime(ms, nowMs);
-  if (shard !== undefined) return shardText(shards[0]!).join("\n");
+  if (shard !== undefined)
+    return [...shardText(shards[0]!), ...(most > 0 ? stateText(state) : [])].join("\n");
   const upstream = Object.entries(generation.upstream).map(
     ([stage, from]) => `  ${stage} <- ${from.map(originText).join(", ")}`,
   );
@@ -136,6 +152,27 @@ function segmentRows(segments: readonly InspectedSegment[]): string[] {
     grouped(bytes),
   ]);
   return columns([["segment", "oldest element", "appended", "bytes"], ...rows]);
+}
+
+/** What the state holds, kind by kind. */
+function stateText(state: StateRows<StateRowText> | undefined): string[] {
+  if (state === undefined)
+    return ["", "The shard commits too often for its state to be read; pause it first."];
+  return Object.entries(state.counts).flatMap(([kind, count]) => {
+    const shown = state.rows.filter((row) => row.kind === kind);
+    const more = count > shown.length ? `, the first ${grouped(shown.length)}` : "";
+    return ["", `${kind}: ${grouped(count)}${more}`, ...shown.map(rowText)];
+  });
+}
+
+function rowText({ key, window, atMs, text }: StateRowText): string {
+  const when = atMs === undefined ? "" : `due ${timerText(atMs)}`;
+  return `  ${[key, windowText(window), when, text].filter((part) => part !== "").join("  ")}`;
+}
+
+function windowText(window: StateRowText["window"]): string {
+  if (window === undefined || window.kind === "global") return "";
+  return `[${watermarkText(window.startMs)}, ${watermarkText(window.endMs)})`;
 }
 
 /** A time at which something is due; `-` where nothing is. */

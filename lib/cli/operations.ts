@@ -1,5 +1,6 @@
 import { ensembleConnector } from "../aws/ensemble";
 import { openBlobs } from "../aws/output";
+import type { BlobStore } from "../checkpoint/blobs";
 import {
   cancelPipeline,
   listPipelines,
@@ -29,6 +30,7 @@ beamkeeper top PIPELINE               the same for each stage, with lag and rate
     [--interval S] [--once]           every S seconds (default 1), or one picture
 beamkeeper inspect PIPELINE [STAGE [SHARD]]
                                       heads, inboxes, timers and the size of the state; of a shard, each segment
+    [--rows N]                        of a shard, so many rows of its state of each kind (default 20, at most 1000)
 beamkeeper pause PIPELINE             stops every commit, those in flight too; the functions may stay
 beamkeeper resume PIPELINE            goes on from where it stood
 beamkeeper rescale PIPELINE STAGE=N...
@@ -63,6 +65,7 @@ interface Options {
   readonly once: boolean;
   readonly stage: string | undefined;
   readonly shard: number | undefined;
+  readonly rows: number;
   /** Stages and their new numbers of shards. */
   readonly shards: Readonly<Record<string, number>>;
   readonly snapshot: SnapshotOrder;
@@ -84,7 +87,7 @@ export type Operation =
 const OPERATIONS: Readonly<Record<Operation, Verb>> = {
   status: { options: [], run: showStatus },
   top: { options: ["interval", "once"], run: showTop },
-  inspect: { options: [], names: 3, run: showInspection },
+  inspect: { options: ["rows"], names: 3, run: showInspection },
   pause: { options: [], run: changed(pausePipeline) },
   resume: { options: [], run: changed(resumePipeline) },
   rescale: { options: [], names: Number.POSITIVE_INFINITY, run: rescaleAndShow },
@@ -136,10 +139,11 @@ async function showTop({ client, layout, options, terminal, signal }: Operating)
   throw await noPipeline(client, layout);
 }
 
-async function showInspection({ client, layout, options, terminal }: Operating): Promise<number> {
+async function showInspection(operating: Operating): Promise<number> {
+  const { client, layout, options, terminal } = operating;
   const current = await readGeneration(client, layout);
   if (!current) throw await noPipeline(client, layout);
-  const found = await inspect(client, layout.pipeline, current, options);
+  const found = await inspect(client, blobsOf(operating), layout.pipeline, current, options);
   terminal.say(options.json ? toJson(found) : inspectionText(found, options, systemClock.now()));
   return 0;
 }
@@ -149,12 +153,15 @@ async function noPipeline(client: ZooKeeperClient, layout: PipelineLayout): Prom
 }
 
 async function rescaleAndShow(operating: Operating): Promise<number> {
-  const { client, settings, environment, layout, options } = operating;
+  const { client, layout, options } = operating;
   if (Object.keys(options.shards).length === 0)
     throw unusable("rescale: name stages and numbers, as groupBy=4");
-  const blobs = openBlobs(settings.blobStore, { pathStyle: environment.AWS_ENDPOINT_URL !== undefined });
-  await rescale(client, blobs, layout, options.shards);
+  await rescale(client, blobsOf(operating), layout, options.shards);
   return showStatus(operating);
+}
+
+function blobsOf({ settings, environment }: Operating): BlobStore {
+  return openBlobs(settings.blobStore, { pathStyle: environment.AWS_ENDPOINT_URL !== undefined });
 }
 
 async function snapshotAndShow({ client, layout, options, terminal }: Operating): Promise<number> {
@@ -185,6 +192,13 @@ async function drainAndShow(operating: Operating): Promise<number> {
   return code;
 }
 
+const SHOWN_ROWS = 20;
+
+function rowsOf(text: string): number {
+  if (/^\d{1,3}$|^1000$/.test(text)) return Number(text);
+  throw unusable(`--rows must be a whole number from 0 to 1000, not "${text}"`);
+}
+
 function parseOperation(verb: Operation, args: readonly string[]): { pipeline: string; options: Options } {
   const config = {
     json: { type: "boolean", default: false },
@@ -192,6 +206,7 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     timeout: { type: "string" },
     interval: { type: "string" },
     once: { type: "boolean", default: false },
+    rows: { type: "string" },
     source: { type: "string" },
     path: { type: "string", default: "/" },
     pause: { type: "boolean", default: false },
@@ -223,6 +238,7 @@ function parseOperation(verb: Operation, args: readonly string[]): { pipeline: s
     stage,
     shards: verb === "rescale" ? Object.fromEntries(others.map(shardsText)) : {},
     shard: shard === undefined ? undefined : Number(shard),
+    rows: values.rows === undefined ? SHOWN_ROWS : rowsOf(values.rows),
     snapshot: { source: values.source, path: values.path, change: snapshotChange(values) },
   };
   return { pipeline, options };

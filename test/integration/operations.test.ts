@@ -190,6 +190,7 @@ test("inspect shows a pipeline, a stage and a shard", async () => {
   );
   const found = JSON.parse((await command("inspect", "summary", "groupBy", "0", "--json")).output);
   expect(found.shards).toHaveLength(1);
+  expect(found.rows).toEqual({ rows: [], counts: {} });
   const znodes = 1 + (await client.getChildren(state)).children.length;
   expect(found.shards[0]).toMatchObject({ stage: "groupBy", backlog: 1, state: { znodes } });
   for (const { name } of found.shards[0].segments) await client.delete(`${inbox}/${name}`);
@@ -234,6 +235,12 @@ test.each([
     2,
   ],
   ["a shard that is not there", ["inspect", "summary", "groupBy", "1"], /has the shards 0 to 0, not 1/, 2],
+  [
+    "rows that are no number",
+    ["inspect", "summary", "groupBy", "0", "--rows", "few"],
+    /whole number from 0/,
+    2,
+  ],
   ["a shard that is no number", ["inspect", "summary", "groupBy", "one"], /named by its number/, 2],
   ["no name", ["status"], /name one pipeline/, 2],
   ["an unknown option", ["pause", "summary", "--now"], /--now/, 2],

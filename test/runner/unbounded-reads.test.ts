@@ -1,7 +1,9 @@
 import * as beam from "apache-beam";
 import { type PipelineOptions, splittableRead, writeToZnodes } from "beamkeeper";
+import { stateRowText } from "../../lib/beam/state-text";
 import { completeDrain, drainPipeline, pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import { replayDeadLetter } from "../../lib/checkpoint/dead-letter";
+import { inspectState } from "../../lib/checkpoint/inspection";
 import { rescale } from "../../lib/runner/rescale";
 import { withFault } from "../support/faults";
 import { type FeedOptions, type FeedRecord, feedOf, feedSource } from "../support/feed-source";
@@ -119,6 +121,21 @@ test("a bundle that is full keeps what is left of a piece, so a source may give 
   expect(order.length).toBe(asked);
   await lab.drain(READ, runner);
   expect(await written()).toEqual(names(281));
+});
+
+test("an inspection of the shard's state tells what is left, and which is due first", async () => {
+  await openLab({ feeds: { a: feed("a", 9), b: [], c: feed("c", 1) } });
+  await lab.drain(READ);
+  lab.nowMs += EVERY_MS;
+  const found = await inspectState(place.client, lab.blobs, lab.shard(READ), 2, stateRowText);
+  expect(found?.counts).toEqual({ read: 3 });
+  expect(found?.rows).toHaveLength(2);
+  for (const row of found!.rows)
+    expect(row).toMatchObject({
+      kind: "read",
+      text: expect.stringMatching(/feed: '[abc]', next: [01] }/),
+      atMs: lab.nowMs,
+    });
 });
 
 describe("the watermark", () => {
