@@ -41,41 +41,75 @@ function plain(text: string, outcome: Outcome | "asSent" = "terminal"): KnownCod
   return { type: ZooKeeperError, text, outcome };
 }
 
-const KNOWN_CODES: Readonly<Record<number, KnownCode>> = {
-  [-1]: plain("the server had an internal error", "asSent"),
-  [-2]: plain("another operation of the same multi failed"),
-  [-3]: plain("the server found its data inconsistent", "asSent"),
-  [-4]: { type: ConnectionLossError, text: "the connection was lost", outcome: "asSent" },
-  [-5]: plain("the server could not decode the request"),
-  [-6]: plain("the server does not know this operation; it is too old or has it switched off"),
-  [-7]: plain("the operation timed out", "asSent"),
-  [-8]: plain("the server refuses the arguments"),
-  [-9]: plain("the server can't serve while its state is unknown", "retryable"),
-  [-13]: plain("the new ensemble would have no quorum"),
-  [-14]: plain("another reconfiguration is going on", "retryable"),
-  [-101]: { type: NoNodeError, text: "there is no such znode", outcome: "terminal" },
-  [-102]: { type: NoAuthError, text: "the znode's ACL does not allow it", outcome: "terminal" },
-  [-103]: { type: BadVersionError, text: "the znode has another version", outcome: "terminal" },
-  [-108]: {
-    type: NoChildrenForEphemeralsError,
-    text: "an ephemeral znode cannot have children",
-    outcome: "terminal",
-  },
-  [-110]: { type: NodeExistsError, text: "the znode exists already", outcome: "terminal" },
-  [-111]: { type: NotEmptyError, text: "the znode has children", outcome: "terminal" },
-  [-112]: { type: SessionExpiredError, text: "the session has expired", outcome: "asSent" },
-  [-114]: plain("the ACL is not valid"),
-  [-115]: { type: AuthFailedError, text: "the server refuses the authentication", outcome: "terminal" },
-  [-118]: plain("the session has moved to another server", "retryable"),
-  [-119]: { type: NotReadOnlyError, text: "the server is read-only", outcome: "retryable" },
-  [-120]: plain("a local session cannot create an ephemeral znode"),
-  [-121]: { type: NoWatcherError, text: "there is no such watch", outcome: "terminal" },
-  [-122]: plain("the request timed out in the server", "asSent"),
-  [-123]: plain("the servers have reconfiguration switched off (reconfigEnabled)"),
-  [-124]: plain("the server requires SASL authentication"),
-  [-125]: plain("a quota would be exceeded"),
-  [-127]: plain("the server is throttling; send again later", "retryable"),
-};
+/** A switch, and not a table: it is compiled with the first error, and costs nothing when the client is loaded. */
+function kindOf(code: number): KnownCode {
+  switch (code) {
+    case -1:
+      return plain("the server had an internal error", "asSent");
+    case -2:
+      return plain("another operation of the same multi failed");
+    case -3:
+      return plain("the server found its data inconsistent", "asSent");
+    case -4:
+      return { type: ConnectionLossError, text: "the connection was lost", outcome: "asSent" };
+    case -5:
+      return plain("the server could not decode the request");
+    case -6:
+      return plain("the server does not know this operation; it is too old or has it switched off");
+    case -7:
+      return plain("the operation timed out", "asSent");
+    case -8:
+      return plain("the server refuses the arguments");
+    case -9:
+      return plain("the server can't serve while its state is unknown", "retryable");
+    case -13:
+      return plain("the new ensemble would have no quorum");
+    case -14:
+      return plain("another reconfiguration is going on", "retryable");
+    case -101:
+      return { type: NoNodeError, text: "there is no such znode", outcome: "terminal" };
+    case -102:
+      return { type: NoAuthError, text: "the znode's ACL does not allow it", outcome: "terminal" };
+    case -103:
+      return { type: BadVersionError, text: "the znode has another version", outcome: "terminal" };
+    case -108:
+      return {
+        type: NoChildrenForEphemeralsError,
+        text: "an ephemeral znode cannot have children",
+        outcome: "terminal",
+      };
+    case -110:
+      return { type: NodeExistsError, text: "the znode exists already", outcome: "terminal" };
+    case -111:
+      return { type: NotEmptyError, text: "the znode has children", outcome: "terminal" };
+    case -112:
+      return { type: SessionExpiredError, text: "the session has expired", outcome: "asSent" };
+    case -114:
+      return plain("the ACL is not valid");
+    case -115:
+      return { type: AuthFailedError, text: "the server refuses the authentication", outcome: "terminal" };
+    case -118:
+      return plain("the session has moved to another server", "retryable");
+    case -119:
+      return { type: NotReadOnlyError, text: "the server is read-only", outcome: "retryable" };
+    case -120:
+      return plain("a local session cannot create an ephemeral znode");
+    case -121:
+      return { type: NoWatcherError, text: "there is no such watch", outcome: "terminal" };
+    case -122:
+      return plain("the request timed out in the server", "asSent");
+    case -123:
+      return plain("the servers have reconfiguration switched off (reconfigEnabled)");
+    case -124:
+      return plain("the server requires SASL authentication");
+    case -125:
+      return plain("a quota would be exceeded");
+    case -127:
+      return plain("the server is throttling; send again later", "retryable");
+    default:
+      return plain(`the server answered with error ${code}`, "asSent");
+  }
+}
 
 /** The typed error of a server's code. What an unknown code means for a write can't be known. */
 export function errorFromCode(
@@ -84,9 +118,9 @@ export function errorFromCode(
   path: string | undefined,
   isWrite: boolean,
 ): ZooKeeperError {
-  const known = KNOWN_CODES[code] ?? plain(`the server answered with error ${code}`, "asSent");
+  const { type, text, outcome: known } = kindOf(code);
   const sent: Outcome = isWrite ? "ambiguous" : "retryable";
-  const outcome = known.outcome === "asSent" ? sent : known.outcome;
+  const outcome = known === "asSent" ? sent : known;
   const target = path === undefined ? operation : `${operation} of ${path}`;
-  return new known.type(`${target}: ${known.text} (${code})`, outcome, code, path);
+  return new type(`${target}: ${text} (${code})`, outcome, code, path);
 }
