@@ -2,5 +2,6 @@
 const { beamPlugin } = require("./beam-plugin.js");
 const { clientsPlugin } = require("./clients-plugin.js");
 const { pipelinesPlugin } = require("./pipelines-plugin.js");
+const { runtimesPlugin } = require("./runtimes-plugin.js");
 
-module.exports = [beamPlugin(), pipelinesPlugin(), clientsPlugin()];
+module.exports = [beamPlugin(), pipelinesPlugin(), clientsPlugin(), runtimesPlugin()];

@@ -1,17 +1,39 @@
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { embeddedMetrics } from "../../lib/relay/metric-formats";
 import { RelayMetrics } from "../../lib/relay/metrics";
 import { EVENTS_PIPELINE, ServerlessProject } from "../support/serverless-project";
-import { zipEntries } from "../support/zip-entries";
+import { unzip, zipEntries } from "../support/zip-entries";
 
 /** Code of one function, minified, without the AWS clients beside it: against accidents; the budget is the benchmark's. */
 const LARGEST_FUNCTION_BYTES = 800_000;
+
+/** Where the bundle function has what loads models. */
+const RUNTIMES = "functions/node_modules/";
+/** The WebAssembly and its code. */
+const LARGEST_RUNTIME_BYTES = 16_000_000;
 
 const SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:zookeeper";
 const SOURCES = {
   sourceEnsembles: '{"kafka":{"connect":"k:2181"}}',
   sourceSecretArns: "arn:aws:secretsmanager:eu-central-1:1:secret:kafka",
 };
+
+/** Judges two latencies with the model, as `onnxHandler` does. */
+const PROBE = `
+const { readFileSync } = require("node:fs");
+import("onnxruntime-web").then(async ({ InferenceSession, Tensor }) => {
+  const session = await InferenceSession.create(new Uint8Array(readFileSync(process.argv[2])));
+  const input = new Tensor("float32", Float32Array.from([20, 90]), [2, 1]);
+  const given = await session.run({ [session.inputNames[0]]: input });
+  const scores = [...given[session.outputNames[0]].data];
+  const from = require.resolve("onnxruntime-web");
+  await session.release();
+  process.stdout.write(JSON.stringify({ from, scores }));
+});
+`;
 
 type Json = Record<string, unknown>;
 
@@ -44,6 +66,7 @@ beforeAll(async () => {
     scheduledText("nightly", '{ cron: "30 2 * * ? *", timeZone: "Europe/Berlin", end: "2199-01-01" }'),
   );
   project.write("pipelines/orders.ts", EVENTS_PIPELINE);
+  project.write("pipelines/anomalies.ts", 'export { default } from "./latency-model/pipeline";\n');
   project.write("pipelines/over.ts", scheduledText("over", '{ rate: "1 day", end: "2026-02-01" }'));
   const params = {
     subnetIds: "subnet-1,subnet-2",
@@ -158,7 +181,10 @@ test.each(["relay", "bundle", "batch", "events", "driver"])(
   "the package of %s is its code and its map, and small; clients lie beside it",
   (name) => {
     const entries = zipEntries(project.path(`.serverless/${name}.zip`));
-    const names = [...entries.keys()].map((each) => each.replace(/-[A-Z0-9]{8}\.js$/, "-HASH.js")).sort();
+    const names = [...entries.keys()]
+      .filter((each) => !each.startsWith(RUNTIMES))
+      .map((each) => each.replace(/-[A-Z0-9]{8}\.js$/, "-HASH.js"))
+      .sort();
     const clients = ["lambda-client", "s3-client", "secret-client", "parameter-client"];
     expect(names).toEqual(
       [`${name}.js`, `${name}.js.map`, ...clients.map((client) => `${client}-HASH.js`)]
@@ -170,6 +196,79 @@ test.each(["relay", "bundle", "batch", "events", "driver"])(
     expect(bytes).toBeLessThan(LARGEST_FUNCTION_BYTES);
   },
 );
+
+test("the runtime of a model is in the package of the bundle function alone, as far as Lambda needs it", () => {
+  const runtimeOf = (name: string): [string, number][] =>
+    [...zipEntries(project.path(`.serverless/${name}.zip`))].filter(([each]) => each.startsWith(RUNTIMES));
+  const files = runtimeOf("bundle");
+  const web = files
+    .map(([each]) => each.slice(RUNTIMES.length))
+    .filter((each) => /^onnxruntime-web/.test(each));
+  expect(web.sort()).toEqual([
+    "onnxruntime-web/dist/ort-wasm-simd-threaded.mjs",
+    "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm",
+    "onnxruntime-web/dist/ort.node.min.js",
+    "onnxruntime-web/dist/ort.node.min.mjs",
+    "onnxruntime-web/package.json",
+  ]);
+  expect(files.reduce((sum, [, bytes]) => sum + bytes, 0)).toBeLessThan(LARGEST_RUNTIME_BYTES);
+  for (const other of ["relay", "batch", "events", "driver"]) expect(runtimeOf(other)).toEqual([]);
+});
+
+test("a model is loaded from what the package holds, and from nothing else", () => {
+  const folder = mkdtempSync(join(tmpdir(), "beamkeeper-package-"));
+  try {
+    unzip(project.path(".serverless/bundle.zip"), folder);
+    expect(readFileSync(join(folder, "functions/bundle.js"), "utf8")).toMatch(/import\("onnxruntime-web"\)/);
+    const model = join(folder, "model.onnx");
+    execFileSync(process.execPath, [
+      project.path("pipelines/latency-model/make-model.mjs"),
+      "20",
+      "5",
+      model,
+    ]);
+    // Beside the function's file, so that it is found as that finds it.
+    writeFileSync(join(folder, "functions/probe.cjs"), PROBE);
+    const printed = execFileSync(process.execPath, [join(folder, "functions/probe.cjs"), model], {
+      encoding: "utf8",
+    });
+    const { from, scores } = JSON.parse(printed);
+    expect(from).toContain(join(folder, RUNTIMES));
+    expect(scores[0]).toBeLessThan(0.5);
+    expect(scores[1]).toBeGreaterThan(0.5);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("what a runtime lacks is said when the deployment is packaged, and of a native one only Linux on arm64 is taken", () => {
+  const { copyRuntime } = require(project.path("infra/esbuild/runtimes-plugin.js"));
+  const folder = mkdtempSync(join(tmpdir(), "beamkeeper-native-"));
+  const write = (file: string, text = "x"): void => {
+    mkdirSync(dirname(join(folder, "node_modules", file)), { recursive: true });
+    writeFileSync(join(folder, "node_modules", file), text);
+  };
+  try {
+    expect(() => copyRuntime("onnxruntime-node", folder, join(folder, "to"))).toThrow(
+      /imports onnxruntime-node, which is not installed: npm install onnxruntime-node/,
+    );
+    for (const name of ["node", "common"]) write(`onnxruntime-${name}/package.json`, "{}");
+    write("onnxruntime-common/dist/cjs/index.js");
+    for (const place of ["linux/arm64", "linux/x64", "darwin/arm64"])
+      write(`onnxruntime-node/bin/napi-v6/${place}/onnxruntime_binding.node`);
+    write("onnxruntime-node/dist/index.js");
+    write("onnxruntime-node/dist/index.js.map");
+    copyRuntime("onnxruntime-node", folder, join(folder, "to"));
+    const copied = readdirSync(join(folder, "to"), { recursive: true, encoding: "utf8" });
+    expect(copied.filter((file) => /\.(js|map|node)$/.test(file)).sort()).toEqual([
+      "onnxruntime-common/dist/cjs/index.js",
+      "onnxruntime-node/bin/napi-v6/linux/arm64/onnxruntime_binding.node",
+      "onnxruntime-node/dist/index.js",
+    ]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
 
 test("the relay invokes the bundle function of its own stage", () => {
   const name = "beamkeeper-local-bundle";
