@@ -175,8 +175,8 @@ function sideText(id: string, value: Buffer): Text {
     const text = `${next - first} elements wait for a side input`;
     return { kind: "timer", key: "", text, atMs: readyMs };
   }
-  const { value: element, window, timestampMs } = codec.decodeElement(row);
-  return { kind: "element", key: "", window, text: `${elementText(element)} at ${timestampMs} ms` };
+  const block = codec.decodeBlock(row);
+  return { kind: "element", key: "", text: elementText(block.map((element) => element.value)) };
 }
 
 function keyedText(id: string, value: Buffer): Text {

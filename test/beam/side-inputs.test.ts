@@ -335,6 +335,36 @@ test("a view is made once for all elements of a bundle", async () => {
   expect(views.size).toBeLessThan(50);
 });
 
+test("many that wait are released in their order, in part or whole, whatever they take", async () => {
+  const values = Array.from(
+    { length: 120 },
+    (_, n) => `${String(n).padStart(3, "0")}${"x".repeat((n % 7) * 200)}`,
+  );
+  const build = (root: beam.Root) => {
+    const windows = beam.windowInto<string, beam.IntervalWindow>(beam.fixedWindows(1));
+    const waiting = root.apply(readTest<string>("in")).apply(windows);
+    const side = root.apply(readTest<string>("side")).apply(windows);
+    waiting
+      .map((text, { side: view }) => `${text} ${[...view.lookup()].length}`, {
+        side: beam.iterableSideInput(side),
+      })
+      .apply(collect("out"));
+  };
+  for (const shape of SHAPES) {
+    // Some have a pane to wait for, the others the end of their window.
+    const steps = {
+      in: values.map((value, n) => at(n < 60 ? 500 : 1_500, value)),
+      side: [at(600, "y"), { watermarkMs: 3_000 }],
+    };
+    const found = (await runCollectingAsync(build, shape, steps))
+      .of("out")
+      .map(({ payload }) => payload as string);
+    const expected = values.map((value, n) => `${value} ${n < 60 ? 1 : 0}`);
+    expect(found.filter((text) => text.endsWith("1"))).toEqual(expected.slice(0, 60));
+    expect(found.filter((text) => text.endsWith("0"))).toEqual(expected.slice(60));
+  }
+});
+
 test.each([
   [
     "two values for one key name view and key",

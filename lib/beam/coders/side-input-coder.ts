@@ -1,21 +1,33 @@
 import { NO_TIMES, type RowTimes } from "../engine/rows";
-import { type SideInput, type SideInputCodec, timesOfView, type View } from "../engine/side-inputs";
+import {
+  type EncodedBlock,
+  type ParkedElement,
+  type SideInput,
+  type SideInputCodec,
+  timesOfView,
+  type View,
+} from "../engine/side-inputs";
 import { ByteReader } from "./byte-reader";
 import { readPane, readWindow, writePane, writeWindow } from "./element-coder";
 import { stateOf } from "./state-coder";
-import { readValue, withWriter, writeValue } from "./value-coder";
+import { readValue, withTextWriter, withWriter, writeValue } from "./value-coder";
 
 /**
  * The state of one shard of a stage with side inputs.
  *
  *   shared  = version (1 byte), watermark (double, ms)
  *   id      = "v", window, tag for a view; "w" and the rest of that id for those who wait for it;
- *             "e", the length of the rest (varint), the rest, number (varint) for one of them
+ *             "e", the length of the rest (varint), the rest, number of the first (varint) for a block of them
  *   view    = tag, window, values (an array)
  *   wait    = ready at (double, ms), number of the first (varint), number of the next (varint)
+ *   block   = elements, the smallest of their timestamps (double, ms)
  *   element = timestamp (double, ms), window, pane, value
  */
-export const SIDE_INPUT_STATE_VERSION = 5;
+export const SIDE_INPUT_STATE_VERSION = 7;
+
+/** A block ends behind the element that makes it larger than this; what is released in parts is written again. */
+const BLOCK_BYTES = 8 * 1024;
+const HOLD_BYTES = 8;
 
 /** Undefined for the state of a shard that has not seen a watermark. */
 export function encodeSharedSides(watermarkMs: number): Buffer | undefined {
@@ -56,7 +68,7 @@ export function sideInputCodec(stage: string): SideInputCodec<string> {
         out.utf8(tag);
       }).toString("latin1")}`,
     waitId: (viewId) => `w${viewId.slice(1)}`,
-    elementId: (viewId, number) =>
+    blockId: (viewId, number) =>
       `e${withWriter((out) => {
         out.varint(viewId.length - 1);
         out.bytes(Buffer.from(viewId.slice(1), "latin1"));
@@ -77,14 +89,14 @@ export function sideInputCodec(stage: string): SideInputCodec<string> {
         out.varint(next);
       }).toString("latin1"),
     decodeWait: (row) => read(row, readWait),
-    encodeElement: ({ timestampMs, window, pane, value }) =>
-      withWriter((out) => {
-        out.double(timestampMs);
-        writeWindow(out, window);
-        writePane(out, pane);
-        writeValue(out, value);
-      }).toString("latin1"),
-    decodeElement: (row) => read(row, readElement),
+    *encodeBlocks(elements) {
+      for (let from = 0; from < elements.length; ) {
+        const block = encodeBlock(elements, from);
+        from += block.elements;
+        yield block;
+      }
+    },
+    decodeBlock: (row) => read(row, readBlock),
   };
 }
 
@@ -102,6 +114,7 @@ export function timesOfSideInputRow(
     case "w":
       return { ...NO_TIMES, timerMs: readWait(reader).readyMs };
     case "e":
+      reader.pass(row.length - HOLD_BYTES);
       return { ...NO_TIMES, holdMs: reader.double() };
     default:
       return reader.fail("a row is of no known kind");
@@ -119,10 +132,34 @@ function readWait(reader: ByteReader) {
   return { readyMs: reader.double(), first: reader.varint(), next: reader.varint() };
 }
 
-function readElement(reader: ByteReader) {
-  const timestampMs = reader.double();
-  const window = readWindow(reader);
-  return { timestampMs, window, pane: readPane(reader), value: readValue(reader) };
+/** As many elements from one on as fit. */
+function encodeBlock(elements: readonly ParkedElement[], from: number): EncodedBlock<string> {
+  let at = from;
+  let holdMs = Infinity;
+  const row = withTextWriter((out) => {
+    const start = out.length;
+    while (at < elements.length && out.length - start < BLOCK_BYTES) {
+      const { timestampMs, window, pane, value } = elements[at++]!;
+      out.double(timestampMs);
+      writeWindow(out, window);
+      writePane(out, pane);
+      writeValue(out, value);
+      holdMs = Math.min(holdMs, timestampMs);
+    }
+    out.double(holdMs);
+  });
+  return { row, elements: at - from, holdMs };
+}
+
+function readBlock(reader: ByteReader): ParkedElement[] {
+  const elements: ParkedElement[] = [];
+  while (reader.remaining > HOLD_BYTES) {
+    const timestampMs = reader.double();
+    const window = readWindow(reader);
+    elements.push({ timestampMs, window, pane: readPane(reader), value: readValue(reader) });
+  }
+  reader.double();
+  return elements;
 }
 
 // Views are looked at by many elements. Their rows are in memory as well, so what is remembered is a few times that.

@@ -28,7 +28,7 @@ export interface ParkedElement {
   readonly pane: Pane;
 }
 
-/** Elements that wait for a view. They are numbered, and kept as rows of their own. */
+/** Elements that wait for a view. They are numbered, and kept in blocks that are called by the number of their first. */
 export interface Wait {
   /** The smallest watermark at which the side window has ended: nothing more comes for it on time. */
   readonly readyMs: number;
@@ -37,12 +37,26 @@ export interface Wait {
   readonly next: number;
 }
 
+/** A block as it is kept, with the smallest time of its elements. */
+export interface EncodedBlock<V> {
+  readonly row: V;
+  readonly elements: number;
+  readonly holdMs: number;
+}
+
+/** A wait as one bundle has it: what it has parked is encoded when it ends, if it waits still. */
+interface OpenWait extends Wait {
+  first: number;
+  next: number;
+  readonly parked: ParkedElement[];
+}
+
 /** How views, waits and the elements that wait are kept between bundles: as rows of whatever form. */
 export interface SideInputCodec<V> {
   viewId(tag: string, window: Window): string;
   /** Of the elements that wait for a view. */
   waitId(viewId: string): string;
-  elementId(viewId: string, number: number): string;
+  blockId(viewId: string, number: number): string;
   /** Undefined for a row that is no wait. */
   viewIdOfWait(id: string): string | undefined;
   encodeView(view: View): V;
@@ -50,8 +64,9 @@ export interface SideInputCodec<V> {
   decodeView(row: V): View;
   encodeWait(wait: Wait): V;
   decodeWait(row: V): Wait;
-  encodeElement(element: ParkedElement): V;
-  decodeElement(row: V): ParkedElement;
+  /** As many blocks as it takes, in order. */
+  encodeBlocks(elements: readonly ParkedElement[]): Iterable<EncodedBlock<V>>;
+  decodeBlock(row: V): ParkedElement[];
 }
 
 /** What one shard keeps for a transform with side inputs. See `Rows`; a view's `clockMs` is when it is forgotten. */
@@ -83,6 +98,8 @@ export function windowMapping({ windowFn }: Windowing): (main: Window) => Window
  */
 export class TentativeSideInputs<V> {
   private readonly changes = new Map<string, RowChange<V>>();
+  /** By the ids of their views. */
+  private readonly waits = new Map<string, OpenWait>();
   private readonly dueWaits: DueRows;
   /** By tag, what the last element looked at: the next one mostly looks at the same. */
   private readonly looked = new Map<string, Looked>();
@@ -98,7 +115,7 @@ export class TentativeSideInputs<V> {
     watermarkMs: number,
   ) {
     this.watermarkMs = Math.max(state.watermarkMs, watermarkMs);
-    this.dueWaits = state.rows.due("timerMs", (id) => this.changes.has(id));
+    this.dueWaits = state.rows.due("timerMs", (id) => this.waits.has(codec.viewIdOfWait(id)!));
   }
 
   /** What a side input holds for a main window. */
@@ -147,11 +164,12 @@ export class TentativeSideInputs<V> {
   }
 
   private park(viewId: string, readyMs: number, element: ParkedElement): void {
-    const wait = this.waitOf(viewId) ?? { readyMs, first: 0, next: 0 };
-    const times = { ...NO_TIMES, holdMs: element.timestampMs };
-    const value = this.codec.encodeElement(element);
-    this.changes.set(this.codec.elementId(viewId, wait.next), { value, times });
-    this.setWait(viewId, { ...wait, next: wait.next + 1 });
+    let wait = this.waitOf(viewId);
+    if (wait === undefined) {
+      wait = { readyMs, first: 0, next: 0, parked: [] };
+      this.waits.set(viewId, wait);
+    }
+    wait.parked.push(element);
   }
 
   /** Processes what has waited for windows that have now ended, at most `limit` elements; true while more is due. */
@@ -167,6 +185,7 @@ export class TentativeSideInputs<V> {
 
   /** The state after the bundle, without the windows that no element can look at any more. */
   result(): SideInputState<V> {
+    for (const [viewId, wait] of this.waits) this.sealWait(viewId, wait);
     this.forgetViews();
     const isNews = ([id, { value }]: [string, RowChange<V>]): boolean =>
       value !== undefined || this.state.rows.get(id) !== undefined;
@@ -177,29 +196,46 @@ export class TentativeSideInputs<V> {
   /** The view whose elements have to wait no longer, the earliest first. */
   private nextDue(): string | undefined {
     const untouched = this.dueWaits.next(this.watermarkMs);
-    let earliest = untouched;
+    let earliest = untouched === undefined ? undefined : this.codec.viewIdOfWait(untouched);
     let readyMs = untouched === undefined ? Infinity : this.codec.decodeWait(this.row(untouched)!).readyMs;
-    for (const [id, { value, times }] of this.changes) {
-      if (value === undefined || times.timerMs > this.watermarkMs || times.timerMs >= readyMs) continue;
-      earliest = id;
-      readyMs = times.timerMs;
+    for (const [viewId, wait] of this.waits) {
+      if (isOver(wait) || wait.readyMs > this.watermarkMs || wait.readyMs >= readyMs) continue;
+      earliest = viewId;
+      readyMs = wait.readyMs;
     }
-    return earliest === undefined ? undefined : this.codec.viewIdOfWait(earliest);
+    return earliest;
   }
 
   private release(viewId: string, limit: number): number {
     const wait = this.waitOf(viewId);
     if (wait === undefined) return 0;
-    const end = Math.min(wait.next, wait.first + limit);
     const released: ParkedElement[] = [];
-    for (let number = wait.first; number < end; number++) {
-      const id = this.codec.elementId(viewId, number);
-      released.push(this.codec.decodeElement(this.row(id)!));
-      this.changes.set(id, REMOVED);
-    }
-    this.setWait(viewId, { ...wait, first: end });
+    while (wait.first < wait.next && released.length < limit)
+      for (const element of this.takeBlock(viewId, wait, limit - released.length)) released.push(element);
+    for (const element of wait.parked.splice(0, limit - released.length)) released.push(element);
     for (const element of released) this.processOrPark(element);
     return released.length;
+  }
+
+  /** The first block, or so many elements of it. */
+  private takeBlock(viewId: string, wait: OpenWait, limit: number): ParkedElement[] {
+    const id = this.codec.blockId(viewId, wait.first);
+    const block = this.codec.decodeBlock(this.row(id)!);
+    this.changes.set(id, REMOVED);
+    const rest = block.splice(limit);
+    wait.first += block.length;
+    this.keepBlocks(viewId, wait.first, rest);
+    return block;
+  }
+
+  /** @returns the number behind the last of them. */
+  private keepBlocks(viewId: string, from: number, elements: readonly ParkedElement[]): number {
+    let number = from;
+    for (const { row, elements: count, holdMs } of this.codec.encodeBlocks(elements)) {
+      this.changes.set(this.codec.blockId(viewId, number), { value: row, times: { ...NO_TIMES, holdMs } });
+      number += count;
+    }
+    return number;
   }
 
   private forgetViews(): void {
@@ -226,9 +262,11 @@ export class TentativeSideInputs<V> {
       const viewId = this.codec.viewIdOfWait(id);
       if (viewId === undefined) continue;
       const { first, next } = this.waitOf(viewId)!;
-      for (let number = first; number < next; number++) {
-        const { window } = this.codec.decodeElement(rows.get(this.codec.elementId(viewId, number))!);
-        for (const side of this.sides) needed.add(this.codec.viewId(side.tag, side.mapWindow(window)));
+      for (let number = first; number < next; ) {
+        const block = this.codec.decodeBlock(rows.get(this.codec.blockId(viewId, number))!);
+        for (const { window } of block)
+          for (const side of this.sides) needed.add(this.codec.viewId(side.tag, side.mapWindow(window)));
+        number += block.length;
       }
     }
     return needed;
@@ -239,14 +277,20 @@ export class TentativeSideInputs<V> {
     return change === undefined ? this.state.rows.get(id) : change.value;
   }
 
-  private waitOf(viewId: string): Wait | undefined {
+  private waitOf(viewId: string): OpenWait | undefined {
+    const known = this.waits.get(viewId);
+    if (known !== undefined) return known;
     const row = this.row(this.codec.waitId(viewId));
-    return row === undefined ? undefined : this.codec.decodeWait(row);
+    if (row === undefined) return undefined;
+    const wait = { ...this.codec.decodeWait(row), parked: [] };
+    this.waits.set(viewId, wait);
+    return wait;
   }
 
-  private setWait(viewId: string, wait: Wait): void {
+  private sealWait(viewId: string, wait: OpenWait): void {
+    wait.next = this.keepBlocks(viewId, wait.next, wait.parked.splice(0));
     const id = this.codec.waitId(viewId);
-    if (wait.first === wait.next) this.changes.set(id, REMOVED);
+    if (isOver(wait)) this.changes.set(id, REMOVED);
     else {
       const times = { ...NO_TIMES, timerMs: wait.readyMs };
       this.changes.set(id, { value: this.codec.encodeWait(wait), times });
@@ -269,6 +313,10 @@ interface Looked {
 }
 
 const NO_VALUES: readonly unknown[] = [];
+
+function isOver({ first, next, parked }: OpenWait): boolean {
+  return first === next && parked.length === 0;
+}
 
 const REMOVED = { value: undefined, times: NO_TIMES };
 
