@@ -9,7 +9,7 @@ export const asynchronous: Benchmark = {
     "One process, no ZooKeeper. One bundle of 40,000 elements through mapAsync (1,000 in flight, unordered), with a service\n" +
     "that answers 10 ms after each call. The ideal is 100,000 calls a second.",
   rounds: 5,
-  warmUp: true,
+  warmUpRounds: 1,
   async prepare() {
     const { module, remove } = await loadBundled<typeof import("./async-cases")>("async-cases");
     return { cases: module.asyncCases(), end: async () => remove() };

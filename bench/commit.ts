@@ -15,7 +15,7 @@ export const commit: Benchmark = {
     "The peer sends the multis of ours again below another root, one at a time for each shard. To reach: 0.8 of its commits/s.\n" +
     "A write to its copy: at most 3 times the peer. State: a ratio of 1 is flat. Servers on loopback that wait for their disk.",
   rounds: 3,
-  warmUp: true,
+  warmUpRounds: 1,
   async prepare() {
     const { module, remove } = await loadBundled<typeof import("./commit-cases")>("commit-cases");
     const one = await startZooKeeper();

@@ -29,8 +29,8 @@ export interface Benchmark {
   /** Who the peer is, and under what conditions both run. */
   readonly conditions: string;
   readonly rounds: number;
-  /** A first round that is thrown away, where code that has not run yet would distort the figures. */
-  readonly warmUp: boolean;
+  /** First rounds that are thrown away, where code that is not compiled yet would distort the figures. */
+  readonly warmUpRounds: number;
   /** Prepares the cases; `end` is called whatever happens. */
   prepare(): Promise<{ readonly cases: readonly Case[]; end(): Promise<void> }>;
 }
@@ -95,9 +95,9 @@ async function measureCase(
   { name, metrics, ours, peer, once = false }: Case,
   benchmark: Benchmark,
 ): Promise<Figure[]> {
-  const { rounds, warmUp } = once ? { rounds: 1, warmUp: false } : benchmark;
+  const { rounds, warmUpRounds } = once ? { rounds: 1, warmUpRounds: 0 } : benchmark;
   const samples = { ours: [] as Sample[], peer: [] as Sample[] };
-  for (let round = warmUp ? -1 : 0; round < rounds; round++) {
+  for (let round = -warmUpRounds; round < rounds; round++) {
     // Who comes first changes from round to round.
     const order = round % 2 === 0 ? (["ours", "peer"] as const) : (["peer", "ours"] as const);
     for (const who of order) {

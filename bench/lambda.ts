@@ -163,6 +163,6 @@ export const lambda: Benchmark = {
   conditions:
     "At the emulator: relay and bundle function as packaged, in processes of their own. Cold: the bundle function's process is ended before each write. The peer is the same code in one process, warm, on the same ZooKeeper server; so this is what Lambda's calls and processes add, not what AWS takes.",
   rounds: 3,
-  warmUp: true,
+  warmUpRounds: 1,
   prepare,
 };

@@ -33,7 +33,7 @@ export const packages: Benchmark = {
   conditions:
     "The peer is the budget. Loading is CPU time of requiring the bundled file with the project's own pipelines, in a new process each round.",
   rounds: 7,
-  warmUp: true,
+  warmUpRounds: 1,
   async prepare() {
     const folder = mkdtempSync(join(tmpdir(), "beamkeeper-package-"));
     const entryPoints = FUNCTIONS.map((name) => `functions/${name}.ts`);

@@ -242,7 +242,7 @@ export const pipeline: Benchmark = {
     "Both in one process with the writer, which the CPU includes, and on a server on loopback that waits for its disk.\n" +
     "A delay runs from the later of a znode's last write and the window's end; throughput includes the last window's wait.",
   rounds: 3,
-  warmUp: false,
+  warmUpRounds: 0,
   async prepare() {
     const server = await startZooKeeper();
     const client = await connect({ connectString: server.connectString });

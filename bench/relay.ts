@@ -117,7 +117,7 @@ export const relay: Benchmark = {
     "process of its own; relays that take up a source, too, and once for all rounds. To reach: p50 1.5 times the peer's, 60 µs of\n" +
     "CPU a change, walks in 1.2 times the peer's time, a million znodes in 500 MB.",
   rounds: 3,
-  warmUp: true,
+  warmUpRounds: 1,
   async prepare() {
     const server = await startZooKeeper({ heapMb: SERVER_HEAP_MB });
     const { connectString } = server;

@@ -9,7 +9,7 @@ export const state: Benchmark = {
     "One process, no ZooKeeper. 100,000 elements of 1,000 keys in bundles of 10,000; ours go through a shuffle, encoded, and\n" +
     "their state is encoded at the end of each bundle. The plain parDo is fused with its source.",
   rounds: 5,
-  warmUp: true,
+  warmUpRounds: 1,
   async prepare() {
     const { module, remove } = await loadBundled<typeof import("./state-cases")>("state-cases");
     return { cases: module.stateCases(), end: async () => remove() };

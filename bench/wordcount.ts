@@ -70,7 +70,7 @@ export const wordcount: Benchmark = {
     "Ours: batch function, bundle function and two shards in that process, a real ZooKeeper beside it, everything\n" +
     "committed bundle by bundle. Loop: readline, a Map, and nothing that outlives the process. Results are compared.",
   rounds: 1,
-  warmUp: false,
+  warmUpRounds: 0,
   async prepare() {
     const parent = join(ROOT, ".beamkeeper");
     mkdirSync(parent, { recursive: true });

@@ -28,7 +28,16 @@ export type {
   BatchCall,
   BatchOptions,
 } from "./beam/async-fn";
-export { type Compare, distinct, sample, smallest, type TypedCombineFn, top } from "./beam/combiners";
+export {
+  type CombineGloballyOptions,
+  type Compare,
+  combineGlobally,
+  distinct,
+  sample,
+  smallest,
+  type TypedCombineFn,
+  top,
+} from "./beam/combiners";
 export {
   BeamError,
   BuildError,

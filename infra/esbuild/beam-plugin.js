@@ -12,7 +12,7 @@
  * | uuid | Node's own | its version 4 is all that the SDK asks for |
  * | bson | nothing | the SDK's coder for objects, whose place Beamkeeper's own coders take |
  * | the SDK's protobuf messages | made when they are first asked for, and read and written by protobuf-ts's reflection | making all takes a quarter of the time to load, and the code for each is a sixth of a function |
- * | the SDK's runners, its worker but for its operators, and their APIs | nothing | Beamkeeper runs the pipeline itself; of the operators one says which combines can be lifted |
+ * | the SDK's runners, its worker, and their APIs | nothing | Beamkeeper runs the pipeline itself, and says which combines can be lifted |
  * | the SDK's sources in other languages | nothing | a pipeline that uses one is refused when it is packaged |
  */
 const { readFileSync } = require("node:fs");
@@ -56,7 +56,7 @@ const CONTENTS = new Map([
 /** The SDK's own modules that only run pipelines, or talk to what runs them. */
 const RUNNERS = [
   "runners/(artifacts|direct_runner|portable_runner/runner)",
-  "worker/(data|external_worker_service|logging|metrics|pardo_context|state|worker)",
+  "worker/(data|external_worker_service|logging|metrics|operators|pardo_context|state|worker)",
   "utils/service",
   "proto/beam_(artifact|expansion|fn|job)_api(\\.[^/]+)?",
   "proto/(external_transforms|metrics)",

@@ -67,6 +67,8 @@ export interface CompiledStage {
   readonly downstream: readonly string[];
   /** Each of its shards is sent every side input. */
   readonly hasSideInputs?: boolean;
+  /** Its elements have no key: they are spread over its shards. */
+  readonly isKeyless?: boolean;
   /** Of a stage that divides elements into restrictions, or reads these: the runner does both, and hands on what comes. */
   readonly splitting?: { readonly phase: "split" | "read"; readonly source: AnySource };
   /** Full names of the transforms in it, for messages. */
@@ -265,10 +267,10 @@ export interface OutputBlock {
   readonly bytes: Uint8Array;
   readonly count: number;
   /** Where each ends; the next one begins there. */
-  readonly ends: readonly number[];
-  readonly timestampsMs: readonly number[];
+  readonly ends: ArrayLike<number>;
+  readonly timestampsMs: ArrayLike<number>;
   /** See `BundleOutput.keyHash`; -1 where it is for every shard. */
-  readonly keyHashes: readonly number[];
+  readonly keyHashes: ArrayLike<number>;
 }
 
 /** What a bundle gives off for one stage, in the order of emission. */

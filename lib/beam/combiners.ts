@@ -1,6 +1,20 @@
-import { groupBy, type PCollection, paneInfoParam } from "apache-beam";
+import {
+  groupBy,
+  groupGlobally,
+  impulse,
+  iterableSideInput,
+  P,
+  type PCollection,
+  type PTransform,
+  paneInfoParam,
+  Root,
+} from "apache-beam";
+import type { Pipeline } from "apache-beam/internal/pipeline";
+import type * as runnerApi from "apache-beam/proto/beam_runner_api";
 import { murmur3 } from "./coders/key";
 import { canonicalBytes } from "./coders/value-coder";
+import { orDefaultPrimitive } from "./primitives";
+import { CallableTransform, PipelineBuilder } from "./sdk/pipeline-builder";
 
 /** A CombineFn in the SDK's form, to be given to `combining`. */
 export interface TypedCombineFn<I, A, O> {
@@ -79,6 +93,52 @@ export function distinct<T>(
       pane: paneInfoParam(),
     });
   };
+}
+
+export interface CombineGloballyOptions {
+  /** Nothing comes of an input without elements. Default: false, which the global window alone allows. */
+  readonly withoutDefaults?: boolean;
+}
+
+const GLOBAL_WINDOWS_URN = "beam:window_fn:global_windows:v1";
+
+/**
+ * One value of all elements of a window. Beam model: `Combine.globally`. In the global window an input that ends
+ * without any element gives one value, that of an empty accumulator. Other windows come about by their elements, so
+ * they need `withoutDefaults`; the compiled pipeline is refused else.
+ */
+export function combineGlobally<I, A, O>(
+  fn: TypedCombineFn<I, A, O>,
+  { withoutDefaults = false }: CombineGloballyOptions = {},
+): PTransform<PCollection<I>, PCollection<O>> {
+  const expand = (input: PCollection<I>, pipeline: Pipeline, proto: runnerApi.PTransform): PCollection<O> => {
+    if (!(pipeline instanceof PipelineBuilder))
+      throw new Error("combineGlobally runs on Beamkeeper only; put it into the build of a definePipeline");
+    const whole = groupGlobally<I>().combining((element: I) => element, fn as never, "value");
+    const combined = (input.apply(whole) as PCollection<{ value: O }>).map(({ value }) => value);
+    if (withoutDefaults) return combined;
+    if (!isInGlobalWindow(input)) {
+      const what =
+        "its input is not in the global window, and no window comes about without an element to give a default";
+      const remedy = "Use combineGlobally(fn, { withoutDefaults: true }).";
+      pipeline.problems.push({ transform: proto.uniqueName, what, remedy });
+      return combined;
+    }
+    const missing = new Root(pipeline)
+      .apply(impulse())
+      .flatMap(
+        (_, { all }) => ([...all.lookup()].length > 0 ? [] : [fn.extractOutput(fn.createAccumulator())]),
+        { all: iterableSideInput(combined) },
+      );
+    return P([combined, missing]).apply(orDefaultPrimitive<O>());
+  };
+  return new CallableTransform(expand, "combineGlobally");
+}
+
+function isInGlobalWindow(input: PCollection<unknown>): boolean {
+  const { pcollections, windowingStrategies } = input.pipeline.getProto().components!;
+  const { windowingStrategyId } = pcollections[input.getId()]!;
+  return windowingStrategies[windowingStrategyId]!.windowFn?.urn === GLOBAL_WINDOWS_URN;
 }
 
 /** Sorted, and never longer than `count`. */

@@ -174,6 +174,7 @@ function toStage(stage: FusedStage, all: readonly FusedStage[], graph: Graph): C
       : [{ type: "source" as const, id: stage.id }],
     downstream: all.filter((other) => stage.shuffles.includes(other.root)).map(({ id }) => id),
     hasSideInputs: aggregate && hasSides(stage.root),
+    isKeyless: work.kind === "splittable" || work.kind === "reshuffle",
     transforms: graph.nodes.filter((node) => members.has(node)).map((node) => node.name),
   };
 }

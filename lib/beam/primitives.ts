@@ -13,6 +13,7 @@ import { CallableTransform } from "./sdk/pipeline-builder";
 export const READ_URN = "beamkeeper:transform:read:v1";
 export const WRITE_URN = "beamkeeper:transform:write:v1";
 export const SPLITTABLE_URN = "beamkeeper:transform:splittable:v1";
+export const OR_DEFAULT_URN = "beamkeeper:transform:or_default:v1";
 
 /** What a source is made with. `config` is plain data: it is part of the graph's fingerprint. */
 export interface SourceSpec {
@@ -71,6 +72,17 @@ export function splittablePrimitive<I, O>(
       return pipeline.createPCollectionInternal<O>(new GeneralObjectCoder(), undefined, bounded);
     },
     name,
+  );
+}
+
+/** A collection with what comes in its place, as one that has the windowing of the first. */
+export function orDefaultPrimitive<T>(): PTransform<PCollection<T>[], PCollection<T>> {
+  return new CallableTransform(
+    (_inputs: PCollection<T>[], pipeline: Pipeline, proto: runnerApi.PTransform): PCollection<T> => {
+      proto.spec = runnerApi.FunctionSpec.create({ urn: OR_DEFAULT_URN });
+      return pipeline.createPCollectionInternal<T>(new GeneralObjectCoder());
+    },
+    "orDefault",
   );
 }
 

@@ -324,15 +324,17 @@ class Bundle implements TentativeBundle {
     }
   }
 
-  private keyOf(plain: unknown): unknown {
+  /** By a coder of the user's, if it has one. */
+  private decoded(part: "key" | "value", plain: unknown): unknown {
     const { pipeline, stage } = this.plan;
-    const coder = stage.root.coders?.key;
+    const coder = stage.root.coders?.[part];
     if (coder === undefined) return plain;
     return guarded(new UserCode(pipeline, stage.root.name), plain, () => coder.fromPlain(plain));
   }
 
   private readonly emit: Emit = (key, value, timestampMs, window, pane) => {
-    const element = this.plan.sides === undefined ? { key: this.keyOf(key), value } : value;
+    const isGroup = this.plan.sides === undefined;
+    const element = isGroup ? { key: this.decoded("key", key), value } : this.decoded("value", value);
     this.stage.receive(element, timestampMs, window, pane);
   };
 

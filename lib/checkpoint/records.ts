@@ -49,8 +49,8 @@ export interface Generation {
   readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
   /** Stages whose shards each hold all side inputs. */
   readonly sideInputStages: readonly string[];
-  /** Stages that divide or read sources: what waits there has no key. Undefined in what older code has written. */
-  readonly splittableStages?: readonly string[];
+  /** Stages whose elements have no key: what waits in a shard stays together. Undefined in what older code has written. */
+  readonly keylessStages?: readonly string[];
   /** The code that bundles run in; undefined where they have no versions, as on one's own machine. */
   readonly code?: FunctionCode;
   /** It is paused for a rescale, and runs again after that. */

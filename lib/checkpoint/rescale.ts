@@ -170,7 +170,7 @@ async function* newZnodes(
   const shards = { ...generation.shards, ...changed };
   const limits = { segmentSizeBytes: SEGMENT_SIZE_BYTES, runSizeBytes: RUN_SIZE_BYTES };
   for (const [stage, count] of Object.entries(generation.shards)) {
-    const isKeyless = generation.splittableStages?.includes(stage) ?? false;
+    const isKeyless = generation.keylessStages?.includes(stage) ?? false;
     const [before, after] = [
       { scope: from, shards: count },
       { scope: to, shards: shards[stage]! },

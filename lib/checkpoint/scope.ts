@@ -36,8 +36,8 @@ export interface ScopePlan {
   readonly upstream: Readonly<Record<string, readonly Upstream[]>>;
   /** Stages whose shards each hold all side inputs (default: none). */
   readonly sideInputStages?: readonly string[];
-  /** Stages that divide or read sources (default: none). */
-  readonly splittableStages?: readonly string[];
+  /** Stages whose elements have no key, so that any shard may process them (default: none). */
+  readonly keylessStages?: readonly string[];
   /** Stages that start from one element at the smallest time, instead of a source. */
   readonly impulses: readonly string[];
   /** Stages that start from one element that tells of the run, instead of a source. */
@@ -145,7 +145,7 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
     shards: plan.shards,
     upstream: plan.upstream,
     sideInputStages: plan.sideInputStages ?? [],
-    splittableStages: plan.splittableStages ?? [],
+    keylessStages: plan.keylessStages ?? [],
   };
   return [
     ...scopeCreation(layout.epoch(epoch), plan),

@@ -87,7 +87,7 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
       eventSources: events.map(({ id }) => id),
       shards: Object.fromEntries(pipeline.shards),
       sideInputStages: pipeline.stages.filter(({ hasSideInputs }) => hasSideInputs).map(({ id }) => id),
-      splittableStages: pipeline.stages.filter(({ splitting }) => splitting).map(({ id }) => id),
+      keylessStages: pipeline.stages.filter(({ isKeyless }) => isKeyless).map(({ id }) => id),
       upstream: Object.fromEntries(pipeline.stages.map(({ id, upstream }) => [id, upstream])),
       impulses: startedBy("impulse"),
       runStarts: startedBy("run"),

@@ -2,7 +2,7 @@ import * as beam from "apache-beam";
 import { count, max, mean, min, sum } from "apache-beam/transforms/combiners";
 import { decodeInboxElement } from "../../lib/beam/coders/element-coder";
 import { PRECOMBINED_KEYS } from "../../lib/beam/operators/precombine";
-import { compilePipeline, trigger, windowingStrategy } from "../../lib/index";
+import { compilePipeline, trigger, type WindowingOptions, windowingStrategy } from "../../lib/index";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
 import { at, collect, readTest, runCollectingAsync } from "../support/collect";
 import { SHAPES, type SourceStep, testWhereWatermarksAreLearnedAtOnce } from "../support/memory-runner";
@@ -51,6 +51,9 @@ test("equal windows are combined, whatever objects they are", () => {
   ]);
 });
 
+const inFixed = (options: WindowingOptions) =>
+  beam.windowInto<Sale, beam.IntervalWindow>(beam.fixedWindows(10), windowingStrategy(options));
+
 test.each([
   ["sessions", beam.windowInto<Sale, beam.IntervalWindow>(beam.sessions(10))],
   [
@@ -60,15 +63,27 @@ test.each([
       windowingStrategy({ trigger: trigger.repeatedly(trigger.afterCount(2)) }),
     ),
   ],
-  [
-    "allowed lateness",
-    beam.windowInto<Sale, beam.IntervalWindow>(
-      beam.fixedWindows(10),
-      windowingStrategy({ allowedLatenessSeconds: 5 }),
-    ),
-  ],
+  ["the time of the latest element", inFixed({ outputTime: "latest" })],
+  ["early panes that count", inFixed({ trigger: trigger.afterWatermark({ early: trigger.always() }) })],
 ])("nothing is combined before the shuffle with %s", (_, windows) => {
   expect(shuffled(inWindows(windows), hot)).toHaveLength(1000);
+});
+
+test.each([
+  ["the default trigger with lateness", inFixed({ allowedLatenessSeconds: 5 })],
+  [
+    "delays and late panes",
+    inFixed({
+      trigger: trigger.afterWatermark({
+        early: trigger.repeatedly(trigger.afterProcessingTime({ delaySeconds: 1 })),
+        late: trigger.afterCount(1),
+      }),
+      outputTime: "earliest",
+    }),
+  ],
+  ["never", inFixed({ trigger: trigger.never() })],
+])("a hot key goes through the shuffle as one accumulator under %s", (_, windows) => {
+  expect(shuffled(inWindows(windows), hot)).toMatchObject([{ timestampMs: 5000, value: [1000, [499_500]] }]);
 });
 
 test("the table of a bundle is bounded", () => {
@@ -126,6 +141,44 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
     const result = await runCollectingAsync(build, shape, { in: sales }, shards);
     expect(result.of("lifted")).toHaveLength(20);
     expect(result.values("lifted")).toEqual(result.values("by hand"));
+  });
+
+  testWhereWatermarksAreLearnedAtOnce("panes of accumulators are those of elements", async () => {
+    const windows = inFixed({
+      trigger: trigger.afterWatermark({
+        early: trigger.repeatedly(trigger.afterProcessingTime({ delaySeconds: 1 })),
+        late: trigger.afterCount(1),
+      }),
+      allowedLatenessSeconds: 60,
+    });
+    const build = (root: beam.Root) => {
+      const windowed = root.apply(readTest<Sale>("in")).apply(windows);
+      windowed.apply(summing).apply(collect("lifted"));
+      windowed
+        .apply(beam.groupBy("k"))
+        .map(({ key, value }) => ({ k: key, sum: value.reduce((total, { n }) => total + n, 0) }))
+        .apply(collect("by hand"));
+    };
+    const sales = (k: string, ...ns: number[]) => ns.map((n) => at(1000 + n, { k, n }));
+    const steps: SourceStep[] = [
+      ...[{ clockMs: 0 }, ...sales("a", 1, 2), ...sales("b", 3), { clockMs: 2000 }, ...sales("a", 4)],
+      ...[{ watermarkMs: 10_000 }, ...sales("a", 5), { watermarkMs: 20_000 }, ...sales("b", 6)],
+    ];
+    const result = await runCollectingAsync(build, shape, { in: steps });
+    const panes = (name: string) =>
+      result.of(name).map(({ payload, pane, timestampMs }) => ({ payload, pane, timestampMs }));
+    expect(panes("lifted")).toEqual(panes("by hand"));
+    // The pane at the end of b's window is empty.
+    expect(panes("lifted").map(({ payload }) => Object.values(payload as object))).toEqual([
+      ...[
+        ["a", 3],
+        ["b", 3],
+        ["a", 4],
+        ["b", 0],
+        ["a", 5],
+        ["b", 6],
+      ],
+    ]);
   });
 
   testWhereWatermarksAreLearnedAtOnce(

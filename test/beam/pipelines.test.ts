@@ -1,5 +1,7 @@
 import * as beam from "apache-beam";
 import { count, mean, sum } from "apache-beam/transforms/combiners";
+import { reshuffle } from "apache-beam/transforms/utils";
+import { combineGlobally } from "beamkeeper";
 import { at, collect, readTest, runCollectingAsync } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
 
@@ -256,6 +258,18 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
       expect(result.values("out")).toEqual([
         { key: "x", list: Array.from({ length: 20 }, (_, n) => n).join() },
       ]);
+    });
+
+    test("reshuffled elements, and the default of a combine that has no elements", async () => {
+      const build = (root: beam.Root) => {
+        const reshuffled = root.apply(readTest<number>("in")).apply(reshuffle()) as beam.PCollection<number>;
+        reshuffled.map((n) => n * 2).apply(collect("out"));
+        root.apply(readTest<number>("none", true)).apply(combineGlobally(sum)).apply(collect("default"));
+      };
+      const elements = [1, 2, 3, 4, 5].map((n) => at(n, n));
+      const result = await runCollectingAsync(build, shape, { in: elements, none: [] }, 2);
+      expect(result.values("out").sort((a, b) => Number(a) - Number(b))).toEqual([2, 4, 6, 8, 10]);
+      expect(result.values("default")).toEqual([0]);
     });
 
     test("create runs from an impulse, and several shards give what one gives", async () => {

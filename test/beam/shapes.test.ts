@@ -2,10 +2,11 @@ import * as beam from "apache-beam";
 import { type Coder, type Context, globalRegistry } from "apache-beam/coders/coders";
 import { GeneralObjectCoder } from "apache-beam/coders/js_coders";
 import { KVCoder } from "apache-beam/coders/required_coders";
-import { max, mean, min } from "apache-beam/transforms/combiners";
+import { max, mean, min, sum } from "apache-beam/transforms/combiners";
 import { groupByKey, withCoderInternal, withRowCoder } from "apache-beam/transforms/internal";
 import { reshuffle } from "apache-beam/transforms/utils";
 import {
+  combineGlobally,
   compilePipeline,
   distinct,
   fixedWindows,
@@ -17,6 +18,7 @@ import {
   windowingStrategy,
 } from "beamkeeper";
 import type { Reader, Writer } from "protobufjs/minimal";
+import { shardOf } from "../../lib/checkpoint/layout";
 import { at, collect, readTest, runCollecting } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
 
@@ -50,6 +52,12 @@ class PointCoder implements Coder<Point> {
   }
 }
 globalRegistry().registerClass("test:coder:point:v1", PointCoder);
+
+/** The SDK's, whose type is lost in `apply`. */
+const reshuffled =
+  <T>() =>
+  (input: beam.PCollection<T>): beam.PCollection<T> =>
+    input.apply(reshuffle<T>());
 
 interface Score {
   readonly who: string;
@@ -126,6 +134,10 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(beam.groupBy((point: Point) => point.x))
           .map(({ key, value }) => [key, [...value].map(({ label }) => label)])
           .apply(collect("values"));
+        (points.apply(withCoderInternal(new PointCoder())) as beam.PCollection<Point>)
+          .apply(reshuffled())
+          .map(({ x, label }) => [x, label])
+          .apply(collect("reshuffled"));
       };
       const result = runCollecting(build, shape, { in: [1, 2, 3, 4].map((n) => at(n, n)) });
       expect(result.values("keys").sort()).toEqual([
@@ -138,22 +150,79 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
         [1, ["decoded", "decoded"]],
         [2, ["decoded"]],
       ]);
+      expect(result.values("reshuffled")).toEqual([0, 1, 1, 2].map((x) => [x, "decoded"]));
     });
 
-    test("the SDK's reshuffle gives what it was given, each in its window, at the end of that", () => {
+    test("reshuffle keeps windows, times and panes", () => {
+      const strategy = windowingStrategy({
+        trigger: trigger.repeatedly(trigger.afterCount(1)),
+        outputTime: "earliest",
+      });
+      const build = (root: beam.Root) => {
+        const words = root.apply(readTest<string>("in")).apply(beam.windowInto(fixedWindows(10), strategy));
+        const groups = words
+          .apply(beam.groupBy((word: string) => word))
+          .map(({ key, value }) => `${key} ${value.length}`);
+        groups.apply(collect("before"));
+        groups.apply(reshuffled()).apply(collect("after"));
+        words.apply(reshuffled()).apply(collect("words"));
+      };
+      const result = runCollecting(build, shape, { in: [at(1, "a"), at(2, "a"), at(12_000, "b")] }, 2);
+      const places = (name: string) =>
+        result
+          .of(name)
+          .map(({ payload, timestampMs, window, pane }) => ({ payload, timestampMs, window, pane }))
+          .sort((a, b) => a.timestampMs - b.timestampMs);
+      expect(places("after")).toEqual(places("before"));
+      expect(places("after").map(({ pane }) => pane.index)).toEqual([0, 1, 0]);
+      expect(places("words")).toMatchObject([
+        { payload: "a", timestampMs: 1, window: { startMs: 0 }, pane: { index: 0, timing: "UNKNOWN" } },
+        { payload: "a", timestampMs: 2, window: { startMs: 0 } },
+        { payload: "b", timestampMs: 12_000, window: { startMs: 10_000 } },
+      ]);
+    });
+
+    test.each([
+      ["no elements", [], [0], []],
+      ["elements", [3, 4], [7], [7]],
+    ])("combineGlobally in the global window of %s", (_name, numbers, withDefault, without) => {
+      const build = (root: beam.Root) => {
+        const input = root.apply(readTest<number>("in", true));
+        input.apply(combineGlobally(sum)).apply(collect("sum"));
+        input.apply(combineGlobally(sum, { withoutDefaults: true })).apply(collect("without"));
+      };
+      const result = runCollecting(build, shape, { in: numbers.map((n) => at(n, n)) }, 2);
+      expect(result.values("sum")).toEqual(withDefault);
+      expect(result.values("without")).toEqual(without);
+    });
+
+    test("combineGlobally under a trigger gives panes, and the default only where there is none", () => {
+      const strategy = windowingStrategy({
+        trigger: trigger.repeatedly(trigger.afterCount(2)),
+        accumulation: "accumulating",
+      });
       const build = (root: beam.Root) =>
-        (
-          root
-            .apply(readTest<string>("in"))
-            .apply(beam.windowInto(fixedWindows(10)))
-            .apply(reshuffle<string>()) as beam.PCollection<string>
-        ).apply(collect("out"));
-      const result = runCollecting(build, shape, { in: [at(1, "a"), at(2, "a"), at(12_000, "b")] });
-      const sorted = [...result.of("out")].sort((a, b) => a.timestampMs - b.timestampMs);
-      expect(sorted.map(({ payload, window }) => [payload, window])).toMatchObject([
-        ["a", { startMs: 0 }],
-        ["a", { startMs: 0 }],
-        ["b", { startMs: 10_000 }],
+        root
+          .apply(readTest<number>("in"))
+          .apply(beam.windowInto(beam.globalWindows(), strategy))
+          .apply(combineGlobally(sum))
+          .apply(collect("out"));
+      const run = (numbers: number[]) => runCollecting(build, shape, { in: numbers.map((n) => at(n, n)) }, 2);
+      expect(run([]).values("out")).toEqual([0]);
+      expect(run([1, 2, 3]).values("out")).toEqual([3, 6]);
+    });
+
+    test("combineGlobally in windows gives one value for each that has elements", () => {
+      const build = (root: beam.Root) =>
+        root
+          .apply(readTest<number>("in"))
+          .apply(beam.windowInto(fixedWindows(10)))
+          .apply(combineGlobally(sum, { withoutDefaults: true }))
+          .apply(collect("out"));
+      const result = runCollecting(build, shape, { in: [1, 2, 25_000].map((n) => at(n, n)) });
+      expect(result.of("out").map(({ payload, timestampMs }) => [payload, timestampMs])).toEqual([
+        [3, 9999],
+        [25_000, 29_999],
       ]);
     });
 
@@ -204,6 +273,25 @@ test("a coder that throws is named with its transform and the element; its URN i
     (coder) => compilePipeline({ name: "t", build: build(coder as Coder<unknown>), shards: 1 }).fingerprint,
   );
   expect(own).not.toBe(general);
+});
+
+test("reshuffled elements go to all shards in turn and on at once, and leave no state", () => {
+  const build = (root: beam.Root) =>
+    root.apply(readTest<string>("in")).apply(reshuffled()).apply(collect("out"));
+  const pipeline = compilePipeline({ name: "t", build, shards: 1 });
+  expect(pipeline.stages.map(({ isKeyless }) => isKeyless)).toEqual([false, true]);
+  const [source, behind] = pipeline.stages.map(({ id }) => id);
+  const sending = pipeline.openShard(source!).beginBundle(-Infinity);
+  for (let n = 0; n < 8; n++) sending.processSourceElement("same", 5);
+  const sent = [...sending.finish().outputs.get(behind!)!];
+  expect(new Set(sent.map(({ keyHash }) => shardOf(keyHash, 8))).size).toBe(8);
+  const passing = pipeline.openShard(behind!).beginBundle(-Infinity);
+  for (const { bytes } of sent) passing.processElement(bytes);
+  const { effects, isStateEmpty } = passing.finish();
+  expect(effects.map(({ payload, timestampMs }) => [payload, timestampMs])).toEqual(
+    new Array(8).fill(["same", 5]),
+  );
+  expect(isStateEmpty).toBe(true);
 });
 
 test("a number of values to keep that is none is refused", () => {

@@ -1,7 +1,8 @@
 import * as beam from "apache-beam";
 import * as runnerApi from "apache-beam/proto/beam_runner_api";
+import { sum } from "apache-beam/transforms/combiners";
 import { SideInputParam } from "apache-beam/transforms/pardo";
-import { compilePipeline, UnsupportedPipelineError, writeToText } from "../../lib/index";
+import { combineGlobally, compilePipeline, UnsupportedPipelineError, writeToText } from "../../lib/index";
 import { collect, readTest } from "../support/collect";
 
 function problemsOf(build: (root: beam.Root) => unknown) {
@@ -37,9 +38,11 @@ test("everything that is not supported is reported, all at once, by transform", 
     });
     input.apply(beam.withName("late", beam.windowInto(beam.fixedWindows(1), base)));
     beam.P([input, input.apply(beam.windowInto(beam.fixedWindows(2)))]).apply(beam.flatten());
+    fixed.apply(combineGlobally(sum));
   });
   const found = error.problems.map(({ transform, what }) => `${transform}: ${what}`);
   expect(found).toEqual([
+    "combineGlobally: its input is not in the global window, and no window comes about without an element to give a default",
     "map-4: side inputs with the access pattern beam:side_input:multimap:v1 are not supported",
     "windowInto: sessions need a gap of at least a millisecond",
     "slide: the SDK's sliding windows with a period that is not shorter than the size are not supported",

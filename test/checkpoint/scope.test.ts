@@ -51,7 +51,7 @@ test("a pipeline is created whole, running, with its first epoch", async () => {
     shards: PLAN.shards,
     upstream: PLAN.upstream,
     sideInputStages: [],
-    splittableStages: [],
+    keylessStages: [],
   });
   expect(version).toBe(0);
   const { cursor, manifest } = scope.source("readZnodeChanges");

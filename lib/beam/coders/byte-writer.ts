@@ -5,7 +5,7 @@ const SLAB_SIZE_BYTES = 16 * 1024;
 const SLAB_ROOM_BYTES = 512;
 
 /** Up to this length a loop over characters is faster than a call into native code. */
-const SHORT_TEXT_LENGTH = 20;
+export const SHORT_TEXT_LENGTH = 20;
 
 /** Above this it is not worth the room to guess how many bytes a text takes. */
 const LONG_TEXT_LENGTH = 16 * 1024;
@@ -166,16 +166,8 @@ export class ByteWriter {
     const { length } = text;
     if (length > SHORT_TEXT_LENGTH) return this.longAscii(tag, text);
     this.reserve(length + 2);
-    const { buffer, position } = this;
-    const first = position + 2;
-    for (let i = 0; i < length; i++) {
-      const code = text.charCodeAt(i);
-      if (code > 0x7f) return false;
-      buffer[first + i] = code;
-    }
-    buffer[position] = tag;
-    buffer[position + 1] = length;
-    this.position = first + length;
+    if (!putShortAscii(this.buffer, this.position, tag, text)) return false;
+    this.position += length + 2;
     return true;
   }
 
@@ -225,6 +217,22 @@ export class ByteWriter {
     this.start = 0;
     this.position = length;
   }
+}
+
+/**
+ * What `taggedAscii` writes of a text of at most `SHORT_TEXT_LENGTH` characters, where there is room for two bytes more
+ * than it has characters; false where it is not ASCII.
+ */
+export function putShortAscii(target: Uint8Array, at: number, tag: number, text: string): boolean {
+  const { length } = text;
+  for (let i = 0; i < length; i++) {
+    const code = text.charCodeAt(i);
+    if (code > 0x7f) return false;
+    target[at + 2 + i] = code;
+  }
+  target[at] = tag;
+  target[at + 1] = length;
+  return true;
 }
 
 function viewOf({ buffer, byteOffset, length }: Buffer): DataView {

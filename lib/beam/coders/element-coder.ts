@@ -1,9 +1,9 @@
 import { NO_FIRING, type Pane } from "../engine/panes";
 import { GLOBAL_WINDOW, type IntervalWindow, type Window } from "../engine/windows";
 import { ByteReader } from "./byte-reader";
-import type { ByteWriter } from "./byte-writer";
+import { type ByteWriter, putShortAscii, SHORT_TEXT_LENGTH } from "./byte-writer";
 import { hasCanonicalEncoding, keyHash, murmur3 } from "./key";
-import { readValue, withWriter, writeValue } from "./value-coder";
+import { readValue, Tag, withWriter, writeValue } from "./value-coder";
 
 /**
  * An element between two stages: a key and a value with time, window and pane.
@@ -46,6 +46,13 @@ export function writeKeyed(
   window: Window,
   pane: Pane,
 ): number {
+  if (typeof key === "string" && window.kind === "interval" && pane === NO_FIRING) {
+    const hash = writeCommon(out, key, timestampMs, window);
+    if (hash !== undefined) {
+      writeValue(out, value);
+      return hash;
+    }
+  }
   const isCanonical = hasCanonicalEncoding(key);
   let hash = isCanonical ? 0 : keyHash(key);
   writePlace(out, ELEMENT_VERSION, timestampMs, window, pane);
@@ -54,6 +61,25 @@ export function writeKeyed(
   if (isCanonical) hash = out.digest(start, murmur3);
   writeValue(out, value);
   return hash;
+}
+
+/** The place and the key where they are as most are: with one check for room. Undefined, and nothing written, where not. */
+function writeCommon(
+  out: ByteWriter,
+  key: string,
+  timestampMs: number,
+  window: IntervalWindow,
+): number | undefined {
+  const { length } = key;
+  if (length > SHORT_TEXT_LENGTH) return undefined;
+  const before = out.length;
+  const start = out.claim(COMMON_PLACE_BYTES + length + 2);
+  const { all, view } = out;
+  putCommonPlace(all, view, start, ELEMENT_VERSION, timestampMs, window);
+  const keyStart = start + COMMON_PLACE_BYTES;
+  if (putShortAscii(all, keyStart, Tag.string, key)) return murmur3(all, keyStart, keyStart + length + 2);
+  out.truncate(before);
+  return undefined;
 }
 
 /** A pane on its way back: with its value, or with the accumulator that the value is still to be extracted from. */
@@ -72,23 +98,32 @@ function encodeAs(version: number, element: ShuffledElement): Buffer {
 
 function writePlace(out: ByteWriter, version: number, timestampMs: number, window: Window, pane: Pane): void {
   if (window.kind === "interval" && pane === NO_FIRING) {
-    // Nearly all are of this kind; here they take one check for room.
     const at = out.claim(COMMON_PLACE_BYTES);
-    const { all, view } = out;
-    all[at] = version;
-    view.setFloat64(at + 1, timestampMs);
-    all[at + 9] = 1;
-    view.setFloat64(at + 10, window.startMs);
-    view.setFloat64(at + 18, window.endMs);
-    all[at + 26] = NO_FIRING_FLAGS;
-    all[at + 27] = 0;
-    all[at + 28] = 1;
+    putCommonPlace(out.all, out.view, at, version, timestampMs, window);
     return;
   }
   out.byte(version);
   out.double(timestampMs);
   writeWindow(out, window);
   writePane(out, pane);
+}
+
+function putCommonPlace(
+  all: Uint8Array,
+  view: DataView,
+  at: number,
+  version: number,
+  timestampMs: number,
+  window: IntervalWindow,
+): void {
+  all[at] = version;
+  view.setFloat64(at + 1, timestampMs);
+  all[at + 9] = 1;
+  view.setFloat64(at + 10, window.startMs);
+  view.setFloat64(at + 18, window.endMs);
+  all[at + 26] = NO_FIRING_FLAGS;
+  all[at + 27] = 0;
+  all[at + 28] = 1;
 }
 
 /** Where an element is in time; one that `readPlace` fills. */

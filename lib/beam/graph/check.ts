@@ -57,7 +57,8 @@ function settleWindowing(
 ): void {
   const inputs = node.inputs.map((id) => windowing.get(id) ?? GLOBAL_WINDOWING);
   const first = inputs[0] ?? GLOBAL_WINDOWING;
-  if (inputs.some((other) => describeWindowing(other) !== describeWindowing(first))) {
+  const isFree = node.work.kind === "flatten" && node.work.asFirst;
+  if (!isFree && inputs.some((other) => describeWindowing(other) !== describeWindowing(first))) {
     const kinds = [...new Set(inputs.map(describeWindowing))].join(", ");
     const remedy = "Apply the same windowInto to each of them.";
     problems.push({ transform: node.name, what: `its inputs differ in windowing (${kinds})`, remedy });

@@ -15,7 +15,7 @@ export interface ElementCoder {
   fromPlain(plain: unknown): unknown;
 }
 
-/** Coders of the keys and values of a grouping; undefined where the general coder writes them. */
+/** Coders of the keys and values that go through a shuffle; undefined where the general coder writes them. */
 export interface GroupingCoders {
   readonly key: ElementCoder | undefined;
   readonly value: ElementCoder | undefined;
@@ -44,6 +44,14 @@ export function groupingCoders(pipeline: Pipeline, collection: string): Grouping
   const [key, value] = coder.componentCoderIds.map((id) => elementCoder(pipeline, id));
   const urns = coder.componentCoderIds.map((id) => urnsOf(coders, id));
   return key === undefined && value === undefined ? undefined : { key, value, urns };
+}
+
+/** Of a collection of any elements, as their values; undefined where they are general. */
+export function elementCoders(pipeline: Pipeline, collection: string): GroupingCoders | undefined {
+  const { coders, pcollections } = pipeline.getProto().components!;
+  const { coderId } = pcollections[collection]!;
+  const value = elementCoder(pipeline, coderId);
+  return value && { key: undefined, value, urns: [urnsOf(coders, coderId)] };
 }
 
 /** Undefined where the general coder writes the values. */

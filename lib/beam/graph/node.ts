@@ -16,7 +16,11 @@ export type Work =
   | { readonly kind: "async"; readonly fn: AsyncFn; readonly context: unknown }
   | { readonly kind: "batch"; readonly settings: BatchSettings }
   | { readonly kind: "split"; readonly options: SplitOptions }
-  | { readonly kind: "identity" | "flatten" | "groupByKey" }
+  | { readonly kind: "identity" | "groupByKey" }
+  /** Inputs of one windowing; with `asFirst` of any, and the first one's counts. */
+  | { readonly kind: "flatten"; readonly asFirst?: true }
+  /** Elements go on as they are, in another stage. */
+  | { readonly kind: "reshuffle" }
   /** All elements of a window, for the transforms that have them as a side input. */
   | { readonly kind: "view" }
   | { readonly kind: "assignTimestamps"; readonly fn: (element: unknown, timestamp: unknown) => unknown }
@@ -71,7 +75,7 @@ export interface GraphNode {
   readonly sides: Readonly<Record<string, string>>;
   /** By tag. */
   readonly outputs: Readonly<Record<string, string>>;
-  /** Of a grouping, where its keys or values have coders of their own. */
+  /** Of a grouping or a reshuffle, where its keys or values have coders of their own. */
   readonly coders?: GroupingCoders;
 }
 
@@ -90,7 +94,8 @@ export function isRoot(node: GraphNode): boolean {
 /** Whether elements come to it through the inbox of a stage of its own. */
 export function isShuffle(node: GraphNode): boolean {
   const { kind } = node.work;
-  return isGrouping(node.work) || kind === "splittable" || kind === "stateful" || hasSides(node);
+  const isOwnStage = kind === "reshuffle" || kind === "splittable" || kind === "stateful";
+  return isGrouping(node.work) || isOwnStage || hasSides(node);
 }
 
 export function isGrouping(work: Work): boolean {

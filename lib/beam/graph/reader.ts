@@ -3,10 +3,17 @@ import * as runnerApi from "apache-beam/proto/beam_runner_api";
 import { AsyncFn, BatchFn } from "../async-fn";
 import type { WindowFn } from "../engine/windows";
 import type { PipelineProblem } from "../errors";
-import { READ_URN, type SinkSpec, type SourceSpec, SPLITTABLE_URN, WRITE_URN } from "../primitives";
-import { ElementwiseFn } from "../sdk/patches";
+import {
+  OR_DEFAULT_URN,
+  READ_URN,
+  type SinkSpec,
+  type SourceSpec,
+  SPLITTABLE_URN,
+  WRITE_URN,
+} from "../primitives";
+import { ElementwiseFn, RESHUFFLE_URN } from "../sdk/patches";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
-import { groupingCoders } from "./element-coders";
+import { elementCoders, type GroupingCoders, groupingCoders } from "./element-coders";
 import type { Graph, GraphNode, SplitOptions, Splitting, UserCombineFn, UserDoFn, Work } from "./node";
 import { STATEFUL_URN, type StatefulSpec } from "./stateful";
 import { toWindowFn } from "./window-fn";
@@ -52,8 +59,8 @@ export class GraphReader {
   private visit(id: string): void {
     const proto = this.components.transforms[id]!;
     const urn = proto.spec?.urn ?? "";
-    // A combine is a composite whose expansion would collect lists; it is run from its URN instead.
-    if (urn !== COMBINE_URN && proto.subtransforms.length > 0) {
+    // A combine's expansion would collect lists, and a reshuffle's wait for the end of a window: they are run from their URNs.
+    if (urn !== COMBINE_URN && urn !== RESHUFFLE_URN && proto.subtransforms.length > 0) {
       for (const child of proto.subtransforms) this.visit(child);
       return;
     }
@@ -62,8 +69,7 @@ export class GraphReader {
     if (work === undefined) return;
     const inputs = Object.entries(proto.inputs);
     const isSide = (tag: string) => tag.startsWith(SIDE_PREFIX);
-    const isGrouping = work.kind === "groupByKey" || work.kind === "combine";
-    const coders = isGrouping ? groupingCoders(this.builder, inputs[0]![1]) : undefined;
+    const coders = this.coders(work, inputs[0]?.[1]);
     this.nodes.push({
       name: proto.uniqueName,
       work,
@@ -76,6 +82,11 @@ export class GraphReader {
       inputs: inputs.filter(([tag]) => !isSide(tag)).map(([, collection]) => collection),
       outputs: proto.outputs,
     });
+  }
+
+  private coders({ kind }: Work, input: string | undefined): GroupingCoders | undefined {
+    if (kind === "groupByKey" || kind === "combine") return groupingCoders(this.builder, input!);
+    return kind === "reshuffle" ? elementCoders(this.builder, input!) : undefined;
   }
 
   /** What brings a side input together, for one transform that looks it up; the name of its output. */
@@ -100,6 +111,10 @@ export class GraphReader {
         return this.stateful(payload);
       case FLATTEN_URN:
         return { kind: "flatten" };
+      case OR_DEFAULT_URN:
+        return { kind: "flatten", asFirst: true };
+      case RESHUFFLE_URN:
+        return { kind: "reshuffle" };
       case GROUP_BY_KEY_URN:
         return { kind: "groupByKey" };
       case COMBINE_URN:

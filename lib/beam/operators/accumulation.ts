@@ -36,9 +36,12 @@ const NOTHING = Symbol("no accumulator");
 
 /** Of values that are accumulators themselves, made before the shuffle; with how many elements each stands for. */
 function merging(fn: UserCombineFn, code: UserCode): Accumulation {
+  const plain = combining(fn, code);
   return {
-    ...combining(fn, code),
+    ...plain,
     create: () => NOTHING,
+    // A pane may be empty.
+    extract: (accumulator) => plain.extract(accumulator === NOTHING ? plain.create() : accumulator),
     add(accumulator, value) {
       const [, partial] = value as Lifted;
       if (accumulator === NOTHING) return partial;

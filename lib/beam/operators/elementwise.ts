@@ -3,7 +3,7 @@ import type { Window } from "../engine/windows";
 import type { ElementFn, SplitOptions, UserDoFn } from "../graph/node";
 import { bindContext, followsElement, type Place } from "./context";
 import type { Receiver } from "./receiver";
-import { elementText, isThenable, type UserCode } from "./user-code";
+import { elementText, isThenable, promiseFinder, type UserCode } from "./user-code";
 import { fromSdkWindowedValue } from "./windowed-value";
 
 const ASYNC =
@@ -25,6 +25,7 @@ export function mapOperator(
 ): Operator {
   if (isAbsent(context)) return plainMapOperator(fn, code, next);
   const call = bindCall(fn, context, place);
+  const isPromise = promiseFinder();
   return {
     receive(value, timestampMs, window, pane) {
       let result: unknown;
@@ -33,7 +34,7 @@ export function mapOperator(
       } catch (error) {
         throw code.failure(error, value);
       }
-      if (typeof result === "object" && isThenable(result)) throw code.refusal(ASYNC, value);
+      if (isPromise(result)) throw code.refusal(ASYNC, value);
       next(result, timestampMs, window, pane);
     },
   };
@@ -41,6 +42,7 @@ export function mapOperator(
 
 /** The most frequent operator by far, with one call less. */
 function plainMapOperator(fn: ElementFn, code: UserCode, next: Receiver): Operator {
+  const isPromise = promiseFinder();
   return {
     receive(value, timestampMs, window, pane) {
       let result: unknown;
@@ -49,7 +51,7 @@ function plainMapOperator(fn: ElementFn, code: UserCode, next: Receiver): Operat
       } catch (error) {
         throw code.failure(error, value);
       }
-      if (typeof result === "object" && isThenable(result)) throw code.refusal(ASYNC, value);
+      if (isPromise(result)) throw code.refusal(ASYNC, value);
       next(result, timestampMs, window, pane);
     },
   };

@@ -8,8 +8,9 @@ import type { Window } from "../engine/windows";
 /** In place of a key's hash: for every shard. */
 export const BROADCAST = -1;
 
-/** Of the first buffer; most bundles are small. */
+/** Of the first buffer, and how many elements there is room for; most bundles are small. */
 const FIRST_SIZE_BYTES = 1024;
+const FIRST_COUNT = 16;
 
 /** Elements for one stage in the order in which they came, one behind the other in one buffer; the older ones in the spool. */
 export class OutputList implements StageOutputs {
@@ -78,23 +79,36 @@ export class OutputList implements StageOutputs {
 
 class GrowingBlock implements OutputBlock {
   readonly out = new ByteWriter(FIRST_SIZE_BYTES);
-  readonly ends: number[] = [];
-  readonly timestampsMs: number[] = [];
-  readonly keyHashes: number[] = [];
+  // Arrays of numbers that may be large would hold an object for each.
+  ends: Float64Array = new Float64Array(FIRST_COUNT);
+  timestampsMs: Float64Array = new Float64Array(FIRST_COUNT);
+  keyHashes: Float64Array = new Float64Array(FIRST_COUNT);
+  count = 0;
 
   get bytes(): Buffer {
     return this.out.all;
   }
 
-  get count(): number {
-    return this.ends.length;
+  end(timestampMs: number, keyHash: number): void {
+    const { count } = this;
+    if (count === this.ends.length) this.grow();
+    this.ends[count] = this.out.length;
+    this.timestampsMs[count] = timestampMs;
+    this.keyHashes[count] = keyHash;
+    this.count = count + 1;
   }
 
-  end(timestampMs: number, keyHash: number): void {
-    this.ends.push(this.out.length);
-    this.timestampsMs.push(timestampMs);
-    this.keyHashes.push(keyHash);
+  private grow(): void {
+    this.ends = twice(this.ends);
+    this.timestampsMs = twice(this.timestampsMs);
+    this.keyHashes = twice(this.keyHashes);
   }
+}
+
+function twice(numbers: Float64Array): Float64Array {
+  const larger = new Float64Array(2 * numbers.length);
+  larger.set(numbers);
+  return larger;
 }
 
 /** Count (varint), for each its end (varint), time (double, ms) and hash of the key (double), then the bytes of all. */

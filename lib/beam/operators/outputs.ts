@@ -146,17 +146,28 @@ function keyedOperator(
   };
 }
 
-/** The end of a stage before a splittable read: restrictions go to one shard after the other, so that all have as many. */
-export function spreadingOperator(stage: string, code: UserCode, outputs: BundleOutputs): Operator {
+/**
+ * The end of a stage whose elements go to one shard after the other, so that all have as many. `first` tells by the
+ * encoding of the bundle's first element where it begins.
+ */
+export function spreadingOperator(
+  stage: string,
+  code: UserCode,
+  outputs: BundleOutputs,
+  first: (encoded: Uint8Array) => number,
+  coder?: ElementCoder,
+): Operator {
   const list = outputs.list(stage);
-  let sent = 0;
+  let turn: number | undefined;
   return {
-    receive(value, timestampMs, window, pane) {
+    receive(element, timestampMs, window, pane) {
+      const value = toPlain(coder, element, code, element);
       try {
         const bytes = encodeElement({ key: undefined, value, timestampMs, window, pane });
-        list.add(bytes, timestampMs, spread(sent++));
+        turn ??= first(bytes);
+        list.add(bytes, timestampMs, spread(turn++));
       } catch (error) {
-        throw code.unencodable(error, value);
+        throw code.unencodable(error, element);
       }
     },
   };

@@ -26,11 +26,12 @@ export interface Views {
   lookup(tag: string, window: Window): readonly unknown[];
 }
 
-/** The side inputs of a stage that begins with a transform that has some. */
+/** The side inputs of a stage that begins with a transform that has some; none where elements need not wait. */
 export function sideInputsOf(
   { root }: FusedStage,
   windowing: Graph["windowing"],
 ): readonly SideInput[] | undefined {
+  if (root.work.kind === "reshuffle") return [];
   if (!hasSides(root)) return undefined;
   const main = windowing.get(root.inputs[0]!)!;
   return Object.entries(root.sides).map(([tag, view]) => {

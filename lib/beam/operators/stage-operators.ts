@@ -1,4 +1,5 @@
 import type { BundleClock } from "../api";
+import { murmur3 } from "../coders/key";
 import { type PanePlan, planPanes } from "../engine/pane-plan";
 import type { SideInput } from "../engine/side-inputs";
 import { firesOnceAtTheEnd } from "../engine/windowing";
@@ -45,7 +46,7 @@ export interface StagePlan {
   readonly followed: ReadonlySet<FollowedZnode<unknown>>;
   /** Of a stage that groups, where windows may give more than one pane. */
   readonly panes: PanePlan | undefined;
-  /** Of a stage that begins with a transform with side inputs. */
+  /** Of a stage that begins with a transform with side inputs, or whose elements just pass. */
   readonly sides: readonly SideInput[] | undefined;
   /** Of a stage that begins with a stateful transform. */
   readonly stateful: StatefulPlan | undefined;
@@ -137,7 +138,9 @@ class Wiring {
       return precombineOperator(node.work.combineFn, stage, code, this.outputs, node.coders?.key);
     if (isGrouping(node.work))
       return shuffleOperator(stage, code, this.outputs, node.work.kind === "view", node.coders);
-    if (node.work.kind === "splittable") return spreadingOperator(stage, code, this.outputs);
+    if (node.work.kind === "splittable") return spreadingOperator(stage, code, this.outputs, () => 0);
+    if (node.work.kind === "reshuffle")
+      return spreadingOperator(stage, code, this.outputs, murmur3, node.coders?.value);
     if (node.work.kind === "stateful") {
       const { keyOf } = node.work.spec;
       return keyOf === undefined

@@ -4,6 +4,8 @@ import { type KV, P, PCollection, parDo, Root } from "apache-beam";
 
 import { GeneralObjectCoder } from "apache-beam/coders/js_coders";
 import { KVCoder } from "apache-beam/coders/required_coders";
+import type { Pipeline } from "apache-beam/internal/pipeline";
+import * as runnerApi from "apache-beam/proto/beam_runner_api";
 
 import grouping = require("apache-beam/transforms/group_and_combine");
 import creation = require("apache-beam/transforms/create");
@@ -11,9 +13,12 @@ import pardo = require("apache-beam/transforms/pardo");
 import naming = require("apache-beam/transforms/transform");
 import windowing = require("apache-beam/transforms/window");
 import internal = require("apache-beam/transforms/internal");
+import reshuffling = require("apache-beam/transforms/utils");
+import operators = require("apache-beam/worker/operators");
 
 import { elementCoder } from "../graph/element-coders";
 
+import { type Combining, combine, ofOperator } from "./combining";
 import { isBuilding } from "./function-registry";
 import { explicitName, markKind, markNamed } from "./names";
 import { CallableTransform } from "./pipeline-builder";
@@ -24,6 +29,9 @@ import { CallableTransform } from "./pipeline-builder";
  * SDK's own runners build are left as they were, except that they no longer fail over the length of a closure.
  */
 type AnyFunction = (...args: never[]) => unknown;
+
+/** Beam's own, which the SDK writes as a grouping. */
+export const RESHUFFLE_URN = "beam:transform:reshuffle:v1";
 
 /** A `map` or `flatMap`, to be run without the SDK's generator around it. */
 export class ElementwiseFn {
@@ -46,6 +54,8 @@ export function installPatches(): void {
   patchElementwise("flatMap");
   patchNaming();
   patchGrouping();
+  patchCombining();
+  patchReshuffle();
 }
 
 /** A function applied as a transform needs no name. */
@@ -147,6 +157,14 @@ function patchGrouping(): void {
         return Reflect.apply(original, this, [expr, given, ...rest]);
       },
   );
+  replace(
+    Object.getPrototypeOf(combined),
+    "expand",
+    (original) =>
+      function (this: Combining, input: PCollection<unknown>) {
+        return isBuilding() ? combine(this, input) : Reflect.apply(original, this, [input]);
+      },
+  );
   // The SDK's own forgets the coder of the elements, which are the values of the groups.
   replace(
     grouping.GroupBy.prototype,
@@ -176,19 +194,30 @@ function patchGrouping(): void {
   );
 }
 
-/** The SDK's own throws where it merges nothing but null. */
-function ofOperator(combiner: (a: unknown, b: unknown) => unknown) {
-  const add = (a: unknown, b: unknown) => (a === undefined ? b : combiner(a, b));
-  return {
-    createAccumulator: () => undefined,
-    addInput: add,
-    mergeAccumulators(accumulators: Iterable<unknown>) {
-      let merged: unknown;
-      for (const each of accumulators) if (each !== undefined) merged = add(merged, each);
-      return merged;
-    },
-    extractOutput: first,
-  };
+/** The SDK's own makes a combine a grouping of all values where its worker could not lift it; lifting is our affair. */
+function patchCombining(): void {
+  const { CombinePerKeyPrecombineOperator: operator } = operators;
+  replace(
+    operator,
+    "checkSupportsWindowing",
+    (original) =>
+      (...args: unknown[]) =>
+        isBuilding() || Reflect.apply(original, operator, args),
+  );
+}
+
+/** The SDK's own groups by a random key, so that elements wait for the end of their window and lose their time. */
+function patchReshuffle(): void {
+  replace(reshuffling, "reshuffle", (original) => () => {
+    const grouped = Reflect.apply(original, undefined, []) as (input: unknown) => unknown;
+    const reshuffle = (input: PCollection<unknown>, pipeline: Pipeline, proto: runnerApi.PTransform) => {
+      if (!isBuilding()) return grouped(input);
+      proto.spec = runnerApi.FunctionSpec.create({ urn: RESHUFFLE_URN });
+      const { coderId } = pipeline.getProto().components!.pcollections[input.getId()]!;
+      return pipeline.createPCollectionInternal(coderId);
+    };
+    return markKind(reshuffle, "reshuffle");
+  });
 }
 
 function first<T>(value: T): T {
@@ -198,7 +227,8 @@ function first<T>(value: T): T {
 /** The SDK names a transform by its function's text and throws where that has 60 characters or more. */
 function nameable(fn: unknown): unknown {
   if (typeof fn !== "function" || explicitName(fn) !== undefined) return fn;
-  const forward = (...args: unknown[]) => Reflect.apply(fn, undefined, args);
+  // Two arguments are the most that the SDK gives any of them.
+  const forward = (first: unknown, second: unknown) => fn(first, second);
   // Where the SDK's own runners serialise it, they find what it captures here.
   return Object.assign(forward, { beamName: "function", __closure: () => ({ fn }) });
 }

@@ -1,0 +1,73 @@
+import type { KV, PCollection } from "apache-beam";
+
+import internal = require("apache-beam/transforms/internal");
+
+import type { UserCombineFn } from "../graph/node";
+
+/** What the SDK keeps of `groupBy(...).combining(...)`. */
+export interface Combining {
+  readonly keyFn: (element: unknown) => unknown;
+  readonly keyNames: string | readonly string[] | undefined;
+  readonly combiners: readonly {
+    readonly expr: (element: unknown) => unknown;
+    readonly combineFn: UserCombineFn;
+    readonly resultName: string;
+  }[];
+}
+
+/** The expansion, as the SDK's own but without the functions that it makes for each element. */
+export function combine({ keyFn, keyNames, combiners }: Combining, input: PCollection<unknown>) {
+  const valuesOf = inParallel(combiners.map(({ expr }) => expr));
+  const combineFn = severalCombineFns(combiners.map((each) => each.combineFn));
+  const combined: PCollection<KV<unknown, readonly unknown[]>> = input
+    .map((element) => ({ key: keyFn(element), value: valuesOf(element) }))
+    .apply(internal.combinePerKey(combineFn as never));
+  const names = combiners.map(({ resultName }) => resultName);
+  return combined.map(({ key, value }) => {
+    const row: Record<string, unknown> = {};
+    if (typeof keyNames === "string") row[keyNames] = key;
+    else for (const [i, name] of keyNames?.entries() ?? []) row[name] = (key as readonly unknown[])[i];
+    for (let i = 0; i < names.length; i++) row[names[i]!] = value[i];
+    return row;
+  });
+}
+
+function inParallel(exprs: readonly ((element: unknown) => unknown)[]): (element: unknown) => unknown[] {
+  const [only] = exprs;
+  if (exprs.length === 1) return (element) => [only!(element)];
+  return (element) => exprs.map((expr) => expr(element));
+}
+
+/** Several CombineFns as one, with an array of accumulators that is changed in place. */
+function severalCombineFns(fns: readonly UserCombineFn[]): UserCombineFn {
+  return {
+    createAccumulator: () => fns.map((fn) => fn.createAccumulator()),
+    addInput(accumulator, input) {
+      const accumulators = accumulator as unknown[];
+      const inputs = input as readonly unknown[];
+      for (let i = 0; i < fns.length; i++) accumulators[i] = fns[i]!.addInput(accumulators[i], inputs[i]);
+      return accumulators;
+    },
+    mergeAccumulators(accumulators) {
+      const all = [...accumulators] as (readonly unknown[])[];
+      return fns.map((fn, i) => fn.mergeAccumulators(all.map((each) => each[i])));
+    },
+    extractOutput: (accumulator) =>
+      fns.map((fn, i) => fn.extractOutput((accumulator as readonly unknown[])[i])),
+  };
+}
+
+/** A binary operator as a CombineFn. The SDK's own throws where it merges nothing but null. */
+export function ofOperator(combiner: (a: unknown, b: unknown) => unknown): UserCombineFn {
+  const add = (a: unknown, b: unknown) => (a === undefined ? b : combiner(a, b));
+  return {
+    createAccumulator: () => undefined,
+    addInput: add,
+    mergeAccumulators(accumulators) {
+      let merged: unknown;
+      for (const each of accumulators) if (each !== undefined) merged = add(merged, each);
+      return merged;
+    },
+    extractOutput: (accumulator) => accumulator,
+  };
+}
