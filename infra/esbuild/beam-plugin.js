@@ -82,6 +82,17 @@ function lazyMessages(text, path) {
   return small.replace(GENERATED_MESSAGE, (_, name, made) => `lazily("${name}", () => ${made});`) + LAZILY;
 }
 
+/** What is handed on whole is copied by its own names. */
+const HANDED_ON = /export\s*\*\s*from\s*["']apache-beam/;
+
+/**
+ * esbuild gives each file that imports a CommonJS module an object of its own with a getter for each export, and the
+ * SDK has hundreds. Of an object that has none itself and inherits them all, there is nothing to copy.
+ */
+function inheriting(path) {
+  return `module.exports = Object.create(require(${JSON.stringify(path)}));`;
+}
+
 /** @returns {import("esbuild").Plugin} */
 function beamPlugin() {
   return {
@@ -96,6 +107,16 @@ function beamPlugin() {
         contents: CONTENTS.get(path),
         loader: "js",
         resolveDir: __dirname,
+      }));
+      build.onResolve({ filter: /^apache-beam(\/|$)/ }, ({ path, kind, importer, namespace, resolveDir }) =>
+        kind === "import-statement" && namespace === "file" && !HANDED_ON.test(readFileSync(importer, "utf8"))
+          ? { path, namespace: "beamkeeper-sdk", pluginData: { resolveDir } }
+          : undefined,
+      );
+      build.onLoad({ filter: /./, namespace: "beamkeeper-sdk" }, ({ path, pluginData }) => ({
+        contents: inheriting(path),
+        loader: "js",
+        resolveDir: pluginData.resolveDir,
       }));
       build.onLoad({ filter: new RegExp(`/apache-beam/dist/src/apache_beam/(${RUNNERS})\\.js$`) }, () => ({
         contents: NOTHING,
