@@ -1,8 +1,9 @@
-import { compilePipeline, type UserCodeError } from "beamkeeper";
+import { compilePipeline } from "beamkeeper";
+import { jsonLines } from "../../../lib/log";
 import { at, collect, readTest } from "../collect";
 import { runInMemory } from "../memory-runner";
 
-/** Prints the stack of what a function of the user's throws in a bundle. */
+/** Logs what a function of the user's throws in a bundle. */
 function failOnPurpose(path: string): never {
   throw new RangeError(`no ${path}`);
 }
@@ -19,5 +20,5 @@ const pipeline = compilePipeline({
 try {
   runInMemory(pipeline, { in: [at(0, "/a")] }, { shape: "whole" });
 } catch (error) {
-  process.stdout.write((error as UserCodeError).stack!);
+  jsonLines((line) => process.stdout.write(line), Date.now)("error", "the bundle failed", { error });
 }
