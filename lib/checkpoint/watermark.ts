@@ -14,7 +14,7 @@ export interface WatermarkGraph {
 export interface ShardInput {
   readonly inputWatermarkMs: number;
   readonly segments: readonly SegmentName[];
-  /** A zxid that the server had applied when the inbox was listed; it may have applied more. */
+  /** The last zxid that the server had applied when it listed the inbox. */
   readonly listedZxid: bigint;
 }
 
@@ -61,16 +61,13 @@ export async function readShardInput(
   stage: string,
   shard: number,
 ): Promise<ShardInput> {
-  // Taken before the listing is sent: replies to others on this client may come between the listing and its use,
-  // and a zxid that the listing has not seen would settle a wake-up that it did not find.
-  const listedZxid = client.lastZxid;
   const needed = upstreamStages(graph, stage);
   const cursorIds = [...graph.cursors].filter((id) => needed.sources.has(id));
   const cursors = new Map(cursorIds.map((id) => [id, readCursorWatermark(client, scope, id)]));
   const readings = new Map<string, StageReading>();
   for (const { id } of graph.stages)
     if (needed.stages.has(id)) readings.set(id, readStage(client, scope, id, graph.shards[id] ?? 0));
-  const own = listInbox(client, scope.shard(stage, shard).inbox);
+  const own = client.getChildren(scope.shard(stage, shard).inbox);
 
   const outputs = new Map<string, number>();
   const watermarks = new Map<string, number>();
@@ -82,7 +79,12 @@ export async function readShardInput(
   for (const [id, watermark] of cursors) watermarks.set(id, await watermark);
   for (const { id, upstream } of graph.stages) {
     const input = Math.min(...upstream.map((from) => upstreamWatermark(from, watermarks, outputs)));
-    if (id === stage) return { inputWatermarkMs: input, segments: await own, listedZxid };
+    if (id === stage) {
+      // The reply's own zxid: others on this client may have come since, and a zxid that the listing has not seen
+      // would settle a wake-up that it did not find.
+      const { children, zxid } = await own;
+      return { inputWatermarkMs: input, segments: segmentNames(children), listedZxid: zxid };
+    }
     const reading = readings.get(id);
     if (reading) outputs.set(id, Math.min(input, ...(await heldBack(reading))));
   }

@@ -20,6 +20,29 @@ import type { LoadedShard, WarmShards } from "./warm-shards";
 // A busy shard that has fed others answers after this long, so that they need not wait until it is idle.
 const REPLY_AFTER_MS = 20;
 
+/** What a shard is found to be, by reads that were sent together. */
+export interface Look {
+  readonly current: ReadHead;
+  readonly input: ShardInput;
+  /** The head's version behind all that; undefined where it was not asked for. */
+  readonly versionAfter: number | undefined;
+}
+
+/**
+ * Looks at the head and at what waits, and with `isLast` at the head once more, in this order and in one round trip.
+ * Rejects with UnknownShardError where there is no such shard any more, or with the client's error.
+ */
+export async function lookAtShard(context: ShardContext, isLast = false): Promise<Look> {
+  const { client, current, stage, shard } = context;
+  const head = readHead(context);
+  const graph = watermarkGraph(context);
+  const input = reading(client, () => readShardInput(client, current.scope, graph, stage.id, shard));
+  const after = isLast ? readHead(context) : undefined;
+  // Whichever fails, none is left without someone who hears of it.
+  await Promise.allSettled([head, input, after]);
+  return { current: await head, input: await input, versionAfter: (await after)?.version };
+}
+
 /** Where a bundle begins. */
 interface Place {
   readonly current: ReadHead;
@@ -48,7 +71,6 @@ export class ShardLoop {
   private writes = 0;
   private limit: number;
   private readonly segments: SegmentReader;
-  private readonly graph: WatermarkGraph;
   private readonly replyAtMs: number;
   /** Transforms of the stage take up what znodes hold before each bundle. */
   private isFollowing = false;
@@ -62,20 +84,25 @@ export class ShardLoop {
   ) {
     this.limit = context.limits.maxUnits;
     this.segments = new SegmentReader(context);
-    this.graph = watermarkGraph(context);
     this.replyAtMs = context.clock.now() + REPLY_AFTER_MS;
   }
 
-  /** Rejects with what user code threw while nothing had been committed, or with the client's error. */
-  async run(): Promise<ShardAnswer> {
+  /**
+   * Begins with what is known of the shard already.
+   * Rejects with what user code threw while nothing had been committed, or with the client's error.
+   */
+  async run(first: Look): Promise<ShardAnswer> {
     const { context } = this;
-    for (let known: Place | undefined; ; ) {
-      const place: Place = known ?? placeOf(await readHead(context), await this.input());
+    let look: Look | undefined = first;
+    for (let known: Place | undefined; ; look = undefined) {
+      if (known === undefined) look ??= await lookAtShard(context, true);
+      const place: Place = known ?? placeOf(look!.current, look!.input);
       if (place.ahead === undefined) {
         if (!hasWork(context, place)) {
           known = undefined;
           // Another invocation may have emptied the inbox since the head was read; then its timers are news to us.
-          if ((await readHead(context)).version !== place.current.version) continue;
+          const after = look?.versionAfter ?? (await readHead(context)).version;
+          if (after !== place.current.version) continue;
           return this.answer((await this.endsElsewhere()) ? "superseded" : "idle", place);
         }
         if (this.hasToEnd(this.fed.size > 0, this.writes)) return this.answer("more", place);
@@ -232,11 +259,6 @@ export class ShardLoop {
     const { clock, deadlineMs } = this.context;
     const nowMs = clock.now();
     return nowMs >= deadlineMs || (hasFed && nowMs >= this.replyAtMs) || writes >= this.maxWrites;
-  }
-
-  private input(): Promise<ShardInput> {
-    const { client, current, stage, shard } = this.context;
-    return reading(client, () => readShardInput(client, current.scope, this.graph, stage.id, shard));
   }
 
   private answer(outcome: ShardAnswer["outcome"], { current: { head }, input }: Place): ShardAnswer {

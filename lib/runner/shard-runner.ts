@@ -7,7 +7,13 @@ import type { ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invoca
 import { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits } from "../checkpoint/records";
 import { readRunScope } from "../checkpoint/run";
-import { PipelineMismatchError, readGeneration, scopeChecks } from "../checkpoint/scope";
+import {
+  type CurrentGeneration,
+  PipelineMismatchError,
+  readGeneration,
+  scopeChecks,
+} from "../checkpoint/scope";
+import type { ReadHead } from "../checkpoint/stored-state";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import { LocalFiles } from "../io/local-files";
@@ -19,8 +25,8 @@ import { finalizeBundle } from "./finalization";
 import { FollowedZnodes } from "./followed-znodes";
 import { OpenReads } from "./open-reads";
 import { RECORDS_PER_UNIT } from "./reading";
-import { readHead, type ShardContext, shardName, UnknownShardError } from "./shard-context";
-import { ShardLoop } from "./shard-loop";
+import { type ShardContext, shardName, UnknownShardError } from "./shard-context";
+import { type Look, lookAtShard, ShardLoop } from "./shard-loop";
 import { publishLeftOver, removeAbandoned } from "./text-files";
 import { WarmShards } from "./warm-shards";
 import { ZnodeWrites } from "./znode-writes";
@@ -39,6 +45,12 @@ export interface ShardRunnerOptions {
   readonly limits: BundleLimits;
 }
 
+/** A shard as an invocation finds it; without a look where nothing may be committed. */
+interface OpenedShard {
+  readonly context: ShardContext;
+  readonly look: Look | undefined;
+}
+
 // How long an invocation goes on with shards that it has fed, and with how many at once: the relay calls more at a time.
 const CHAIN_MS = 100;
 const MAX_CHAINED = 4;
@@ -53,6 +65,8 @@ export class ShardRunner {
   private readonly openReads = new OpenReads();
   private readonly reads: ReadContext;
   private readonly followed: FollowedZnodes;
+  /** The generation of each pipeline as it was read last. */
+  private readonly generations = new Map<string, CurrentGeneration>();
 
   constructor(private readonly options: ShardRunnerOptions) {
     this.followed = new FollowedZnodes(options.client);
@@ -115,13 +129,12 @@ export class ShardRunner {
 
   private async runShard(request: ShardRequest, deadlineMs: number): Promise<ShardAnswer> {
     const { client } = this.options;
-    await this.catchUp(BigInt(`0x${request.zxid}`));
-    const context = await this.open(request, deadlineMs);
-    if (!admitsCommits(context.current.generation)) return stoppedAnswer(client);
-    await this.tidyOutputs(context);
+    const { context, look } = await this.openCaughtUp(request, deadlineMs);
+    if (look === undefined) return stoppedAnswer(client);
+    await this.tidyOutputs(context, look.current);
     await context.pipeline.setUp(context.stage.id);
     try {
-      const answer = await new ShardLoop(context, this.warm, request.writes).run();
+      const answer = await new ShardLoop(context, this.warm, request.writes).run(look);
       // A run comes once: what it leaves is kept by nobody.
       if (request.run !== undefined && answer.outcome === "idle") this.warm.forget(context.layout);
       return answer;
@@ -132,27 +145,77 @@ export class ShardRunner {
     }
   }
 
-  /** Waits until the server has seen the append that this invocation was called for. */
-  private async catchUp(zxid: bigint): Promise<void> {
+  /** From a server that has seen the append which this invocation was called for. */
+  private async openCaughtUp(request: ShardRequest, deadlineMs: number): Promise<OpenedShard> {
     const { client, root } = this.options;
-    if (client.lastZxid < zxid) await reading(client, () => client.sync(root));
+    const opened = await this.openAndLook(request, deadlineMs);
+    const seenZxid = opened.look?.input.listedZxid ?? client.lastZxid;
+    if (seenZxid >= BigInt(`0x${request.zxid}`)) return opened;
+    await reading(client, () => client.sync(root));
+    return this.openAndLook(request, deadlineMs);
   }
 
-  private async open(
-    { pipeline: name, stage: stageId, shard, run }: ShardRequest,
+  /**
+   * Opens the shard and looks at it. The reads of the shard are sent with that of the generation, on the assumption that
+   * this is still what it was; where it is another one, they are done again.
+   */
+  private async openAndLook(request: ShardRequest, deadlineMs: number): Promise<OpenedShard> {
+    const { client, root } = this.options;
+    const { pipeline: name, stage, shard, run } = request;
+    const pipeline = this.pipelineOf(name);
+    const before = run === undefined ? this.generations.get(name) : undefined;
+    const isThere = before !== undefined && shard < (before.generation.shards[stage] ?? 0);
+    const asked = readGeneration(client, new PipelineLayout(root, name));
+    const assumed = isThere ? this.lookAt(request, pipeline, before, deadlineMs) : undefined;
+    assumed?.look?.catch(() => undefined);
+    const now = await asked;
+    if (now) this.generations.set(name, now);
+    const { context, look } =
+      assumed && before && now && isSame(before, now)
+        ? assumed
+        : this.lookAt(request, pipeline, await this.scopeOf(request, now), deadlineMs);
+    return { context, look: await look };
+  }
+
+  /** The look is undefined where nothing may be committed. */
+  private lookAt(
+    request: ShardRequest,
+    pipeline: CompiledPipeline,
+    current: CurrentGeneration,
     deadlineMs: number,
-  ): Promise<ShardContext> {
-    const { client, root, files, blobs, clock, log, limits, pipelines } = this.options;
-    const pipeline = pipelines.get(name);
-    if (!pipeline)
-      throw new UnknownShardError(
-        `there is no pipeline "${name}" here; this function has ${[...pipelines.keys()].join(", ")}`,
-      );
-    const pipelineNow = await readGeneration(client, new PipelineLayout(root, name));
+  ): { readonly context: ShardContext; readonly look: Promise<Look> | undefined } {
+    const context = this.contextOf(request, pipeline, current, deadlineMs);
+    return { context, look: admitsCommits(current.generation) ? lookAtShard(context) : undefined };
+  }
+
+  private async scopeOf(
+    { pipeline: name, run }: ShardRequest,
+    pipelineNow: CurrentGeneration | undefined,
+  ): Promise<CurrentGeneration> {
+    const { client, root } = this.options;
     if (!pipelineNow)
       throw new UnknownShardError(`${root} holds no pipeline "${name}"; start its relay first`);
     const current = run === undefined ? pipelineNow : await readRunScope(client, pipelineNow, run);
     if (!current) throw new UnknownShardError(`pipeline "${name}" has no run "${run}" any more`);
+    return current;
+  }
+
+  private pipelineOf(name: string): CompiledPipeline {
+    const { pipelines } = this.options;
+    const pipeline = pipelines.get(name);
+    if (pipeline) return pipeline;
+    throw new UnknownShardError(
+      `there is no pipeline "${name}" here; this function has ${[...pipelines.keys()].join(", ")}`,
+    );
+  }
+
+  private contextOf(
+    { pipeline: name, stage: stageId, shard }: ShardRequest,
+    pipeline: CompiledPipeline,
+    current: CurrentGeneration,
+    deadlineMs: number,
+  ): ShardContext {
+    const { client, files, blobs, clock, log, limits } = this.options;
     if (current.generation.fingerprint !== pipeline.fingerprint) {
       throw new PipelineMismatchError(
         `${current.layout.path} belongs to code with another graph than this function's; deploy both from one build`,
@@ -204,16 +267,20 @@ export class ShardRunner {
    * Where the last commit is our own, its files are published; else another invocation may have left some. The
    * head is read before the entries: what was committed up to then is either among the entries or published.
    */
-  private async tidyOutputs(context: ShardContext): Promise<void> {
+  private async tidyOutputs(context: ShardContext, { head }: ReadHead): Promise<void> {
     const { client, files, current, shard } = context;
     const owner = { stage: context.stage.id, shard };
-    const { head } = await readHead(context);
     if (this.warm.has(context.layout, head)) return;
     const tokens = await publishLeftOver(client, files, current.scope, scopeChecks(current), owner);
     await finalizeBundle(context, tokens);
     await removeAbandoned(files, current.scope, owner, head.number);
     await removeGarbage(context, head);
   }
+}
+
+/** A pipeline that was deleted and begun again may have the same version. */
+function isSame(one: CurrentGeneration, other: CurrentGeneration): boolean {
+  return one.version === other.version && JSON.stringify(one.generation) === JSON.stringify(other.generation);
 }
 
 function stoppedAnswer(client: ZooKeeperClient): ShardAnswer {

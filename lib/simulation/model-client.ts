@@ -125,11 +125,14 @@ export class ModelClient implements ZooKeeperClient {
     });
   }
 
-  getChildren(path: string, options?: ReadOptions): Promise<{ children: string[]; stat: Stat }> {
+  getChildren(
+    path: string,
+    options?: ReadOptions,
+  ): Promise<{ children: string[]; stat: Stat; zxid: bigint }> {
     return this.read("getChildren", path, options, ({ tree }) => {
       const znode = tree.get(path);
       if (!znode) throw absent(path);
-      return { children: tree.childrenOf(path), stat: znode.stat };
+      return { children: tree.childrenOf(path), stat: znode.stat, zxid: tree.zxid };
     });
   }
 

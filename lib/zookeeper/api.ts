@@ -202,8 +202,8 @@ export interface ZooKeeperClient {
   getData(path: string, options?: ReadOptions): Promise<{ data: Buffer; stat: Stat; zxid: bigint }>;
   /** setData (opcode 5). */
   setData(path: string, data: Uint8Array, version?: number, options?: CallOptions): Promise<Stat>;
-  /** getChildren2 (opcode 12): names, not paths, in no particular order. */
-  getChildren(path: string, options?: ReadOptions): Promise<{ children: string[]; stat: Stat }>;
+  /** getChildren2 (opcode 12): names, not paths, in no particular order; `zxid` as of {@link getData}. */
+  getChildren(path: string, options?: ReadOptions): Promise<{ children: string[]; stat: Stat; zxid: bigint }>;
   /** sync (opcode 9): the server in use catches up with the leader before it answers what is sent after. */
   sync(path: string, options?: CallOptions): Promise<void>;
   /** multi (opcode 14): all or nothing. Rejects with `MultiError`, which names the operation that failed. */

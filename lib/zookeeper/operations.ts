@@ -124,7 +124,10 @@ export abstract class Operations {
     return this.#read(OpCode.getData, path, options, () => "data");
   }
 
-  getChildren(path: string, options?: ReadOptions): Promise<{ children: string[]; stat: Stat }> {
+  getChildren(
+    path: string,
+    options?: ReadOptions,
+  ): Promise<{ children: string[]; stat: Stat; zxid: bigint }> {
     return this.#read(OpCode.getChildren2, path, options, () => "child");
   }
 

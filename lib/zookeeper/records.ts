@@ -370,8 +370,11 @@ export function readStrings(reader: JuteReader): string[] {
 }
 
 /** GetChildren2Response = vector<ustring> children, Stat stat */
-export function readGetChildren2Response(reader: JuteReader): { children: string[]; stat: Stat } {
-  return { children: readStrings(reader), stat: readStat(reader) };
+export function readGetChildren2Response(
+  reader: JuteReader,
+  zxid: bigint,
+): { children: string[]; stat: Stat; zxid: bigint } {
+  return { children: readStrings(reader), stat: readStat(reader), zxid };
 }
 
 /** GetACLResponse = vector<ACL> acl, Stat stat */

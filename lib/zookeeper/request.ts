@@ -266,7 +266,7 @@ export class Request {
       case OpCode.getChildren:
         return readStrings(reader);
       case OpCode.getChildren2:
-        return readGetChildren2Response(reader);
+        return readGetChildren2Response(reader, zxid);
       case OpCode.create:
         return withoutChroot(this.chroot, reader.ustring());
       case OpCode.create2:
