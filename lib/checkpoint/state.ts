@@ -1,4 +1,5 @@
 import type { Op } from "../zookeeper";
+import { GroupSet } from "./group-set";
 import { KEY_GROUPS, type ShardLayout, type StateName, stateDeltaPath, stateRunPath } from "./layout";
 import { bytesOf, cellBytes, encodeCells, type StateCell } from "./state-record";
 
@@ -59,7 +60,7 @@ interface Delta {
   readonly number: number;
   readonly bytes: number;
   /** Key groups with changes that are in no run yet. */
-  readonly groups: ReadonlySet<number>;
+  readonly groups: GroupSet;
 }
 
 interface Run {
@@ -107,7 +108,7 @@ export class StoredState {
   addDelta(number: number, cells: readonly StateCell[]): void {
     const waiting = cells.filter(({ group }) => number > passedOf(rangeOf(this.ranges, group)));
     for (const cell of waiting) this.wait(cell);
-    const groups = new Set(waiting.map(({ group }) => group));
+    const groups = groupsOf(waiting);
     this.deltas = [...this.deltas, { number, bytes: bytesOf(cells), groups }];
   }
 
@@ -184,7 +185,7 @@ export class StoredState {
 
 /** One commit's changes to the index. */
 class Draft {
-  readonly passed = new Set<number>();
+  passed = GroupSet.NONE;
   /** Of the last range that was brought together, as far as the commit itself carries them. */
   runBytes = 0;
   private readonly ops: Op[] = [];
@@ -192,7 +193,7 @@ class Draft {
   private brought = 0;
   private readonly changedBytes: number;
   private readonly maxDeltaBytes: number;
-  private readonly changedGroups: ReadonlySet<number>;
+  private readonly changedGroups: GroupSet;
 
   constructor(
     private readonly layout: ShardLayout,
@@ -204,7 +205,7 @@ class Draft {
   ) {
     this.ranges = [...ranges];
     this.changedBytes = bytesOf(changes);
-    this.changedGroups = new Set(changes.map(({ group }) => group));
+    this.changedGroups = groupsOf(changes);
     const stored = ranges.flatMap(({ runs }) => runs).reduce((sum, { bytes }) => sum + bytes, 0);
     const { maxDeltaBytes } = limits;
     this.maxDeltaBytes = Math.min(Math.max(maxDeltaBytes, stored / 2), MAX_DELTA_SHARE * maxDeltaBytes);
@@ -223,8 +224,8 @@ class Draft {
   /** The range with the oldest change that waits. One without runs is divided first, if much waits in it. */
   nextRange(pendingIn: (range: Range) => readonly StateCell[]): Range | undefined {
     const oldest = this.deltas.find((delta) => this.isWaiting(delta.groups))?.groups ?? this.changedGroups;
-    const group = Math.min(...[...oldest].filter((each) => !this.passed.has(each)));
-    if (group === Infinity) return undefined;
+    const group = oldest.without(this.passed).first;
+    if (group === undefined) return undefined;
     let range = rangeOf(this.ranges, group);
     while (range.runs.length === 0 && range.to - range.from > 1) {
       const cells = [...pendingIn(range), ...this.changesIn(range)];
@@ -264,7 +265,7 @@ class Draft {
       range,
       parts.map((part) => ({ ...part, runs: [...(isDivided ? [] : kept), this.writeRun(part)] })),
     );
-    for (let group = range.from; group < range.to; group++) this.passed.add(group);
+    this.passed = this.passed.withRange(range.from, range.to);
     this.brought += 1;
     return true;
   }
@@ -280,22 +281,22 @@ class Draft {
     for (const range of this.ranges)
       for (const run of range.runs) this.ops.push({ type: "delete", path: this.path(range, run.number) });
     this.ranges = [{ from: 0, to: KEY_GROUPS, runs: [] }];
-    for (let group = 0; group < KEY_GROUPS; group++) this.passed.add(group);
+    this.passed = GroupSet.NONE.withRange(0, KEY_GROUPS);
   }
 
   finish(): { ops: Op[]; deltas: Delta[]; ranges: Range[]; rest: StateCell[] } {
     const { number } = this;
     const deltas: Delta[] = [];
     for (const delta of this.deltas) {
-      const groups = [...delta.groups].filter((group) => !this.passed.has(group));
-      if (groups.length > 0) deltas.push({ ...delta, groups: new Set(groups) });
+      const groups = delta.groups.without(this.passed);
+      if (!groups.isEmpty) deltas.push(groups === delta.groups ? delta : { ...delta, groups });
       else this.ops.push({ type: "delete", path: stateDeltaPath(this.layout, delta.number) });
     }
     const rest = this.changes.filter(({ group }) => !this.passed.has(group));
     if (rest.length > 0) {
       const path = stateDeltaPath(this.layout, number);
       this.ops.unshift({ type: "create", path, data: encodeCells("stateDelta", rest) });
-      deltas.push({ number, bytes: bytesOf(rest), groups: new Set(rest.map(({ group }) => group)) });
+      deltas.push({ number, bytes: bytesOf(rest), groups: groupsOf(rest) });
     }
     return { ops: this.ops, deltas, ranges: this.ranges, rest };
   }
@@ -306,9 +307,8 @@ class Draft {
     return { number: this.number, bytes: bytesOf(part.cells) };
   }
 
-  private isWaiting(groups: ReadonlySet<number>): boolean {
-    for (const group of groups) if (!this.passed.has(group)) return true;
-    return false;
+  private isWaiting(groups: GroupSet): boolean {
+    return !groups.isWithin(this.passed);
   }
 
   private changesIn({ from, to }: Pick<Range, "from" | "to">): StateCell[] {
@@ -324,6 +324,10 @@ class Draft {
   private path({ from, to }: Pick<Range, "from" | "to">, number: number): string {
     return stateRunPath(this.layout, from, to, number);
   }
+}
+
+function groupsOf(cells: readonly StateCell[]): GroupSet {
+  return GroupSet.of(cells.map(({ group }) => group));
 }
 
 /** The ranges that the names of runs tell of: what they leave out has no runs. Undefined where they overlap. */
