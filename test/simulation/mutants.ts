@@ -81,11 +81,11 @@ export const MUTANTS: readonly Mutant[] = [
     [
       "lib/checkpoint/watermark.ts",
       "  const cursorIds =",
-      "  const listedTooEarly = listInbox(client, scope.shard(stage, shard).inbox);\n  await listedTooEarly;\n  const cursorIds =",
+      "  const listedTooEarly = client.getChildren(scope.shard(stage, shard).inbox);\n  await listedTooEarly;\n  const cursorIds =",
     ],
     [
       "lib/checkpoint/watermark.ts",
-      "  const own = listInbox(client, scope.shard(stage, shard).inbox);",
+      "  const own = client.getChildren(scope.shard(stage, shard).inbox);",
       "  const own = listedTooEarly;",
     ],
   ),
