@@ -7,15 +7,19 @@ import { reading } from "./commit";
 import { countItems, decodeJson, EncodingError, encodeJson, isRecord } from "./encoding";
 import { decodeSegment } from "./segment";
 
+/** Where blobs are read. */
+export interface BlobReader {
+  /** Undefined where there is no such blob. */
+  get(name: string): Promise<Buffer | undefined>;
+}
+
 /**
  * Where records go that are too large for a znode. It never decides whether something happened: a blob counts when a
  * commit carries a reference to it. Names have no slash.
  */
-export interface BlobStore {
+export interface BlobStore extends BlobReader {
   /** Durable when it resolves. No name is ever written with two contents. */
   put(name: string, data: Uint8Array): Promise<void>;
-  /** Undefined where there is no such blob. */
-  get(name: string): Promise<Buffer | undefined>;
   /** Absent is fine. */
   delete(name: string): Promise<void>;
   list(prefix: string): Promise<string[]>;
@@ -76,7 +80,7 @@ export interface StoredRecord {
 
 /** The record that a znode's data is, or refers to. Undefined where the blob is gone, as after its collection. */
 export async function openRecord(
-  blobs: BlobStore,
+  blobs: BlobReader,
   data: Buffer,
   path: string,
 ): Promise<StoredRecord | undefined> {

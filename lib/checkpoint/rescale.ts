@@ -5,7 +5,7 @@ import {
   SessionExpiredError,
   type ZooKeeperClient,
 } from "../zookeeper";
-import { type BlobStore, blobPrefix } from "./blobs";
+import { type BlobStore, blobPrefix, CommitBlobs } from "./blobs";
 import { COMMIT_SIZE_BYTES, reading, SEGMENT_SIZE_BYTES } from "./commit";
 import { ControlError, requireGeneration } from "./control";
 import { newEpoch, removeScope, writeZnodes } from "./epochs";
@@ -13,6 +13,7 @@ import { KEY_GROUPS, type PipelineLayout, type ScopeLayout } from "./layout";
 import { encodeGeneration, type Generation } from "./records";
 import { type KeyKnowledge, moveStage, type NewZnode } from "./redistribution";
 import { type CurrentGeneration, readGeneration } from "./scope";
+import { readRecord } from "./stored-record";
 
 export interface RescaleOptions {
   readonly client: ZooKeeperClient;
@@ -166,7 +167,7 @@ async function* newZnodes(
   to: ScopeLayout,
 ): AsyncGenerator<NewZnode> {
   for (const path of [to.outputs, to.replays, to.sources, to.stages]) yield { path, data: EMPTY };
-  yield* copyTree(client, from.sources, to.sources);
+  yield* copySources(client, blobs, from.sources, to.sources);
   const shards = { ...generation.shards, ...changed };
   const limits = { segmentSizeBytes: SEGMENT_SIZE_BYTES, runSizeBytes: RUN_SIZE_BYTES };
   for (const [stage, count] of Object.entries(generation.shards)) {
@@ -181,14 +182,31 @@ async function* newZnodes(
   yield* moveOutputs(client, generation, from, to, shards);
 }
 
-/** Cursors and manifests: the sources go on where they stood. */
-async function* copyTree(client: ZooKeeperClient, from: string, to: string): AsyncGenerator<NewZnode> {
+/** Cursors and manifests: the sources go on where they stood. Blobs go with what refers to them. */
+async function* copySources(
+  client: ZooKeeperClient,
+  blobs: BlobStore,
+  from: string,
+  to: string,
+): AsyncGenerator<NewZnode> {
   const { children } = await reading(client, () => client.getChildren(from));
-  for (const child of children) {
-    const { data } = await reading(client, () => client.getData(`${from}/${child}`));
-    yield { path: `${to}/${child}`, data };
-    yield* copyTree(client, `${from}/${child}`, `${to}/${child}`);
+  for (const source of children) {
+    // No commit has the number 0.
+    const written = new CommitBlobs(blobs, `${to}/${source}`, 0, "manifest");
+    yield* copyTree(client, { blobs, written }, `${from}/${source}`, `${to}/${source}`);
   }
+}
+
+async function* copyTree(
+  client: ZooKeeperClient,
+  store: { readonly blobs: BlobStore; readonly written: CommitBlobs },
+  from: string,
+  to: string,
+): AsyncGenerator<NewZnode> {
+  const { frame, blob } = await readRecord(client, store.blobs, from);
+  yield { path: to, data: blob === undefined ? frame : await store.written.put(to, frame) };
+  const { children } = await reading(client, () => client.getChildren(from));
+  for (const child of children) yield* copyTree(client, store, `${from}/${child}`, `${to}/${child}`);
 }
 
 /** Files that wait for their names: an entry's name begins with what names the shard that is to see to it. */

@@ -305,7 +305,7 @@ export class EventIntake {
       { type: "check", path: current.layout.generation, version: current.version },
       { type: "check", path: layout.cursor, version: cursorVersion },
       ...remembered,
-      ...(isLarge ? await blobs.keep(segments, next) : segments),
+      ...(isLarge ? (await blobs.keep(segments, next)).ops : segments),
     ];
   }
 

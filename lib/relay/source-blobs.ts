@@ -1,4 +1,4 @@
-import { type BlobStore, CommitBlobs, collectBlobs } from "../checkpoint/blobs";
+import { type BlobReader, type BlobStore, CommitBlobs, collectBlobs } from "../checkpoint/blobs";
 import type { Cursor } from "../checkpoint/records";
 import type { CurrentGeneration } from "../checkpoint/scope";
 import type { SegmentElement } from "../checkpoint/segment";
@@ -21,8 +21,8 @@ interface SourceBlobsOptions {
   readonly limits: { readonly segmentSizeBytes: number };
 }
 
-/** The blobs of one source's commits: elements that are larger than a segment, each by itself. */
-export class SourceBlobs {
+/** The blobs of one source's commits: elements that are larger than a segment, each by itself, and so large records of its manifest. */
+export class SourceBlobs implements BlobReader {
   constructor(
     private readonly options: SourceBlobsOptions,
     private readonly cursorPath: string,
@@ -39,21 +39,52 @@ export class SourceBlobs {
   }
 
   /**
-   * The operations with references in place of the large segments, whose blobs are written when it resolves. Rejects
-   * with a retryable SourceError where the store fails.
+   * The operations with references in place of large records, whose blobs are written when it resolves, and the names of
+   * those by path. Rejects with a retryable SourceError where the store fails.
    */
-  async keep(ops: readonly Op[], { number, ids: [commitId] }: Cursor): Promise<readonly Op[]> {
+  async keep(
+    ops: readonly Op[],
+    { number, ids: [commitId] }: Cursor,
+  ): Promise<{ readonly ops: readonly Op[]; readonly written: ReadonlyMap<string, string> }> {
     const { blobs, limits, sourceId } = this.options;
     const written = new CommitBlobs(blobs, this.cursorPath, number, commitId!);
     try {
-      return await written.keep(ops, limits.segmentSizeBytes);
+      return { ops: await written.keep(ops, limits.segmentSizeBytes), written: written.byPath };
     } catch (error) {
       throw blobStoreFailed(sourceId, error);
     }
   }
 
-  /** Deletes the blobs of commits that were never made, by relays that died or lost. What it leaves the next one deletes. */
-  async collect(committed: number, { scope, generation }: CurrentGeneration): Promise<void> {
+  /** A blob; undefined where there is none. Rejects with a retryable SourceError where the store fails. */
+  async get(name: string): Promise<Buffer | undefined> {
+    try {
+      return await this.options.blobs.get(name);
+    } catch (error) {
+      throw blobStoreFailed(this.options.sourceId, error);
+    }
+  }
+
+  /** Deletes blobs that a commit has taken the references to away. What it leaves the next relay's `collect` deletes. */
+  async discard(names: readonly string[]): Promise<void> {
+    const { blobs, log, sourceId } = this.options;
+    try {
+      await Promise.all(names.map((name) => blobs.delete(name)));
+    } catch (error) {
+      log("warn", "blobs of the manifest were not deleted yet", { source: sourceId, error });
+    }
+  }
+
+  /**
+   * Deletes the blobs of commits that were never made, by relays that died or lost, and those of the manifest that were
+   * left. What it leaves the next one deletes.
+   *
+   * @param manifest of a source of znodes: its path, and the blobs that it is known to need.
+   */
+  async collect(
+    committed: number,
+    { scope, generation }: CurrentGeneration,
+    manifest?: { readonly path: string; readonly blobNames: Iterable<string> },
+  ): Promise<void> {
     const { client, blobs, consumers, log, sourceId } = this.options;
     const inboxes = consumers.flatMap((stage) =>
       Array.from({ length: generation.shards[stage] ?? 1 }, (_, shard) => ({
@@ -61,7 +92,8 @@ export class SourceBlobs {
       })),
     );
     try {
-      await collectBlobs(client, blobs, this.cursorPath, committed, [], inboxes);
+      const referrers = [...(manifest ? [manifest] : []), ...inboxes];
+      await collectBlobs(client, blobs, this.cursorPath, committed, manifest?.blobNames ?? [], referrers);
     } catch (error) {
       log("warn", "blobs of lost commits were not looked for", { source: sourceId, error });
     }

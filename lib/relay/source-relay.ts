@@ -24,7 +24,7 @@ import { SourceBlobs } from "./source-blobs";
 import { SourceEnsemble } from "./source-ensemble";
 import { SourceSnapshot } from "./source-snapshot";
 import { SourceWalk } from "./source-walk";
-import { chunkMissing, type ManifestChange, StoredManifest } from "./stored-manifest";
+import { type ManifestChange, recordMissing, StoredManifest } from "./stored-manifest";
 import type { TokenBucket } from "./token-bucket";
 
 export type { RelayLimits } from "./limits";
@@ -65,8 +65,8 @@ interface Barrier {
 
 // The share of a commit that elements may take.
 const BATCH_SHARE = 0.75;
-// The share of a commit that a chunk of the manifest's snapshot may take.
-const CHUNK_SHARE = 0.5;
+// A chunk of the manifest's snapshot in sizes of a commit; above the size of a segment it is a blob.
+const CHUNK_COMMITS = 2;
 // A walk waits while this many batches are dirty.
 const WALK_AHEAD_BATCHES = 2;
 // A standby walks until so many znodes are dirty; the rest of the walk waits for its turn.
@@ -367,11 +367,11 @@ export class SourceRelay {
       ...(snapshot ? { snapshot } : {}),
     };
     const segments = appends(this.current, consumers, batch.elements, limits.segmentSizeBytes);
+    const { ops, written } = await this.blobs.keep([...manifest.ops, ...segments.ops], cursor);
     const own: Op[] = [
       { type: "check", path: this.current.layout.generation, version: this.current.version },
       { type: "setData", path: this.layout.cursor, data: encodeCursor(cursor), version: this.cursorVersion },
-      ...manifest.ops,
-      ...(batch.blobBytes > 0 ? await this.blobs.keep(segments.ops, cursor) : segments.ops),
+      ...ops,
     ];
     const fence = { path: this.layout.cursor, decode: decodeCursor };
     const outcome = await sendFenced(client, { commitId, fence, own, user: [] }).catch((error: unknown) => {
@@ -390,7 +390,7 @@ export class SourceRelay {
     this.options.budget?.take(own.length - 1);
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
-    manifest.committed();
+    const garbage = manifest.committed(written);
     this.snapshot.committed(snapshot, batch.delivered);
     for (const [path, known] of batch.updates) if (!known) this.gaps.deletionDelivered(path, batch.gaps);
     for (const [path, read] of batch.delivered) {
@@ -418,6 +418,7 @@ export class SourceRelay {
       missed,
       coalesced,
     });
+    if (garbage.length > 0) await this.blobs.discard(garbage);
   }
 
   /**
@@ -459,17 +460,19 @@ export class SourceRelay {
       this.cursorMtimeMs = stat.mtime;
       const manifest = await StoredManifest.load(
         client,
+        this.blobs,
         this.layout,
         this.cursor.number,
-        limits.commitSizeBytes * CHUNK_SHARE,
+        limits.commitSizeBytes * CHUNK_COMMITS,
       );
       const again = await reading(client, () => client.exists(path));
       if (again?.version !== stat.version) continue;
-      if (!manifest) throw chunkMissing(this.layout);
+      if (!manifest) throw recordMissing(this.layout);
       this.manifest = manifest;
       break;
     }
-    await this.blobs.collect(this.cursor.number, this.current);
+    const { blobNames } = this.manifest;
+    await this.blobs.collect(this.cursor.number, this.current, { path: this.layout.manifest, blobNames });
     if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: this.ensemble.lastZxid };
     else this.gaps.interrupted();
   }

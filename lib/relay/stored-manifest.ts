@@ -1,3 +1,4 @@
+import { type BlobReader, openRecord } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
 import { EncodingError } from "../checkpoint/encoding";
 import type { SourceLayout } from "../checkpoint/layout";
@@ -17,7 +18,11 @@ interface Delta {
 export interface ManifestChange {
   readonly ops: readonly Op[];
   readonly updates: readonly ManifestUpdate[];
-  readonly committed: () => void;
+  /**
+   * @param written the blobs that records of `ops` went to, by their paths.
+   * @returns blobs that nothing refers to any more.
+   */
+  readonly committed: (written: ReadonlyMap<string, string>) => readonly string[];
 }
 
 /** A snapshot that is being written, a chunk in each commit. */
@@ -35,6 +40,8 @@ const SNAPSHOT_BYTES_FOR_A_DELTA = 16 * 1024;
 const MIN_COMPACTION_BYTES = 16 * 1024;
 const MAX_DELETES = 500;
 const READS_IN_FLIGHT = 64;
+// Chunks of the snapshot are large.
+const CHUNKS_IN_FLIGHT = 8;
 // A row without the characters of its path, and what a part may differ from the average by.
 const ROW_BYTES = 28;
 const PART_SHARE = 0.5;
@@ -57,26 +64,32 @@ export class StoredManifest {
   private rewriting: Rewriting | undefined;
   /** Znodes of older snapshots, and deltas that are folded in. */
   private stale: readonly string[] = [];
+  /** Where records lie that are too large for a znode, by path. */
+  private readonly blobs = new Map<string, string>();
 
   private constructor(
+    private readonly store: BlobReader,
     private readonly layout: SourceLayout,
     private readonly maxBytes: number,
   ) {}
 
   /**
    * Reads snapshot and deltas. The caller makes sure that the cursor did not move meanwhile: where it moved, what
-   * was read may be half of each, and `undefined` says that even a chunk was gone. Rejects with EncodingError.
+   * was read may be half of each, and `undefined` says that a record was gone. Rejects with EncodingError, or with
+   * the store's error.
    *
+   * @param store where records are that are too large for a znode.
    * @param cursorNumber of the last commit that was there before this began.
-   * @param maxBytes of what one commit adds to the manifest.
+   * @param maxBytes of a chunk of the snapshot.
    */
   static async load(
     client: ZooKeeperClient,
+    store: BlobReader,
     layout: SourceLayout,
     cursorNumber: number,
     maxBytes: number,
   ): Promise<StoredManifest | undefined> {
-    const stored = new StoredManifest(layout, maxBytes);
+    const stored = new StoredManifest(store, layout, maxBytes);
     const { children } = await reading(client, () => client.getChildren(layout.manifest));
     const { data } = await reading(client, () => client.getData(layout.manifest));
     stored.index = decodeManifestIndex(data, layout.manifest);
@@ -84,15 +97,21 @@ export class StoredManifest {
     const chunks = stored.index.chunks.map((_, index) =>
       layout.manifestChunk(stored.index.generation, index),
     );
-    const isWhole = await stored.readAll(client, chunks, (path, chunk) => {
+    const hasChunks = await stored.readAll(client, chunks, CHUNKS_IN_FLIGHT, (path, chunk) => {
       stored.snapshotBytes += chunk.length;
       stored.known.apply(decodeUpdates(chunk, path));
     });
     const deltas = stored.deltas.map(({ path }) => path);
     stored.deltas = [];
     stored.appliedUpTo = cursorNumber;
-    await stored.readAll(client, deltas, (path, delta) => stored.applyDelta(path, delta));
-    return isWhole ? stored : undefined;
+    const take = (path: string, delta: Buffer): unknown => stored.applyDelta(path, delta);
+    const hasDeltas = await stored.readAll(client, deltas, READS_IN_FLIGHT, take);
+    return hasChunks && hasDeltas ? stored : undefined;
+  }
+
+  /** The blobs that its records are known to lie in. */
+  get blobNames(): Iterable<string> {
+    return this.blobs.values();
   }
 
   /**
@@ -115,7 +134,7 @@ export class StoredManifest {
     this.deltas = applied.filter(({ number }) => there.has(number));
     const updates: ManifestUpdate[] = [];
     const paths = news.map(({ path }) => path);
-    const isWhole = await this.readAll(client, paths, (path, delta) => {
+    const isWhole = await this.readAll(client, paths, READS_IN_FLIGHT, (path, delta) => {
       updates.push(...this.applyDelta(path, delta));
     });
     if (!isWhole) return undefined;
@@ -133,12 +152,13 @@ export class StoredManifest {
 
   /** A delta with the updates of the commit of this number; nothing where there are none. */
   delta(updates: readonly ManifestUpdate[], commitNumber: number): ManifestChange {
-    if (updates.length === 0) return { ops: [], updates, committed: () => undefined };
+    if (updates.length === 0) return { ops: [], updates, committed: () => [] };
     const data = encodeUpdates(updates);
     const path = this.layout.manifestDelta(commitNumber);
-    const committed = (): void => {
+    const committed: ManifestChange["committed"] = (written) => {
       this.known.apply(updates);
       this.deltas = [...this.deltas, { path, number: commitNumber, bytes: data.length }];
+      return this.moved(written, []);
     };
     return { ops: [{ type: "create", path, data }], updates, committed };
   }
@@ -158,9 +178,10 @@ export class StoredManifest {
     const op: Op = { type: "create", path, data };
     const isLast = part + 1 === rewriting.parts;
     if (isLast) return this.switchTo(rewriting, op, commitNumber, data.length);
-    const committed = (): void => {
+    const committed: ManifestChange["committed"] = (written) => {
       rewriting.chunks.push(commitNumber);
       rewriting.bytes += data.length;
+      return this.moved(written, []);
     };
     return { ops: [op], updates: [], committed };
   }
@@ -186,12 +207,13 @@ export class StoredManifest {
     const before = this.index.chunks.map((_, each) => this.layout.manifestChunk(this.index.generation, each));
     const stale = [...this.stale, ...before, ...this.deltas.filter(isFolded).map(({ path }) => path)];
     const now = stale.slice(0, MAX_DELETES);
-    const committed = (): void => {
+    const committed: ManifestChange["committed"] = (written) => {
       this.index = index;
       this.deltas = this.deltas.filter((delta) => !isFolded(delta));
       this.snapshotBytes = rewriting.bytes + bytes;
       this.stale = stale.slice(MAX_DELETES);
       this.rewriting = undefined;
+      return this.moved(written, now);
     };
     const replace: Op = { type: "setData", path: this.layout.manifest, data: encodeManifestIndex(index) };
     return { ops: [op, replace, ...deletes(now)], updates: [], committed };
@@ -199,10 +221,19 @@ export class StoredManifest {
 
   private deletion(): ManifestChange {
     const now = this.stale.slice(0, MAX_DELETES);
-    const committed = (): void => {
+    const committed: ManifestChange["committed"] = (written) => {
       this.stale = this.stale.slice(MAX_DELETES);
+      return this.moved(written, now);
     };
     return { ops: deletes(now), updates: [], committed };
+  }
+
+  /** Records went to blobs, and znodes are gone; returns the blobs of those, as far as they are known here. */
+  private moved(written: ReadonlyMap<string, string>, gone: readonly string[]): readonly string[] {
+    for (const [path, blob] of written) if (path.startsWith(this.layout.manifest)) this.blobs.set(path, blob);
+    const names = gone.flatMap((path) => this.blobs.get(path) ?? []);
+    for (const path of gone) this.blobs.delete(path);
+    return names;
   }
 
   /** What is below the manifest's znode: the snapshot's chunks, deltas since, and what is left of older ones. */
@@ -236,16 +267,17 @@ export class StoredManifest {
     return updates;
   }
 
-  /** Reads the znodes and takes them in this order; false if one is gone. */
+  /** Reads the records and takes them in this order; false if one is gone. */
   private async readAll(
     client: ZooKeeperClient,
     paths: readonly string[],
-    take: (path: string, data: Buffer) => void,
+    inFlight: number,
+    take: (path: string, data: Buffer) => unknown,
   ): Promise<boolean> {
     let isWhole = true;
-    for (let from = 0; from < paths.length; from += READS_IN_FLIGHT) {
-      const portion = paths.slice(from, from + READS_IN_FLIGHT);
-      const reads = portion.map((path) => readOrGone(client, path));
+    for (let from = 0; from < paths.length; from += inFlight) {
+      const portion = paths.slice(from, from + inFlight);
+      const reads = portion.map((path) => this.read(client, path));
       await Promise.allSettled(reads);
       for (const [index, data] of (await Promise.all(reads)).entries()) {
         if (data) take(portion[index]!, data);
@@ -254,14 +286,22 @@ export class StoredManifest {
     }
     return isWhole;
   }
+
+  /** Undefined where the znode is gone, or its blob, which goes after it. */
+  private async read(client: ZooKeeperClient, path: string): Promise<Buffer | undefined> {
+    const data = await readOrGone(client, path);
+    const record = data && (await openRecord(this.store, data, path));
+    if (record?.blob !== undefined) this.blobs.set(path, record.blob);
+    return record?.frame;
+  }
 }
 
-/** The error where the index names a chunk that is not there, and nobody wrote meanwhile. */
-export function chunkMissing(layout: SourceLayout): EncodingError {
+/** The error where a record is not there, and nobody wrote meanwhile. */
+export function recordMissing(layout: SourceLayout): EncodingError {
   return new EncodingError(
     layout.manifest,
-    "a chunk of the manifest that the index names is missing",
-    'Restore the znodes below it from a backup, or pause the pipeline and begin the source again with "beamkeeper reset".',
+    "a chunk of the manifest that the index names is missing, or a blob that a record of it refers to",
+    'Restore the znodes below it from a backup, set BEAMKEEPER_BLOB_STORE to where it was written, or pause the pipeline and begin the source again with "beamkeeper reset".',
   );
 }
 

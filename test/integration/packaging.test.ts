@@ -288,7 +288,7 @@ test("no role may do what its function does not; each statement names its resour
   expect(granted("RelayRole")).toEqual([
     ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["RelayLogGroup", "Arn"] }],
     ...callsBundles,
-    ["s3:PutObject s3:DeleteObject", below("/blobs/*")],
+    ["s3:PutObject s3:GetObject s3:DeleteObject", below("/blobs/*")],
     ["s3:ListBucket", { "Fn::GetAtt": ["OutputBucket", "Arn"] }],
   ]);
   expect(granted("BatchRole")).toEqual([

@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type BlobStore, blobPrefix } from "../../lib/checkpoint/blobs";
+import { type BlobStore, blobPrefix, referredBlob } from "../../lib/checkpoint/blobs";
 import { drainPipeline, pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import { PipelineLayout, segmentNames } from "../../lib/checkpoint/layout";
 import {
@@ -574,39 +574,53 @@ test("the manifest's deltas are folded together, and a new relay reads what they
   expect(await appended()).toHaveLength(before + 1);
 });
 
-test("more znodes than one commit holds: in several commits, the manifest in chunks, whenever a relay ends", async () => {
-  const limits = { commitSizeBytes: 64 * 1024, segmentSizeBytes: 16 * 1024, maxBatchPaths: 100 };
-  const names = Array.from({ length: 1_500 }, (_, index) => `${app}/${"long-name-".repeat(8)}${index}`);
+test("more znodes than one commit holds: in several commits, the manifest in blobs, whenever a relay ends", async () => {
+  const limits = { commitSizeBytes: 32 * 1024, segmentSizeBytes: 8 * 1024, maxBatchPaths: 60 };
+  const names = Array.from({ length: 900 }, (_, index) => `${app}/${`long-${index}-`.repeat(8)}`);
   await Promise.all(names.map((name) => client.create(name, bytes("x"))));
   const { manifest } = current.scope.source("znodes");
   const index = async () => decodeManifestIndex((await client.getData(manifest)).data, manifest);
+  /** The blobs that the manifest refers to, by the znode. */
+  const referred = async (): Promise<Map<string, string>> => {
+    const found = new Map<string, string>();
+    for (const name of (await client.getChildren(manifest)).children) {
+      const path = `${manifest}/${name}`;
+      const blob = referredBlob((await client.getData(path)).data, path);
+      if (blob) found.set(name, blob.name);
+    }
+    return found;
+  };
   // Each of these relays ends at another place of the walk or of the snapshot that is being written.
-  for (const commits of [7, 12, 16, 19]) {
+  for (const commits of [7, 14, 19, 24]) {
     const relay = new RunningRelay({ limits });
     await relay.until(() => relay.commits.length >= commits);
     await relay.stop();
   }
   const relay = new RunningRelay({ limits });
   await relay.caughtUp();
-  for (let round = 0; round < 5; round++) {
-    await Promise.all(names.slice(0, 300).map((name) => client.setData(name, bytes(`${round}`))));
+  const standby = new RunningRelay({ limits, standsBy: true });
+  for (let round = 0; round < 3; round++) {
+    await Promise.all(names.slice(0, 200).map((name) => client.setData(name, bytes(`${round}`))));
     await relay.caughtUp();
   }
   await client.delete(names[0]!);
   await relay.caughtUp();
   await relay.stop();
   const { chunks, generation } = await index();
-  expect(chunks.length).toBeGreaterThan(3);
+  expect(chunks.length).toBeGreaterThan(2);
   expect(generation).toBeGreaterThan(1);
   const changes = (await appended()).map(({ change }) => change);
   const finals = new Map(changes.map(({ path, text, mzxid }) => [path, [text, mzxid] as const]));
-  expect(finals.size).toBe(1_501);
+  expect(finals.size).toBe(901);
   expect(new Set(changes.map(({ path, mzxid }) => `${path} ${mzxid}`)).size).toBe(changes.length);
   const counted = changes.reduce((sum, { missed, data }) => sum + missed + (data ? 1 : 0), 0);
-  expect(counted).toBe(1_501 + 5 * 300);
+  expect(counted).toBe(901 + 3 * 200);
+  standby.takeOver();
+  await standby.caughtUp();
+  await standby.stop();
   const again = new RunningRelay({ limits });
   await again.caughtUp();
-  expect(again.elements).toBe(0);
+  expect([standby.elements, again.elements]).toEqual([0, 0]);
   // What an ended relay had begun is taken away, a commit at a time.
   for (let isTidy = false; !isTidy; ) {
     const commits = again.commits.length;
@@ -615,6 +629,35 @@ test("more znodes than one commit holds: in several commits, the manifest in chu
     const newest = (await index()).generation;
     isTidy = children.every((name) => !name.startsWith("g") || name.startsWith(`g${newest}-`));
   }
+  await again.stop();
+  await new RunningRelay({ limits }).caughtUp();
+  const named = await referred();
+  expect([...named.keys()].filter((name) => name.startsWith("g")).length).toBe((await index()).chunks.length);
+  expect([...blobs.blobs.keys()].sort()).toEqual([...named.values()].sort());
+});
+
+test("a blob of the manifest that is gone is told, with what to do; nothing is delivered again", async () => {
+  const limits = { segmentSizeBytes: 256 };
+  for (let index = 0; index < 8; index++) await client.create(`${app}/${`${index}`.repeat(60)}`);
+  const before = new RunningRelay({ limits });
+  await before.caughtUp();
+  await before.stop();
+  const prefix = blobPrefix(current.scope.source("znodes").cursor);
+  const own = [...blobs.blobs.keys()].filter((name) => name.startsWith(prefix));
+  const kept = new Map(own.map((name) => [name, blobs.blobs.get(name)!]));
+  for (const name of own) blobs.blobs.delete(name);
+  expect(await new RunningRelay({ limits }).end).toMatchObject({
+    name: "EncodingError",
+    message: expect.stringMatching(/manifest.*blob.*BEAMKEEPER_BLOB_STORE/),
+  });
+  for (const [name, data] of kept) blobs.blobs.set(name, data);
+  const failing = Object.assign(new MemoryBlobs(), { get: () => Promise.reject(new Error("no answer")) });
+  expect(await new RunningRelay({ limits, store: failing }).end).toMatchObject({
+    ...{ name: "SourceError", outcome: "retryable" },
+  });
+  const after = new RunningRelay({ limits });
+  await after.caughtUp();
+  expect(after.elements).toBe(0);
 });
 
 test("the watermark never goes back, and no element is before what was published", async () => {

@@ -66,8 +66,8 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     [
       RELAY,
-      "      ...(batch.blobBytes > 0 ? await this.blobs.keep(segments.ops, cursor) : segments.ops),\n",
-      "",
+      "await this.blobs.keep([...manifest.ops, ...segments.ops], cursor)",
+      "await this.blobs.keep(manifest.ops, cursor)",
     ],
   ),
   mutant("no walk after reconnect", [
