@@ -1,4 +1,5 @@
 import { ensembleConnector, otherEnsembles } from "../aws/ensemble";
+import { openEventServices } from "../aws/event-services";
 import { openOutput } from "../aws/output";
 import type { CompiledPipeline } from "../beam/api";
 import { compilePipeline } from "../beam/pipeline";
@@ -19,15 +20,15 @@ import {
   checkSources,
   checkVersions,
   checkWrites,
-  type Finding,
-  failure,
-  ok,
 } from "./ensemble-checks";
 import type { PipelineShape } from "./estimate";
+import { checkEventSources } from "./event-checks";
+import { type Finding, failure, ok } from "./finding";
 import type { Terminal } from "./terminal";
 
 export const CHECK_USAGE = `beamkeeper check [PIPELINE...]        before a deployment, and without a change: pipelines, schedules, settings, secret,
-    [--changes N] [--json]            servers and versions, rights, connections, znodes, writes at N changes a second
+    [--changes N] [--stage S]         servers and versions, rights, connections, znodes, writes at N changes a second, and
+    [--json]                          the queues, streams, buses and buckets that are read ({stage} is S, default: dev)
                                       Exit codes: 0 nothing is in the way, 1 something is, 2 not usable as called.`;
 
 interface CheckedPipeline {
@@ -42,7 +43,7 @@ export async function check(
   environment: NodeJS.ProcessEnv,
   terminal: Terminal,
 ): Promise<number> {
-  const { names, changes, json } = parse(args);
+  const { names, changes, stage, json } = parse(args);
   const findings: Finding[] = [];
   const settings = await attempt(findings, "settings", "see README.md, Settings", async () =>
     readSettings(environment),
@@ -50,6 +51,7 @@ export async function check(
   if (settings)
     findings.push(ok("settings", `the ensemble is ${settings.connectString}, the root ${settings.root}`));
   const pipelines = await checkPipelines(findings, names, settings);
+  await checkEvents(findings, pipelines, stage, environment);
   if (settings) await checkEnsemble(findings, settings, pipelines, changes);
   report(findings, json, terminal);
   return findings.some(({ level }) => level === "error") ? 1 : 0;
@@ -124,6 +126,18 @@ async function checkFile(
       }
     : ok(about, `${size}${when ?? ""}`);
   return { compiled, plan: planPipeline(compiled), shape, finding };
+}
+
+async function checkEvents(
+  findings: Finding[],
+  pipelines: readonly CheckedPipeline[],
+  stage: string,
+  environment: NodeJS.ProcessEnv,
+): Promise<void> {
+  const reading = pipelines.map(({ plan }) => plan).filter(({ eventSources }) => eventSources.length > 0);
+  if (reading.length === 0) return;
+  const services = await openEventServices(environment.AWS_ENDPOINT_URL);
+  for (const plan of reading) findings.push(...(await checkEventSources(services, plan, stage)));
 }
 
 async function checkEnsemble(
@@ -203,14 +217,20 @@ function report(findings: readonly Finding[], json: boolean, { say }: Terminal):
   );
 }
 
-function parse(args: readonly string[]): { names: readonly string[]; changes: number; json: boolean } {
+function parse(args: readonly string[]): {
+  names: readonly string[];
+  changes: number;
+  stage: string;
+  json: boolean;
+} {
   const options = {
     changes: { type: "string", default: "1" },
+    stage: { type: "string", default: "dev" },
     json: { type: "boolean", default: false },
   } as const;
   const { values, positionals } = readArguments(args, options, CHECK_USAGE);
   const changes = Number(values.changes);
   if (!(changes >= 0) || values.changes.trim() === "")
     throw new UsageError(`--changes must be a number from 0 on, not "${values.changes}"`, CHECK_USAGE);
-  return { names: positionals, changes, json: values.json };
+  return { names: positionals, changes, stage: values.stage, json: values.json };
 }

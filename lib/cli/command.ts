@@ -1,3 +1,4 @@
+import { commandsIn, UsageError, usageOf } from "./arguments";
 import { CHECK_USAGE, check } from "./check";
 import { COST_USAGE, cost } from "./cost";
 import { DEAD_LETTER_USAGE, deadLetter } from "./dead-letter";
@@ -51,9 +52,15 @@ export async function runCommand(
     if (verb === "check") return await check(args, environment, terminal);
     if (verb === "cost") return await cost(args, terminal);
     if (verb === "dev") return await dev(args, environment, signal);
-    terminal.complain(verb === undefined ? USAGE : `there is no command "${verb}"\n\n${USAGE}`);
+    const known = commandsIn(USAGE).join(", ");
+    const unknown = `there is no command "${verb}"; there are ${known}. "beamkeeper" alone says what they do.`;
+    terminal.complain(verb === undefined ? USAGE : unknown);
     return 2;
   } catch (error) {
+    if (error instanceof UsageError && error.usage !== undefined) {
+      terminal.complain(`\nbeamkeeper: ${error.problem}\n\n${usageOf(verb!, error.usage)}`);
+      return 2;
+    }
     terminal.complain(`\nbeamkeeper: ${describe(error)}`);
     return error instanceof Error && error.name === "UsageError" ? 2 : 1;
   }

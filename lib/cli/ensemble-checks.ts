@@ -6,17 +6,8 @@ import type { Settings } from "../settings";
 import { type Acl, NoAuthError, NoNodeError, type ZooKeeper } from "../zookeeper";
 import { guardVersions, UnsafeServerError } from "../zookeeper/recipes/version-guard";
 import { estimate, type PipelineShape } from "./estimate";
+import { type Finding, failure, ok, warning } from "./finding";
 import { grouped } from "./terminal";
-
-/** One line of the report. `error`: a deployment would not work. */
-export interface Finding {
-  readonly level: "ok" | "warning" | "error";
-  /** What was looked at. */
-  readonly about: string;
-  readonly text: string;
-  /** What to do; of every warning and error. */
-  readonly remedy?: string;
-}
 
 const READ = 1;
 const CREATE = 4;
@@ -35,20 +26,6 @@ const USUAL_WRITES_PER_SECOND = 900;
 /** Beside the bundles: two relays, and the batch function at work and at its look. */
 const OTHER_CONNECTIONS = 4;
 const DEFAULT_CONNECTIONS = 60;
-
-export const ok = (about: string, text: string): Finding => ({ level: "ok", about, text });
-export const failure = (about: string, text: string, remedy: string): Finding => ({
-  level: "error",
-  about,
-  text,
-  remedy,
-});
-const warning = (about: string, text: string, remedy: string): Finding => ({
-  level: "warning",
-  about,
-  text,
-  remedy,
-});
 
 /** Each server's version, and whether it may be used. */
 export async function checkVersions(client: ZooKeeper): Promise<Finding[]> {
@@ -235,12 +212,13 @@ export function checkWrites(
 ): Finding {
   const rates = {
     changesPerSecond,
+    eventsPerSecond: changesPerSecond,
     invocationSeconds: 0.1,
     idleSeconds: idleIntervalMs / 1000,
     lingerSeconds: lingerMs / 1000,
   };
   const writes = estimate(shapes, rates).writesPerSecond;
-  const text = `about ${grouped(Math.ceil(writes))} a second with ${changesPerSecond} changes a second of each pipeline`;
+  const text = `about ${grouped(Math.ceil(writes))} a second with ${changesPerSecond} changes a second of each pipeline, and as many events of each source`;
   if (writes <= USUAL_WRITES_PER_SECOND || writesPerSecond <= USUAL_WRITES_PER_SECOND)
     return ok("writes", text);
   return warning(

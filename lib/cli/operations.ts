@@ -167,7 +167,8 @@ function blobsOf({ settings, environment }: Operating): BlobStore {
 async function snapshotAndShow({ client, layout, options, terminal }: Operating): Promise<number> {
   const found = await orderSnapshot(client, layout, options.snapshot, systemClock);
   terminal.say(options.json ? JSON.stringify(found) : snapshotText(layout.pipeline, found));
-  return 0;
+  const isRefused = found.some(({ progress }) => progress?.end === "not wanted");
+  return isRefused && options.snapshot.change === undefined ? 1 : 0;
 }
 
 async function resetAndShow({ client, layout, options, terminal }: Operating): Promise<number> {

@@ -42,7 +42,8 @@ export async function verify(
   const problems = [...(simulations?.problems ?? []), ...(chaos?.problems ?? [])];
   if (options.json) terminal.say(JSON.stringify({ simulations, chaos, problems }));
   for (const problem of problems.slice(0, 20)) say(`  WRONG: ${problem}`);
-  say(problems.length === 0 ? "\nEvery check held." : `\n${grouped(problems.length)} checks failed.`);
+  const held = signal.aborted ? "\nInterrupted; every check held until then." : "\nEvery check held.";
+  say(problems.length === 0 ? held : `\n${grouped(problems.length)} checks failed.`);
   if (signal.aborted) return 130;
   return problems.length === 0 ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Finding } from "../../lib/cli/ensemble-checks";
+import type { Finding } from "../../lib/cli/finding";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { beamkeeperIn, type CommandResult } from "../support/command";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -146,7 +146,7 @@ test("cost tells what the pipelines would cost, and by which formula", async () 
   const environment = { ZOOKEEPER_CONNECT: "" };
   const { code, output } = await beamkeeperIn(folder, environment, "cost", "--changes", "5");
   expect(code).toBe(0);
-  expect(output).toMatch(/watching +10 +5\.00 +657,000 /);
+  expect(output).toMatch(/watching +10 +5\.00 +0\.00 +657,000 /);
   expect(output).toMatch(/^writes\/s += relay commits/m);
   expect((await beamkeeperIn(folder, environment, "cost", "other")).code).toBe(2);
 }, 30_000);

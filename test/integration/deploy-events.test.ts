@@ -2,17 +2,25 @@
  * Events on their whole way, at an emulator of AWS: a queue, a stream, a bus and a caller feed one deployed pipeline that
  * no relay serves, and each record counts once.
  */
-import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
+import { InvokeCommand, LambdaClient, ListEventSourceMappingsCommand } from "@aws-sdk/client-lambda";
 import {
   CreateBucketCommand,
+  ListBucketsCommand,
   PutBucketNotificationConfigurationCommand,
   PutObjectCommand,
   S3Client,
 } from "@aws-sdk/client-s3";
 import { type Emulator, isEmulatorInstalled, startEmulator } from "../../infra/emulator/emulator";
+import { createEventServices } from "../../lib/aws/event-services-client";
+import { createS3 } from "../../lib/aws/s3-client";
+import { blobPrefix } from "../../lib/checkpoint/blobs";
+import { pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
+import { PipelineLayout } from "../../lib/checkpoint/layout";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { awsJson } from "../support/aws-query";
+import { type AwsRecorder, startRecorder } from "../support/aws-recorder";
 import { readTree } from "../support/deployment";
+import { expectExact, namesAt, statementsOf } from "../support/exact-grants";
 import { ServerlessProject } from "../support/serverless-project";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -47,20 +55,28 @@ export default definePipeline({
 const EVENTS = "beamkeeper-local-events";
 const COUNT = 40;
 const Bucket = "uploads-local";
+const ORDERS = new PipelineLayout("/beamkeeper", "orders");
+const LOST_BLOB = `blobs/${blobPrefix(ORDERS.epoch(1).source("direct").cursor)}0.lost.0`;
 
 const withEmulator = isEmulatorInstalled() ? describe : describe.skip;
 
 withEmulator("a deployment that reads events", () => {
   let ensemble: LocalZooKeeper;
   let emulator: Emulator;
+  let recorder: AwsRecorder;
   let project: ServerlessProject;
   let client: ZooKeeperClient;
   let lambda: LambdaClient;
   let s3: S3Client;
   let queueUrl: string;
+  /** The deployment's bucket. */
+  let output: string;
 
   beforeAll(async () => {
-    [ensemble, emulator] = await Promise.all([startZooKeeper(), startEmulator()]);
+    recorder = await startRecorder();
+    const functions = { AWS_ENDPOINT_URL: recorder.url };
+    [ensemble, emulator] = await Promise.all([startZooKeeper(), startEmulator(functions)]);
+    recorder.forwardTo(emulator.endpoint);
     Object.assign(process.env, emulator.environment);
     lambda = new LambdaClient({});
     s3 = new S3Client({ forcePathStyle: true });
@@ -82,6 +98,7 @@ withEmulator("a deployment that reads events", () => {
     s3?.destroy();
     await client?.close();
     await emulator?.stop();
+    await recorder?.close();
     await ensemble?.stop();
     project?.remove();
   });
@@ -114,10 +131,28 @@ withEmulator("a deployment that reads events", () => {
   const order = (key: string): string => JSON.stringify({ key, amount: 1 });
   const numbers = Array.from({ length: COUNT }, (_, n) => n);
 
+  test("what it reads is described before, for a check", async () => {
+    const services = createEventServices(emulator.endpoint);
+    const queue = { visibilitySeconds: 30, retentionSeconds: 345_600, hasDeadLetterQueue: false };
+    expect(await services.queue("orders-local")).toEqual(queue);
+    expect(await services.queue("arn:aws:sqs:us-east-1:000000000000:orders-local")).toEqual(queue);
+    expect(await services.stream("clicks-local")).toEqual({ retentionSeconds: 86_400 });
+    expect(await services.bucket(Bucket)).toEqual({ tellsEventBridge: true });
+    expect(await services.hasBus("default")).toBe(true);
+    expect(await services.queue("none")).toBeUndefined();
+    expect(await services.stream("none")).toBeUndefined();
+    expect(await services.bucket("none")).toBeUndefined();
+    expect(await services.hasBus("none")).toBe(false);
+  });
+
   test("is made, with what its sources need", async () => {
     expect(await project.serverless("deploy", "--stage", "local")).toMatch(
       /deployed to stack beamkeeper-local/,
     );
+    const { Buckets = [] } = await s3.send(new ListBucketsCommand({}));
+    output = Buckets.map(({ Name }) => Name!).find((name) => name.includes("output"))!;
+    // As an invocation leaves it that dies before its commit.
+    await createS3({ pathStyle: true }).put(output, LOST_BLOB, Buffer.from("lost"));
   }, 120_000);
 
   test("takes messages, records, events and direct events, each once; windows close by the driver", async () => {
@@ -162,6 +197,44 @@ withEmulator("a deployment that reads events", () => {
     expect(more).toMatchObject({ accepted: 1 });
     expect(await totals(4 * COUNT + 3)).toEqual({ ...each, last: 1 });
   }, 180_000);
+
+  test("what a paused pipeline refuses, the queue delivers again, and it counts once", async () => {
+    const before = await totals(4 * COUNT + 3);
+    const VisibilityTimeout = "1";
+    await aws("sqs", "AmazonSQS.SetQueueAttributes", {
+      QueueUrl: queueUrl,
+      Attributes: { VisibilityTimeout },
+    });
+    await pausePipeline(client, ORDERS);
+    const Entries = numbers.slice(0, 10).map((n) => ({ Id: `r-${n}`, MessageBody: order("again") }));
+    await aws("sqs", "AmazonSQS.SendMessageBatch", { QueueUrl: queueUrl, Entries });
+    const results = async (): Promise<(string | undefined)[]> => {
+      const { EventSourceMappings = [] } = await lambda.send(new ListEventSourceMappingsCommand({}));
+      return EventSourceMappings.map(({ LastProcessingResult }) => LastProcessingResult);
+    };
+    while (!(await results()).some((each) => each?.includes("partial failures")))
+      await new Promise((done) => setTimeout(done, 100));
+    await resumePipeline(client, ORDERS);
+    expect(await totals(4 * COUNT + 13)).toEqual({ ...before, again: 10 });
+  }, 120_000);
+
+  test.each([
+    ["events", ["Log", "TellOfFailures", "ReadQueues", "ReadStreams"]],
+    ["driver", ["Log", "TellOfFailures"]],
+  ])(
+    "grants the %s function what it does, and does what it grants",
+    async (name, byLambdaItself) => {
+      // Larger than a segment: it goes to the blob store.
+      const large = { key: "large", amount: 1, text: "large ".repeat(30_000) };
+      await invoke({ source: "direct", events: [{ id: `large for ${name}`, data: large }] });
+      const role = `${name[0]!.toUpperCase()}${name.slice(1)}Role`;
+      const own = statementsOf(project, role).filter(({ Sid }) => !byLambdaItself.includes(Sid));
+      const calls = recorder.calls.filter(({ caller }) => caller === `beamkeeper-local-${name}`);
+      expectExact(own, calls, namesAt(output));
+      expect(recorder.calls.filter(({ caller }) => caller === "unknown")).toEqual([]);
+    },
+    60_000,
+  );
 
   test("is removed, with its mappings, rules and queues", async () => {
     await project.serverless("remove", "--stage", "local");

@@ -7,6 +7,7 @@ import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { gzipSync } from "node:zlib";
 import {
   GetFunctionCommand,
   InvokeCommand,
@@ -60,10 +61,10 @@ export default definePipeline({
 });
 `;
 
-/** A bounded one, with a schedule: each run writes a znode and a text. */
+/** A bounded one, with a schedule: each run writes a znode and a text, and what it reads from a bucket. */
 const TICKS_PIPELINE = `
 import * as beam from "apache-beam";
-import { definePipeline, readRun, writeToText, writeToZnodes } from "beamkeeper";
+import { definePipeline, readJsonLines, readRun, readText, writeToText, writeToZnodes } from "beamkeeper";
 
 export default definePipeline({
   name: "ticks",
@@ -75,9 +76,15 @@ export default definePipeline({
       .apply(beam.windowInto(beam.fixedWindows(60)))
       .map(({ run }) => run)
       .apply(writeToText("ticks/run"));
+    const lines = root.apply(readText("s3://inputs/in/*.txt", { splitBytes: 1_000 }));
+    const words = root.apply(readJsonLines<{ word: string }>("s3://inputs/in/*.jsonl.gz")).map(({ word }) => word);
+    beam.P([lines, words]).apply(beam.flatten()).apply(writeToText("lines/part"));
   },
 });
 `;
+/** What lies in the bucket: some 4 KB of text, which is read in several parts. */
+const LINES = Array.from({ length: 300 }, (_, line) => `line number ${line}`);
+const WORDS = ["Arc", "Öl", "線"];
 
 const LOST_BLOB = `blobs/${blobPrefix(SUMMARY.epoch(1).source("readZnodeChanges").cursor)}0.lost.0`;
 
@@ -203,6 +210,11 @@ withEmulator("a deployment", () => {
   }
 
   test("is made from nothing but a folder of pipelines", async () => {
+    const json = WORDS.map((word) => JSON.stringify({ word })).join("\n");
+    await s3.send(new CreateBucketCommand({ Bucket: "inputs" }));
+    const inputs = createS3({ pathStyle: true });
+    await inputs.put("inputs", "in/lines.txt", Buffer.from(LINES.join("\n")));
+    await inputs.put("inputs", "in/words.jsonl.gz", gzipSync(json));
     expect(await deploy(SHORT_RUN_MS)).toMatch(/deployed to stack beamkeeper-local/);
     bucket = (await buckets()).find((name) => name.includes("output"))!;
     expect(bucket).toBeDefined();
@@ -257,8 +269,8 @@ withEmulator("a deployment", () => {
     await events("DisableRule", { Name });
     const before = (await readScheduleRecord(client, TICKS))?.record.ended ?? [];
     const objects = createS3({ pathStyle: true });
-    const written = async (): Promise<string[]> => {
-      const keys = await objects.list(bucket, "output/ticks/");
+    const written = async (prefix: string): Promise<string[]> => {
+      const keys = await objects.list(bucket, `output/${prefix}`);
       const texts = keys.map(async (key) => (await objects.get(bucket, key))!.toString("utf8"));
       return (await Promise.all(texts)).join("").trim().split("\n");
     };
@@ -271,9 +283,11 @@ withEmulator("a deployment", () => {
     await events("EnableRule", { Name });
     expect(await readRun(client, TICKS, run)).toMatchObject({ state: "succeeded", cause: "schedule" });
     expect((await readTree(client, "/ticks")).get(`/${run}`)).toBe("schedule");
-    const lines = await written();
-    expect(lines).toContain(run);
-    expect(new Set(lines).size).toBe(lines.length);
+    const runs = await written("ticks/");
+    expect(runs).toContain(run);
+    expect(new Set(runs).size).toBe(runs.length);
+    // The run's id stands in the names of its files.
+    expect((await written(`lines/part-${run}`)).sort()).toEqual([...LINES, ...WORDS].sort());
   }, 180_000);
 
   test("is replaced by other code while it runs; nothing is lost, and nothing comes twice", async () => {
@@ -316,17 +330,18 @@ withEmulator("a deployment", () => {
     ["bundle", ["Log"]],
   ])("grants the %s what it does, and does what it grants", (name, byLambdaItself) => {
     const role = `${name[0]!.toUpperCase()}${name.slice(1)}Role`;
-    const own = statementsOf(project, role).filter(({ Sid }) => !byLambdaItself.includes(Sid));
+    const statements = statementsOf(project, role, ["HasParameter"]);
+    const own = statements.filter(({ Sid }) => !byLambdaItself.includes(Sid));
     const calls = recorder.calls.filter(({ caller }) => caller === `beamkeeper-local-${name}`);
     expectExact(own, calls, namesAt(bucket));
     expect(recorder.calls.filter(({ caller }) => caller === "unknown")).toEqual([]);
   });
 
   test("is removed, and leaves nothing", async () => {
-    expect((await buckets()).length).toBe(3);
+    expect((await buckets()).length).toBe(4);
     const output = await project.serverless("remove", "--stage", "local");
     expect(output).toMatch(/Removed \d+ objects from the bucket/);
-    expect(await buckets()).toEqual(["elsewhere"]);
+    expect(await buckets()).toEqual(["elsewhere", "inputs"]);
     expect((await lambda.send(new ListFunctionsCommand({}))).Functions).toEqual([]);
     for (const [service, call, part] of LEFT_OVERS) {
       const found = (await awsQuery(emulator.endpoint, service, call)).match(new RegExp(`<${part}>`, "g"));

@@ -3,14 +3,18 @@ import type { RecordedCall } from "./aws-recorder";
 import { allows, type Names, type Statement } from "./iam-policy";
 import type { ServerlessProject } from "./serverless-project";
 
-/** The statements of a role in the template that was deployed last; what no parameter asked for is left out. */
-export function statementsOf(project: ServerlessProject, role: string): Statement[] {
+/** The statements of a role in the template that was deployed last, those apart whose condition does not hold. */
+export function statementsOf(
+  project: ServerlessProject,
+  role: string,
+  conditions: readonly string[] = [],
+): Statement[] {
   const text = readFileSync(project.path(".serverless/cloudformation-template-update-stack.json"), "utf8");
   const { Policies } = JSON.parse(text).Resources[role].Properties;
   return Policies[0].PolicyDocument.Statement.flatMap(
     (each: Statement & { "Fn::If"?: [string, Statement] }) => {
       const [condition, chosen] = each["Fn::If"] ?? ["", each];
-      return condition === "" || condition === "HasParameter" ? [chosen] : [];
+      return condition === "" || conditions.includes(condition) ? [chosen] : [];
     },
   );
 }
