@@ -19,6 +19,7 @@ const DEADLINE_MS = 60_000;
 const settings = readSettings(process.env);
 const send = (message: FromProcess): void => void (process.connected && process.send!(message));
 
+const startedMs = systemClock.now();
 let lastArrival = 0;
 const definition = summaryPipeline(SHARDS, {
   arrive({ text }) {
@@ -29,6 +30,7 @@ const definition = summaryPipeline(SHARDS, {
   },
   emit: () => undefined,
   answer: () => systemClock.sleep(systemClock.random() * 20),
+  elapsedMs: () => systemClock.now() - startedMs,
   finalize: async () => undefined,
 });
 

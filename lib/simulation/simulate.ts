@@ -9,6 +9,7 @@ import { type Ending, end, pauseSometimes, replaySometimes, rescaleSometimes } f
 import { judge } from "./oracle";
 import { Relays } from "./relays";
 import { RESULTS, SOURCE } from "./summary-pipeline";
+import { judgeTicks, TICKS } from "./ticks";
 import { LEAST_ELEMENTS, LEAST_FAULTS, type Tally, World } from "./world";
 import { Writer } from "./writer";
 
@@ -73,6 +74,7 @@ async function play(world: World): Promise<void> {
   const observer = world.ensemble.connect();
   await observer.create(SOURCE);
   await observer.create(RESULTS);
+  if (world.isFollowing) await observer.create(TICKS);
   const mark = world.isFollowing ? new Mark(world, observer) : undefined;
   await mark?.begin();
   void mark?.keep();
@@ -99,6 +101,7 @@ async function play(world: World): Promise<void> {
   const acknowledged = await end(world, writer, ending);
   await observer.sync();
   problems.push(...((await mark?.judge()) ?? []));
+  if (world.isFollowing) problems.push(...(await judgeTicks(observer, ending === "settled")));
   problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
 }
 

@@ -16,6 +16,7 @@ import {
   writeToZnodes,
   type ZnodeChange,
 } from "../index";
+import { readTicks } from "./ticks";
 
 /** What is watched, and where the result znodes and text files go. */
 export const SOURCE = "/app";
@@ -56,6 +57,8 @@ export interface Probe {
   emit: (summary: Summary) => void;
   /** What the calls of an asynchronous transform wait for. */
   answer: () => Promise<void>;
+  /** Of the simulated time, for what is read as it goes by. */
+  elapsedMs: () => number;
   /** Called with each element of a bundle after its commit. */
   finalize: (elements: readonly FinalizedElement[]) => Promise<void>;
 }
@@ -87,6 +90,7 @@ export function probedPipeline(shards: number, hasFiles: boolean): ProbedPipelin
     arrive: () => 0,
     emit: () => undefined,
     answer: async () => undefined,
+    elapsedMs: () => 0,
     finalize: async () => undefined,
   };
   const made = { pipeline: compilePipeline(summaryPipeline(shards, probe, hasFiles)), probe };
@@ -97,7 +101,7 @@ export function probedPipeline(shards: number, hasFiles: boolean): ProbedPipelin
 /** Pipelines with so many shards, or more, have asynchronous calls and finalisers in their first stage. */
 export const ASYNC_SHARDS = 3;
 
-/** Pipelines with so many shards look a znode up whose version their commits check. */
+/** Pipelines with so many shards look a znode up whose version their commits check, and have a source without an end. */
 export const FOLLOWING_SHARDS = 4;
 
 /** Pipelines with so many shards have a stage more, that keeps elements in state and gives them when a timer fires. */
@@ -146,6 +150,7 @@ export function summaryPipeline(shards: number, probe: Probe, hasFiles = true): 
       );
       if (hasFiles) summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
       if (shards < FOLLOWING_SHARDS) return;
+      readTicks(root, () => probe.elapsedMs());
       summaries
         .map(
           ({ start, summary }, { mark }) => {

@@ -150,6 +150,7 @@ export class World {
         throw new PoisonError(`a summary of ${path} is poison`);
     };
     probe.answer = () => time.sleep(time.random() * 40);
+    probe.elapsedMs = () => this.elapsedMs;
     probe.finalize = async (elements) => {
       await time.sleep(time.random() * 5);
       for (const element of elements) this.finalized.push(element);
@@ -163,7 +164,7 @@ export class World {
     return Math.min(...this.pipeline.shards.values()) >= ASYNC_SHARDS;
   }
 
-  /** Its commits check the version of a znode. */
+  /** Its commits check the version of a znode, and it reads a source without an end. */
   get isFollowing(): boolean {
     return Math.min(...this.pipeline.shards.values()) >= FOLLOWING_SHARDS;
   }

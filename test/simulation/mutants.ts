@@ -75,6 +75,16 @@ export const MUTANTS: readonly Mutant[] = [
     "      this.gaps.interrupted();\n      this.walkNeeded = true;",
     '      this.gaps.interrupted();\n      if (notification.type === "ended") this.walkNeeded = true;\n      else this.dirty.resume();',
   ]),
+  mutant("a read that waits is forgotten", [
+    "lib/runner/unbounded-reads.ts",
+    "trace.ahead(() => reads.keep(open.kept(read)));",
+    "if (open.resumeAtMs === undefined) trace.ahead(() => reads.keep(open.kept(read)));",
+  ]),
+  mutant("restrictions moved by keys that they lack", [
+    "lib/checkpoint/rescale.ts",
+    "generation.splittableStages?.includes(stage) ?? false",
+    "false",
+  ]),
   mutant("watermark from the local clock", [RELAY, "mtimeMs: outcome.mtimeMs };", "mtimeMs: clock.now() };"]),
   mutant(
     "own inbox listed before upstream heads",
