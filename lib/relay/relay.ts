@@ -24,7 +24,7 @@ import { keepPresence } from "./presence";
 import { hearReplays } from "./replays";
 import { type RelayCommit, type RelayLimits, SourceRelay } from "./source-relay";
 import { awaitTurn, type Elect, lossOf } from "./standby";
-import { sweepRegularly } from "./sweep";
+import { LAST_COMMIT, sweepRegularly } from "./sweep";
 import { TokenBucket } from "./token-bucket";
 
 /** The pipeline as the relay needs it: its graph and its sources, and nothing of the user's code. */
@@ -137,7 +137,9 @@ export async function runRelay(options: RelayOptions, signal: AbortSignal): Prom
   dispatcher.wakeAll(client.lastZxid);
   const work = sources.map(async ({ id, source }) => {
     await source.run(stop.signal);
-    if (source.hasEnded) endOfSource(dispatcher, id, client.lastZxid);
+    if (!source.hasEnded) return;
+    heardCommits.set(id, LAST_COMMIT);
+    endOfSource(dispatcher, id, client.lastZxid);
   });
   if (sources.length === 0) work.push(hearDrain(client, current, dispatcher, named, stop.signal));
   void untilIdle(options, dispatcher, stop.signal).then(abort);

@@ -10,7 +10,7 @@ export interface SweepOptions {
   readonly client: ZooKeeperClient;
   readonly current: CurrentGeneration;
   readonly dispatcher: Dispatcher;
-  /** The number of the last commit of each source that this relay heard the reply of. */
+  /** The number of the last commit of each source that this relay heard the reply of, or LAST_COMMIT. */
   readonly heardCommits: ReadonlyMap<string, number>;
   readonly clock: Clock;
   readonly log: Log;
@@ -30,6 +30,9 @@ interface Suspect {
 
 // What an answer that is on its way would tell has been told by then.
 const CONFIRM_MS = 1_000;
+
+/** This relay knows that the source has ended, and has looked after what was appended by then. */
+export const LAST_COMMIT = Number.POSITIVE_INFINITY;
 
 export const LOST_WORK = "work was waiting that nothing would have woken; this is a defect of Beamkeeper";
 
@@ -62,9 +65,10 @@ function isSameAs(a: Suspect): (b: Suspect) => boolean {
 async function suspects({ client, current, dispatcher, heardCommits }: SweepOptions): Promise<Suspect[]> {
   const status = await readStatus(client, current.layout);
   if (!status || status.generation.epoch !== current.generation.epoch) return [];
-  // The reply of a commit may be on its way, and will tell what it appended; a source that has ended commits no more.
-  const isHeard = ({ id, commits, watermarkMs }: PipelineStatus["sources"][number]): boolean =>
-    heardCommits.get(id) === commits || watermarkMs === Number.POSITIVE_INFINITY;
+  // The reply of a commit may be on its way, and will tell what it appended. Where it is another relay's, that one looks
+  // after it: one whose source is held by back-pressure may not know yet that it was superseded.
+  const isHeard = ({ id, commits }: PipelineStatus["sources"][number]): boolean =>
+    heardCommits.get(id) === commits || heardCommits.get(id) === LAST_COMMIT;
   if (!status.sources.every(isHeard)) return [];
   const stages = new Map(stageStatuses(status).map((stage) => [stage.stage, stage]));
   return status.shards.flatMap((shard) => {

@@ -4,6 +4,8 @@ import { SOURCE } from "./summary-pipeline";
 import { LATE_POISON, LEAST_ELEMENTS, LEAST_FAULTS, POISON, type World } from "./world";
 
 const MOST_WRITES = 10_000;
+/** Whoever has written so much for few elements leaves the relays time to deliver some. */
+const MANY_WRITES = 3_000;
 
 /** The independent writer with its log: every value of every znode, in order; null is a deletion. */
 export class Writer {
@@ -58,7 +60,7 @@ export class Writer {
     await Promise.all([...paths].map((path) => this.write(path, this.value(), deletions)));
     if (this.hasLull && time.chance(0.2)) await this.lull();
     // What is still to be struck has to be at work; more writes alone would only be coalesced.
-    if (world.isUrgent) await time.sleep(time.between(50, 300));
+    if (world.isUrgent || world.tally.writes > MANY_WRITES) await time.sleep(time.between(50, 300));
     else if (time.chance(0.3)) await time.sleep(time.random() * pauseMs * 3);
     if (time.chance(0.01)) ensemble.clockSkewMs += time.between(-5_000, 5_000);
   }

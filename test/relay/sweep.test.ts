@@ -5,7 +5,7 @@ import { type CurrentGeneration, openPipeline } from "../../lib/checkpoint/scope
 import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { Dispatcher } from "../../lib/relay/dispatcher";
-import { LOST_WORK, sweepRegularly } from "../../lib/relay/sweep";
+import { LAST_COMMIT, LOST_WORK, sweepRegularly } from "../../lib/relay/sweep";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -54,7 +54,7 @@ beforeEach(async () => {
 });
 
 /** Sweeps on a clock that runs fast, until `rounds` sweeps have been begun; returns what was found and who was called. */
-async function sweep(rounds: number, forget: (dispatcher: Dispatcher) => Promise<void>) {
+async function sweep(rounds: number, forget: (dispatcher: Dispatcher) => Promise<void>, heard = 0) {
   const called: string[] = [];
   const found: string[] = [];
   const errors: string[] = [];
@@ -88,7 +88,7 @@ async function sweep(rounds: number, forget: (dispatcher: Dispatcher) => Promise
   };
   const onLost = (stage: string, shard: number): void => void found.push(`${stage}/${shard}`);
   const log = (_level: string, message: string): void => void errors.push(message);
-  const heardCommits = new Map([["znodes", 0]]);
+  const heardCommits = new Map([["znodes", heard]]);
   await sweepRegularly(
     { client, current, dispatcher, heardCommits, clock, log, intervalMs: 10_000, onLost },
     stop.signal,
@@ -136,4 +136,17 @@ test("what a commit appended whose reply is on its way is not suspected", async 
     await client.setData(cursor, encodeCursor({ ...NEW_CURSOR, number: 1, ids: ["a"] }));
   });
   expect(result).toEqual({ called: [], found: [], errors: [] });
+});
+
+test("what another relay appended before it ended the source is suspected once this one knows of the end", async () => {
+  const { inbox } = current.scope.shard("group", 1);
+  const { cursor } = current.scope.source("znodes");
+  const ended = { ...NEW_CURSOR, number: 1, ids: ["a"], watermarkMs: Number.POSITIVE_INFINITY };
+  const end = async (): Promise<void> => {
+    await client.create(segmentPrefix(inbox, 5), undefined, { mode: "persistent-sequential" });
+    await client.setData(cursor, encodeCursor(ended));
+  };
+  expect(await sweep(2, end)).toEqual({ called: [], found: [], errors: [] });
+  const known = await sweep(1, async () => undefined, LAST_COMMIT);
+  expect(known.found).toEqual(["group/1"]);
 });
