@@ -39,6 +39,8 @@ export type BundleOutcome =
       readonly commitId: string;
       readonly zxid: bigint;
       readonly overtaken: boolean;
+      /** False where the generation moved on before its files had their names and its finalisers had been called. */
+      readonly isTidy: boolean;
       readonly shard: StageShard;
       readonly stored: StoredState;
       /** The head as this commit left it; only where nobody has overtaken it. */
@@ -155,13 +157,16 @@ export class PreparedCommit {
     if (outcome.kind !== "committed") return outcome;
     this.takeState();
     await removeGarbage(context, head);
-    await publishFiles(client, files, generation.scope, scopeChecks(generation), pending.entries);
-    await finalizeBundle(context, tokens.entries);
+    const checks = scopeChecks(generation);
+    const isTidy =
+      (await publishFiles(client, files, generation.scope, checks, pending.entries)) &&
+      (await finalizeBundle(context, tokens.entries));
     return {
       kind: "committed",
       commitId,
       zxid: outcome.zxid,
       overtaken: outcome.overtaken,
+      isTidy,
       shard: result.shard,
       stored: work.loaded.stored,
       current: { head, version: outcome.version, zxid: outcome.zxid },

@@ -24,14 +24,16 @@ export function keptTokens(
   return { entries, ops: entries.map(create) };
 }
 
-/** Calls finalisers with what was committed for them; an entry is removed once its finaliser has returned. */
+/** Calls finalisers with what was committed for them; an entry is removed once its finaliser has returned. False as of files. */
 export async function finalizeBundle(
   { client, current, pipeline }: Pick<ShardContext, "client" | "current" | "pipeline">,
   entries: readonly NamedTokens[],
-): Promise<void> {
+): Promise<boolean> {
   for (const { name, entry } of entries) {
     const { finalizer, tokens } = entry;
     await pipeline.finalize({ finalizer, tokens: Buffer.from(tokens, "base64") });
-    await removeEntries(client, scopeChecks(current), [`${current.scope.outputs}/${name}`]);
+    if (!(await removeEntries(client, scopeChecks(current), [`${current.scope.outputs}/${name}`])))
+      return false;
   }
+  return true;
 }

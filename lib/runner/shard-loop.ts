@@ -185,7 +185,8 @@ export class ShardLoop {
   ): Promise<Place | End | undefined> {
     const { context } = this;
     this.count(outcome);
-    if (outcome.overtaken) {
+    // What is not tidy is left to the next invocation, which looks for it where it finds no state in memory.
+    if (outcome.overtaken || !outcome.isTidy) {
       await this.giveUp(next);
       loaded.spool.close();
       return "superseded";

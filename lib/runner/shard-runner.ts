@@ -5,7 +5,7 @@ import { reading } from "../checkpoint/commit";
 import type { FileStore } from "../checkpoint/files";
 import type { ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
-import { admitsCommits } from "../checkpoint/records";
+import { admitsCommits, type Head } from "../checkpoint/records";
 import { readRunScope } from "../checkpoint/run";
 import {
   type CurrentGeneration,
@@ -13,7 +13,6 @@ import {
   readGeneration,
   scopeChecks,
 } from "../checkpoint/scope";
-import type { ReadHead } from "../checkpoint/stored-state";
 import { matchesSource, type ZnodeSource } from "../checkpoint/znode-source";
 import type { Clock } from "../clock";
 import { LocalFiles } from "../io/local-files";
@@ -25,7 +24,7 @@ import { finalizeBundle } from "./finalization";
 import { FollowedZnodes } from "./followed-znodes";
 import { OpenReads } from "./open-reads";
 import { RECORDS_PER_UNIT } from "./reading";
-import { type ShardContext, shardName, UnknownShardError } from "./shard-context";
+import { readHead, type ShardContext, shardName, UnknownShardError } from "./shard-context";
 import { type Look, lookAtShard, ShardLoop } from "./shard-loop";
 import { publishLeftOver, removeAbandoned } from "./text-files";
 import { WarmShards } from "./warm-shards";
@@ -131,10 +130,15 @@ export class ShardRunner {
     const { client } = this.options;
     const { context, look } = await this.openCaughtUp(request, deadlineMs);
     if (look === undefined) return stoppedAnswer(client);
-    await this.tidyOutputs(context, look.current);
+    const { head } = look.current;
+    // Where the last commit is our own, its files are published.
+    if (!this.warm.has(context.layout, head)) await this.tidyOutputs(context, head);
     await context.pipeline.setUp(context.stage.id);
     try {
       const answer = await new ShardLoop(context, this.warm, request.writes).run(look);
+      // Who committed meanwhile may have died since, and nobody else may call this shard again.
+      const hasOthers = answer.commitNumber !== head.number + answer.commits;
+      if (hasOthers) await this.tidyOutputs(context, (await readHead(context)).head);
       // A run comes once: what it leaves is kept by nobody.
       if (request.run !== undefined && answer.outcome === "idle") this.warm.forget(context.layout);
       return answer;
@@ -264,13 +268,12 @@ export class ShardRunner {
   }
 
   /**
-   * Where the last commit is our own, its files are published; else another invocation may have left some. The
-   * head is read before the entries: what was committed up to then is either among the entries or published.
+   * Does what another invocation may have left to do behind its commits. The head is read before the entries: what was
+   * committed up to then is either among the entries or published.
    */
-  private async tidyOutputs(context: ShardContext, { head }: ReadHead): Promise<void> {
+  private async tidyOutputs(context: ShardContext, head: Head): Promise<void> {
     const { client, files, current, shard } = context;
     const owner = { stage: context.stage.id, shard };
-    if (this.warm.has(context.layout, head)) return;
     const tokens = await publishLeftOver(client, files, current.scope, scopeChecks(current), owner);
     await finalizeBundle(context, tokens);
     await removeAbandoned(files, current.scope, owner, head.number);

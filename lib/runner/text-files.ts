@@ -110,7 +110,7 @@ export async function writeFiles(
 /**
  * Gives committed files their final names, removes their entries, and then the temporary files. Each step may be
  * repeated, so a process that dies in between leaves work for the next, never damage: as long as there is an entry,
- * there is the temporary file or the final one.
+ * there is the temporary file or the final one. False where the generation moved on, which leaves the entries.
  */
 export async function publishFiles(
   client: ZooKeeperClient,
@@ -118,7 +118,7 @@ export async function publishFiles(
   scope: ScopeLayout,
   checks: readonly Op[],
   entries: PendingFiles["entries"],
-): Promise<void> {
+): Promise<boolean> {
   for (const { name, entry } of entries) {
     try {
       await files.publish(entry.temporary, entry.final);
@@ -129,8 +129,9 @@ export async function publishFiles(
     }
   }
   const paths = entries.map(({ name }) => `${scope.outputs}/${name}`);
-  if (!(await removeEntries(client, checks, paths))) return;
+  if (!(await removeEntries(client, checks, paths))) return false;
   for (const { entry } of entries) await files.removeTemporary(entry.temporary);
+  return true;
 }
 
 /**

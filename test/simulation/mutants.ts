@@ -82,7 +82,7 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant("restrictions moved by keys that they lack", [
     "lib/checkpoint/rescale.ts",
-    "generation.splittableStages?.includes(stage) ?? false",
+    "generation.keylessStages?.includes(stage) ?? false",
     "false",
   ]),
   mutant("watermark from the local clock", [RELAY, "mtimeMs: outcome.mtimeMs };", "mtimeMs: clock.now() };"]),
