@@ -136,9 +136,10 @@ export class ShardRunner {
     await context.pipeline.setUp(context.stage.id);
     try {
       const answer = await new ShardLoop(context, this.warm, request.writes).run(look);
-      // Who committed meanwhile may have died since, and nobody else may call this shard again.
+      // Who committed meanwhile may have died since, and the next invocation takes the state in memory for its own.
+      const isKept = answer.outcome === "idle" || answer.outcome === "more";
       const hasOthers = answer.commitNumber !== head.number + answer.commits;
-      if (hasOthers) await this.tidyOutputs(context, (await readHead(context)).head);
+      if (isKept && hasOthers) await this.tidyOutputs(context, (await readHead(context)).head);
       // A run comes once: what it leaves is kept by nobody.
       if (request.run !== undefined && answer.outcome === "idle") this.warm.forget(context.layout);
       return answer;

@@ -9,6 +9,7 @@ import {
   readZnodeChanges,
   writeToZnodes,
 } from "beamkeeper";
+import { pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import type { Op, ZooKeeper, ZooKeeperClient } from "../../lib/zookeeper";
 import { ShardLab, useLabServer } from "../support/shard-lab";
 
@@ -181,10 +182,12 @@ describe("finalisation", () => {
   /** What the finaliser was given, with what had been committed by then. */
   let heard: { readonly tokens: readonly string[]; readonly committed: readonly string[] }[];
   let problem: Error | undefined;
+  let afterwards: (() => Promise<void>) | undefined;
 
   const finalizing = (): PipelineOptions => {
     const done = bundleFinalizer<string>(async (tokens) => {
       heard.push({ tokens, committed: await written() });
+      await afterwards?.();
       if (problem) throw problem;
     });
     return {
@@ -205,6 +208,7 @@ describe("finalisation", () => {
   beforeEach(() => {
     heard = [];
     problem = undefined;
+    afterwards = undefined;
   });
 
   test("comes after the commit, and leaves nothing behind", async () => {
@@ -235,6 +239,22 @@ describe("finalisation", () => {
     expect([heard, await written()]).toEqual([[], []]);
     expect(await lab.drain()).toEqual([]);
     expect(heard).toEqual([{ tokens: ["a"], committed: ["a"] }]);
+  });
+
+  test("comes again, from the same process too, where the pipeline was paused behind the commit", async () => {
+    lab = await ShardLab.open(client, finalizing());
+    await lab.append("a");
+    const runner = lab.newRunner();
+    afterwards = async () => {
+      await pausePipeline(client, lab.layout);
+      await resumePipeline(client, lab.layout);
+    };
+    expect(await lab.invoke(0, runner)).toMatchObject({ outcome: "superseded", commits: 1 });
+    expect([await written(), (await waiting()).length]).toEqual([["a"], 1]);
+    afterwards = undefined;
+    expect(await lab.invoke(0, runner)).toMatchObject({ outcome: "idle", commits: 0 });
+    expect(heard.map(({ tokens }) => tokens)).toEqual([["a"], ["a"]]);
+    expect(await waiting()).toEqual([]);
   });
 
   test("comes for a commit whose process died at once", async () => {
