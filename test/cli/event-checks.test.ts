@@ -1,6 +1,9 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parse } from "yaml";
 import type { EventServices, QueueDescription } from "../../lib/aws/event-services";
 import { compilePipeline } from "../../lib/beam/pipeline";
-import { checkEventSources } from "../../lib/cli/event-checks";
+import { checkEventSources, EVENTS_TIMEOUT_SECONDS } from "../../lib/cli/event-checks";
 import { definePipeline, type ReadEventsOptions, readEvents, writeToZnodes } from "../../lib/index";
 import { planPipeline } from "../../lib/runner/deployment";
 
@@ -110,4 +113,11 @@ test.each<[string, ReadEventsOptions, Parameters<typeof services>[0], (RegExp | 
 test("a service that does not answer is a warning that says why", async () => {
   const silent: EventServices = { ...services({}), queue: () => Promise.reject(new Error("AccessDenied")) };
   expect(await findings(SQS, silent)).toEqual(["warning: sqs orders-prod could not be asked: AccessDenied"]);
+});
+
+test("the time that taking messages may last is that of the deployed function", () => {
+  const text = readFileSync(join(__dirname, "../../serverless.yml"), "utf8");
+  // CloudFormation's own tags are no concern here.
+  const { functions } = parse(text, { logLevel: "error" });
+  expect(functions.events.timeout).toBe(EVENTS_TIMEOUT_SECONDS);
 });
