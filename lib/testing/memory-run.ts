@@ -31,6 +31,15 @@ export type SourceStep =
   | { readonly clockMs: number }
   | { readonly znode: string; readonly holds: string | Uint8Array | undefined };
 
+/** What several sources give, in one order. `observe` sees what has come out so far, once everything is at rest. */
+export type TimelineStep =
+  | { readonly source: string; readonly steps: readonly SourceStep[] }
+  | { readonly clockMs: number }
+  | { readonly observe: (effects: readonly SinkEffect[]) => void };
+
+/** Of each source, played one source after the other, each to the end of time; or of all, in one order. */
+export type RunSteps = Readonly<Record<string, readonly SourceStep[]>> | readonly TimelineStep[];
+
 export interface RunOptions {
   /** How the elements that wait are cut into bundles. */
   readonly shape: BundleShape;
@@ -63,7 +72,7 @@ export interface RunResult {
 /** Runs to the end of time: after the last step the watermark goes to infinity. */
 export async function runInMemory(
   pipeline: CompiledPipeline,
-  steps: Readonly<Record<string, readonly SourceStep[]>>,
+  steps: RunSteps,
   options: RunOptions,
 ): Promise<RunResult> {
   const run = new MemoryRun(pipeline, options).run(steps);
@@ -87,6 +96,10 @@ export function runInMemorySync(...run: Parameters<typeof runInMemory>): RunResu
   if (step.done) return step.value;
   step.value.catch(() => undefined);
   throw new Error(`pipeline "${pipeline.name}" has asynchronous transforms; await runInMemory`);
+}
+
+export function isTimeline(steps: RunSteps): steps is readonly TimelineStep[] {
+  return Array.isArray(steps);
 }
 
 /** Goes on when what it waits for has come about. */
@@ -143,16 +156,19 @@ class MemoryRun {
     for (const source of pipeline.sources) this.sourceWatermarks.set(source.id, -Infinity);
   }
 
-  *run(steps: Readonly<Record<string, readonly SourceStep[]>>): Steps<RunResult> {
+  *run(steps: RunSteps): Steps<RunResult> {
     for (const { id } of this.pipeline.stages) {
       const settingUp = this.pipeline.setUp(id);
       if (settingUp !== undefined) yield settingUp;
     }
     for (const source of this.pipeline.sources) {
+      if (source.kind !== "impulse" && isTimeline(steps)) continue;
       const impulse = [{ value: new Uint8Array(), timestampMs: -Infinity }];
-      yield* this.feed(source.id, source.kind === "impulse" ? impulse : (steps[source.id] ?? []));
+      const own = isTimeline(steps) ? [] : (steps[source.id] ?? []);
+      yield* this.feed(source.id, source.kind === "impulse" ? impulse : own);
       this.sourceWatermarks.set(source.id, Infinity);
     }
+    if (isTimeline(steps)) yield* this.play(steps);
     yield* this.settle();
     yield* this.goOn();
     this.reads.isDraining = true;
@@ -177,6 +193,19 @@ class MemoryRun {
       yield* this.settle();
     }
     yield* this.deliver(source, waiting);
+  }
+
+  private *play(timeline: readonly TimelineStep[]): Steps {
+    for (const step of timeline) {
+      if ("source" in step) yield* this.feed(step.source, step.steps);
+      else {
+        yield* this.settle();
+        if ("clockMs" in step) this.setTime(step.clockMs);
+        else step.observe(this.effects);
+        yield* this.settle();
+      }
+    }
+    for (const { id } of this.pipeline.sources) this.sourceWatermarks.set(id, Infinity);
   }
 
   /** Lets processing time go by, from one thing that is due to the next. */

@@ -24,12 +24,16 @@ jest.mock("../support/memory-runner", () => ({
   ...jest.requireActual("../support/memory-runner"),
   SHAPES: [{ seed: 11 }],
   runInMemoryAsync: (...run: Run) => mockRun(...run),
+  watermarksAreLearnedAtOnce: false,
   testWhereWatermarksAreLearnedAtOnce: test.skip,
 }));
 
-describe.each(["side-inputs", "stateful", "triggers", "lifting", "pipelines"])("%s", (file) => {
-  require(`../beam/${file}.test`);
-});
+describe.each(["side-inputs", "stateful", "triggers", "lifting", "pipelines", "pipeline-transcripts"])(
+  "%s",
+  (file) => {
+    require(`../beam/${file}.test`);
+  },
+);
 
 test("a side input of megabytes, which no commit can hold, goes to every shard", async () => {
   const build = (root: beam.Root) => {

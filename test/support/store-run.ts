@@ -10,6 +10,7 @@ import type {
 } from "../../lib/beam/api";
 import { decodeValue, encodeValue } from "../../lib/beam/coders/value-coder";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
+import { drainPipeline } from "../../lib/checkpoint/control";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import { PipelineLayout, segmentPrefix } from "../../lib/checkpoint/layout";
 import { decodeHead, encodeCursor, type Head, NEW_CURSOR } from "../../lib/checkpoint/records";
@@ -23,7 +24,14 @@ import { silent } from "../../lib/log";
 import { planPipeline } from "../../lib/runner/deployment";
 import { ShardRunner } from "../../lib/runner/shard-runner";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
-import type { RunOptions, SourceElement, SourceStep } from "../../lib/testing/memory-run";
+import {
+  isTimeline,
+  type RunOptions,
+  type RunSteps,
+  type SourceElement,
+  type SourceStep,
+  type TimelineStep,
+} from "../../lib/testing/memory-run";
 import { znodeChange } from "../../lib/testing/znode-change";
 import type { ZooKeeper, ZooKeeperClient } from "../../lib/zookeeper";
 import type { RunResult } from "./memory-runner";
@@ -34,8 +42,6 @@ export interface StorePlace {
   readonly results: string;
 }
 
-type Steps = Readonly<Record<string, readonly SourceStep[]>>;
-
 /**
  * The run of `runInMemory` through the real runner and the real commit: elements wait in inboxes on a server, bundles are
  * cut at random, shards go on in random order, state is loaded anew where another runner comes, and some processes die
@@ -44,7 +50,7 @@ type Steps = Readonly<Record<string, readonly SourceStep[]>>;
 export async function runThroughStore(
   { client, results }: StorePlace,
   pipeline: CompiledPipeline,
-  steps: Steps,
+  steps: RunSteps,
   { shape, shards = 1 }: Pick<RunOptions, "shape" | "shards">,
 ): Promise<RunResult> {
   const folder = mkdtempSync(join(tmpdir(), "beamkeeper-store-"));
@@ -54,7 +60,7 @@ export async function runThroughStore(
     await client.create(results);
     const run = new StoreRun(client, sink.capturing(pipeline), `/root${results}`, folder, shards, seed);
     await run.open();
-    await run.feed(steps);
+    await (isTimeline(steps) ? run.play(steps) : run.feed(steps));
     return await sink.result(await run.heads());
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -107,27 +113,51 @@ class StoreRun {
   }
 
   /** One source after the other, each to the end of time. */
-  async feed(steps: Steps): Promise<void> {
-    for (const { id, kind } of this.pipeline.sources) {
-      if (kind !== "znode-changes") continue;
-      const waiting: SourceElement[] = [];
-      for (const step of steps[id] ?? []) {
-        if ("value" in step) {
-          waiting.push(step);
-          continue;
-        }
-        await this.deliver(id, waiting.splice(0));
-        await this.settle();
-        if ("clockMs" in step) this.nowMs = step.clockMs;
-        else if ("watermarkMs" in step) await this.publish(id, step.watermarkMs);
-        else throw new Error("followed znodes are not played out through the store");
-        await this.settle();
-      }
-      await this.deliver(id, waiting);
+  async feed(steps: Readonly<Record<string, readonly SourceStep[]>>): Promise<void> {
+    for (const id of this.sources()) {
+      await this.deliverAll(id, steps[id] ?? []);
       await this.settle();
       await this.publish(id, Number.POSITIVE_INFINITY);
     }
     await this.settle();
+  }
+
+  /** All sources in one order, to the end of time; then what is read without end is drained. */
+  async play(timeline: readonly TimelineStep[]): Promise<void> {
+    for (const step of timeline) {
+      if ("source" in step) await this.deliverAll(step.source, step.steps);
+      else {
+        await this.settle();
+        if ("clockMs" in step) this.nowMs = step.clockMs;
+        else step.observe([]);
+        await this.settle();
+      }
+    }
+    for (const id of this.sources()) await this.publish(id, Number.POSITIVE_INFINITY);
+    await this.settle();
+    await drainPipeline(this.client, this.layout);
+    await this.settle();
+  }
+
+  private sources(): string[] {
+    return this.pipeline.sources.flatMap(({ id, kind }) => (kind === "znode-changes" ? [id] : []));
+  }
+
+  private async deliverAll(id: string, steps: readonly SourceStep[]): Promise<void> {
+    const waiting: SourceElement[] = [];
+    for (const step of steps) {
+      if ("value" in step) {
+        waiting.push(step);
+        continue;
+      }
+      await this.deliver(id, waiting.splice(0));
+      await this.settle();
+      if ("clockMs" in step) this.nowMs = step.clockMs;
+      else if ("watermarkMs" in step) await this.publish(id, step.watermarkMs);
+      else throw new Error("followed znodes are not played out through the store");
+      await this.settle();
+    }
+    await this.deliver(id, waiting);
   }
 
   async heads(): Promise<Head[]> {

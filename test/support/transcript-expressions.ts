@@ -8,7 +8,7 @@ export interface Expression {
   readonly keywords: Readonly<Record<string, Argument>>;
 }
 
-type Argument = Expression | number | string | undefined;
+export type Argument = Expression | number | string | undefined;
 
 const TOKEN =
   /\s*(?:(\d[\d_]*(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)|([A-Za-z_][\w.]*)|('[^']*'|"[^"]*")|([(),=*/+-]))/y;

@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { type Document, isNode, LineCounter, parseAllDocuments } from "yaml";
 import type { Windowing } from "../../lib/beam/engine/windowing";
 import { parseExpression, toTrigger, toWindowFn, windowTags } from "./transcript-expressions";
+import { toMs } from "./transcript-times";
+import { type Transform, toTransform } from "./transcript-transforms";
 
 /**
  * A transcript: a windowing strategy, then steps and the panes that must come of them.
@@ -16,6 +18,12 @@ import { parseExpression, toTrigger, toWindowFn, windowTags } from "./transcript
  * map by tags, as in `values: {discarding: [8], accumulating: [5, 8]}`, `only: lenient`. Tags are `discarding`,
  * `accumulating`, `strict` (no lateness, or the global window), `lenient`, `merges`, and the kinds of windows; `a+b`
  * means both, `else` the rest. `error` is what a transcript that must fail says.
+ *
+ * With `stateful`, `side_input` or `read` (see `Transform`) a transcript is one of a pipeline: the windowing is that of
+ * the transform's input, and what is expected are elements, with their `value` (and what a side input gave them, `side`)
+ * in place of `values`. `group` (a window function, or true for the same one) groups them by key further down, and panes
+ * are expected again. There are steps more: `side_input` and `side_watermark`, and `end`: the sources end, and what is
+ * read without end is drained. `dropped` is the number of elements that were too late.
  */
 export interface Transcript {
   readonly name: string;
@@ -25,6 +33,11 @@ export interface Transcript {
   readonly tags: ReadonlySet<string>;
   readonly steps: readonly Step[];
   readonly error: string | undefined;
+  /** Undefined where the transcript is one of a grouping alone. */
+  readonly transform: Transform | undefined;
+  /** Of what the transform gives; undefined where nothing is grouped. */
+  readonly group: Windowing | undefined;
+  readonly dropped: number | undefined;
 }
 
 interface Settings {
@@ -44,8 +57,9 @@ export interface Element {
 }
 
 export type Step =
-  | { readonly kind: "input"; readonly elements: readonly Element[] }
-  | { readonly kind: "watermark" | "clock"; readonly timeMs: number }
+  | { readonly kind: "input" | "side_input"; readonly elements: readonly Element[] }
+  | { readonly kind: "watermark" | "side_watermark" | "clock"; readonly timeMs: number }
+  | { readonly kind: "end" }
   | { readonly kind: "expect"; readonly panes: readonly Record<string, unknown>[] }
   | { readonly kind: "state"; readonly lists: Readonly<Record<string, readonly unknown[]>> };
 
@@ -144,31 +158,20 @@ function toTranscript(
   settings: Settings,
   lineAt: (path: (string | number)[]) => string,
 ): Transcript {
-  const at = <T>(path: (string | number)[], read: () => T): T => {
+  const at: At = (path, read) => {
     try {
       return read();
     } catch (error) {
       throw located(error, lineAt(path));
     }
   };
-  const setting = <T>(name: keyof Settings, read: (given: Settings[typeof name]) => T): T =>
-    at([name], () => read(settings[name]));
-  const windowFn = setting("window_fn", (given) => toWindowFn(parseExpression(given)));
-  const accumulating = setting("accumulation_mode", isAccumulating);
-  const windowing: Windowing = {
-    windowFn,
-    trigger: setting("trigger_fn", (given) => toTrigger(parseExpression(given))),
-    accumulating,
-    allowedLatenessMs: setting("allowed_lateness", latenessMs),
-    outputTime: setting("timestamp_combiner", outputTime),
-    emptyOnTimePanes:
-      setting("on_time_behavior", (given) => oneOf(given, ["FIRE_ALWAYS", "FIRE_IF_NONEMPTY"])) ===
-      "FIRE_ALWAYS",
-    emptyFinalPanes:
-      setting("closing_behavior", (given) => oneOf(given, ["EMIT_IF_NONEMPTY", "EMIT_ALWAYS"])) ===
-      "EMIT_ALWAYS",
-    alreadyMerged: false,
-  };
+  const windowing = toWindowing(settings, at);
+  const { windowFn, accumulating } = windowing;
+  const transform = toTransform(spec, at, (own, name) =>
+    toWindowing({ ...DEFAULTS, ...own }, (path, read) => at([name, ...path], read)),
+  );
+  const kinds = transform === undefined ? PANE_STEPS : [...PANE_STEPS, ...PIPELINE_STEPS];
+  const attributes = transform === undefined ? ATTRIBUTES : [...ATTRIBUTES, "value", "side"];
   const strict = windowing.allowedLatenessMs === 0 || windowFn.kind === "global";
   const tags = new Set([
     accumulating ? "accumulating" : "discarding",
@@ -184,10 +187,39 @@ function toTranscript(
     windowing,
     tags,
     steps: at(["transcript"], () => stepsOf(spec.transcript)).map((step, index) =>
-      at(["transcript", index], () => toStep(step, tags)),
+      at(["transcript", index], () => toStep(step, tags, kinds, attributes)),
     ),
     error: spec.error === undefined ? undefined : String(spec.error),
+    transform,
+    group: at(["group"], () => groupOf(spec.group, windowing)),
+    dropped: spec.dropped === undefined ? undefined : Number(resolve(spec.dropped, tags)),
   };
+}
+
+type At = <T>(path: (string | number)[], read: () => T) => T;
+
+function toWindowing(settings: Settings, at: At): Windowing {
+  const setting = <T>(name: keyof Settings, read: (given: Settings[typeof name]) => T): T =>
+    at([name], () => read(settings[name]));
+  return {
+    windowFn: setting("window_fn", (given) => toWindowFn(parseExpression(given))),
+    trigger: setting("trigger_fn", (given) => toTrigger(parseExpression(given))),
+    accumulating: setting("accumulation_mode", isAccumulating),
+    allowedLatenessMs: setting("allowed_lateness", latenessMs),
+    outputTime: setting("timestamp_combiner", outputTime),
+    emptyOnTimePanes:
+      setting("on_time_behavior", (given) => oneOf(given, ["FIRE_ALWAYS", "FIRE_IF_NONEMPTY"])) ===
+      "FIRE_ALWAYS",
+    emptyFinalPanes:
+      setting("closing_behavior", (given) => oneOf(given, ["EMIT_IF_NONEMPTY", "EMIT_ALWAYS"])) ===
+      "EMIT_ALWAYS",
+    alreadyMerged: false,
+  };
+}
+
+function groupOf(given: unknown, windowing: Windowing): Windowing | undefined {
+  if (given === undefined || given === false) return undefined;
+  return given === true ? windowing : { ...windowing, windowFn: toWindowFn(parseExpression(given)) };
 }
 
 /** As Python writes an enum's value: with or without the enum's name. */
@@ -224,24 +256,38 @@ function stepsOf(transcript: unknown): unknown[] {
   throw new Error("a transcript is a list of steps, under `transcript`");
 }
 
-function toStep(step: unknown, tags: ReadonlySet<string>): Step {
+const PANE_STEPS = ["input", "watermark", "clock", "expect", "state"];
+const PIPELINE_STEPS = ["side_input", "side_watermark", "end"];
+
+function toStep(
+  step: unknown,
+  tags: ReadonlySet<string>,
+  kinds: readonly string[],
+  attributes: readonly string[],
+): Step {
   if (typeof step !== "object" || step === null)
     throw new Error(`${show(step)} is no step, as in \`- input: [1]\``);
   const [[kind, given] = ["", undefined], ...more] = Object.entries(step) as [string, unknown][];
   if (more.length > 0) throw new Error(`a step must have one action, not ${Object.keys(step).join(", ")}`);
   const value = resolve(given, tags);
+  if (!kinds.includes(kind))
+    throw new Error(
+      `the action ${kind} is unknown; there are ${kinds.slice(0, -1).join(", ")} and ${kinds.at(-1)}`,
+    );
   switch (kind) {
     case "input":
-      return { kind, elements: listOf(value, "input").map(toElement) };
+    case "side_input":
+      return { kind, elements: listOf(value, kind).map(toElement) };
     case "watermark":
+    case "side_watermark":
     case "clock":
       return { kind, timeMs: toMs(value) };
     case "expect":
-      return { kind, panes: listOf(value, "expect").flatMap((pane) => expected(pane, tags)) };
-    case "state":
-      return { kind, lists: stateLists(value) };
+      return { kind, panes: listOf(value, "expect").flatMap((pane) => expected(pane, tags, attributes)) };
+    case "end":
+      return { kind };
     default:
-      throw new Error(`the action ${kind} is unknown; there are input, watermark, clock, expect and state`);
+      return { kind: "state", lists: stateLists(value) };
   }
 }
 
@@ -273,7 +319,11 @@ function asWindow(given: unknown): unknown {
 }
 
 /** `only` leaves a pane out where its tags do not apply; `copies` is how often it comes. */
-function expected(pane: unknown, tags: ReadonlySet<string>): Record<string, unknown>[] {
+function expected(
+  pane: unknown,
+  tags: ReadonlySet<string>,
+  known: readonly string[],
+): Record<string, unknown>[] {
   if (typeof pane !== "object" || pane === null || Array.isArray(pane))
     throw new Error(`${show(pane)} is no pane, as in {window: [0, 9], values: [1]}`);
   const { only, copies, ...attributes } = pane as Record<string, unknown>;
@@ -282,17 +332,16 @@ function expected(pane: unknown, tags: ReadonlySet<string>): Record<string, unkn
     Object.entries(attributes).map(([name, value]) => [name, resolve(value, tags)]),
   );
   for (const name of Object.keys(resolved))
-    if (!ATTRIBUTES.has(name))
-      throw new Error(`a pane has no attribute ${name}; it has ${[...ATTRIBUTES].join(", ")}`);
+    if (!known.includes(name)) throw new Error(`a pane has no attribute ${name}; it has ${known.join(", ")}`);
   if (resolved.window !== undefined) resolved.window = asWindow(resolved.window);
   if (resolved.values !== undefined) resolved.values = listOf(resolved.values, "values");
   return new Array(Number(resolve(copies, tags) ?? 1)).fill(resolved);
 }
 
-const ATTRIBUTES = new Set([
+const ATTRIBUTES = [
   ...["key", "window", "values", "timestamp", "early", "on_time", "late", "first", "final"],
   ...["index", "nonspeculative_index"],
-]);
+];
 
 /** A map by tags becomes its first value that applies; anything else stays as it is. */
 function resolve(value: unknown, tags: ReadonlySet<string>): unknown {
@@ -322,14 +371,6 @@ function toElement(element: unknown): Element {
     throw new Error(`${show(element)} is no element: give a timestamp or {value, timestamp}`);
   const { key = "key", value, timestamp } = element as { key?: string; value?: unknown; timestamp?: unknown };
   return { key, value: value ?? timestamp, timestampMs: toMs(timestamp ?? value) };
-}
-
-function toMs(seconds: unknown): number {
-  const text = typeof seconds === "string" ? seconds.trim().replace(/^\+/, "").toLowerCase() : undefined;
-  if (text === "inf" || text === "infinity" || text === "max_timestamp") return Infinity;
-  if (text === "-inf" || text === "-infinity" || text === "min_timestamp") return -Infinity;
-  if (typeof seconds !== "number" || Number.isNaN(seconds)) throw new Error(`${show(seconds)} is not a time`);
-  return seconds * 1000;
 }
 
 function show(value: unknown): string {

@@ -9,6 +9,7 @@ import type { Pane } from "../../lib/beam/engine/panes";
 import type { Trigger } from "../../lib/beam/engine/trigger";
 import { assigner, GLOBAL_WINDOW, maxTimestamp, type Window } from "../../lib/beam/engine/windows";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
+import { type BundleShape, SHAPES } from "./memory-runner";
 import { reopened } from "./reopened-state";
 import {
   type Element,
@@ -17,6 +18,8 @@ import {
   type Transcript,
   type TranscriptDocument,
 } from "./transcript-file";
+import { Outputs, show, sorted } from "./transcript-panes";
+import { runPipelineTranscript } from "./transcript-pipelines";
 
 /** Runs transcripts; `npm run transcripts -- FILE` runs files. See `Transcript` for their form. */
 
@@ -48,9 +51,14 @@ function looksAtElements(trigger: Trigger): boolean {
 }
 
 /** Undefined if all is as expected, else what is not. */
-export function runTranscript(transcript: Transcript, shape: TranscriptShape): string | undefined {
-  const run = new TranscriptRun(transcript, shape);
-  const problem = run.problem();
+export async function runTranscript(
+  transcript: Transcript,
+  shape: TranscriptShape | BundleShape,
+): Promise<string | undefined> {
+  const problem =
+    transcript.transform === undefined
+      ? new TranscriptRun(transcript, shape as TranscriptShape).problem()
+      : await runPipelineTranscript(transcript, shape as BundleShape);
   if (transcript.error === undefined) return problem;
   if (problem?.includes(transcript.error)) return undefined;
   return `it should fail with "${transcript.error}", but ${problem === undefined ? "passes" : `says: ${problem}`}`;
@@ -73,7 +81,7 @@ class TranscriptRun {
   private readonly random: () => number;
   private state: PaneState<StoredRow> = EMPTY_PANES;
   private bundle: TentativePanes<StoredRow> | undefined;
-  private output: Record<string, unknown>[] = [];
+  private readonly output = new Outputs();
   private nowMs = 0;
 
   constructor(
@@ -87,25 +95,25 @@ class TranscriptRun {
 
   problem(): string | undefined {
     for (const [index, step] of this.transcript.steps.entries()) {
-      const problem = step.kind === "expect" ? this.expect(step.panes) : this.unexpected();
+      const problem = step.kind === "expect" ? this.output.expect(step.panes) : this.output.unexpected();
       if (problem !== undefined) return `step ${index + 1} (${step.kind}): ${problem}`;
       if (step.kind === "state") {
         const wrong = this.stateProblem(step.lists);
         if (wrong !== undefined) return `step ${index + 1} (state): ${wrong}`;
       } else if (step.kind !== "expect") this.act(step);
     }
-    const problem = this.unexpected();
+    const problem = this.output.unexpected();
     return problem === undefined ? undefined : `at the end: ${problem}`;
   }
 
-  private act(step: Extract<Step, { kind: "input" | "watermark" | "clock" }>): void {
+  private act(step: Exclude<Step, { kind: "expect" | "state" }>): void {
     if (step.kind === "input") {
       for (const element of step.elements) {
         this.add(element);
         this.maybeCut();
       }
       this.current().settle();
-    } else {
+    } else if ("timeMs" in step) {
       if (step.kind === "clock") this.nowMs = step.timeMs;
       const limit = this.shape === "one bundle" || this.shape === "steps" ? Infinity : 1;
       for (let more = true; more; this.maybeCut()) {
@@ -134,7 +142,7 @@ class TranscriptRun {
       LISTS,
       paneCodec("transcript", this.plan.trigger.size),
       (key, value, timestampMs, window, pane) =>
-        this.output.push(describe(key, value, timestampMs, window, pane)),
+        this.output.add(describe(key, value, timestampMs, window, pane)),
       -Infinity,
       this.nowMs,
       this.triggerTime,
@@ -151,19 +159,6 @@ class TranscriptRun {
     if (this.bundle === undefined) return;
     this.state = reopened(this.bundle.result(), this.plan);
     this.bundle = undefined;
-  }
-
-  private expect(panes: readonly Record<string, unknown>[]): string | undefined {
-    for (const pane of panes) {
-      const index = this.output.findIndex((candidate) => matches(candidate, pane));
-      if (index === -1) return `Unmatched output: ${show(pane)} is not among ${show(this.output)}`;
-      this.output.splice(index, 1);
-    }
-    return undefined;
-  }
-
-  private unexpected(): string | undefined {
-    return this.output.length === 0 ? undefined : `Unexpected output: ${show(this.output)}`;
   }
 
   /** `present`: it has state; `tombstone`: only that its trigger has finished; `absent`: neither of the first. */
@@ -214,28 +209,11 @@ function windowSeconds(window: Window): unknown {
   return [Math.floor(window.startMs / 1000), Math.floor(maxTimestamp(window) / 1000)];
 }
 
-function matches(pane: Record<string, unknown>, attributes: Record<string, unknown>): boolean {
-  return Object.entries(attributes).every(([name, value]) => {
-    if (!(name in pane)) throw new Error(`a pane has no attribute ${name}`);
-    return (
-      value === undefined || show(pane[name]) === show(name === "values" ? sorted(value as unknown[]) : value)
-    );
-  });
-}
-
-function sorted(values: readonly unknown[]): unknown[] {
-  return [...values].sort((a, b) => {
-    if (typeof a === "number" && typeof b === "number") return a - b;
-    return show(a) < show(b) ? -1 : 1;
-  });
-}
-
-function show(value: unknown): string {
-  return JSON.stringify(value);
-}
-
 /** Runs files and reports each transcript; the number of those that failed. */
-export function reportTranscripts(files: readonly string[], print: (line: string) => void): number {
+export async function reportTranscripts(
+  files: readonly string[],
+  print: (line: string) => void,
+): Promise<number> {
   let failed = 0;
   let count = 0;
   const report = (name: string, problem: string | undefined): void => {
@@ -254,7 +232,7 @@ export function reportTranscripts(files: readonly string[], print: (line: string
     for (const { name, where, transcripts, error } of documents) {
       if (error !== undefined) report(name, error.message);
       for (const transcript of transcripts) {
-        const problem = problemOf(transcript);
+        const problem = await problemOf(transcript);
         report(transcript.name, problem === undefined ? undefined : `${where}: ${problem}`);
       }
     }
@@ -263,10 +241,10 @@ export function reportTranscripts(files: readonly string[], print: (line: string
   return failed;
 }
 
-function problemOf(transcript: Transcript): string | undefined {
-  for (const shape of shapesOf(transcript)) {
+async function problemOf(transcript: Transcript): Promise<string | undefined> {
+  for (const shape of transcript.transform === undefined ? shapesOf(transcript) : SHAPES) {
     try {
-      const problem = runTranscript(transcript, shape);
+      const problem = await runTranscript(transcript, shape);
       if (problem !== undefined) return `in ${JSON.stringify(shape)}: ${problem}`;
     } catch (error) {
       return `in ${JSON.stringify(shape)}: ${error instanceof Error ? error.message : String(error)}`;
@@ -279,5 +257,8 @@ if (require.main === module) {
   const files = process.argv.slice(2);
   if (files.length === 0) console.error("usage: npm run transcripts -- FILE...");
   const print = (line: string) => process.stdout.write(`${line}\n`);
-  process.exitCode = files.length === 0 || reportTranscripts(files, print) > 0 ? 1 : 0;
+  process.exitCode = 1;
+  void reportTranscripts(files, print).then((failed) => {
+    if (files.length > 0 && failed === 0) process.exitCode = 0;
+  });
 }
