@@ -23,11 +23,13 @@ import { readSettings } from "../../lib/settings";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { type BatchSampleOptions, digitsPipeline } from "../support/batch-pipeline";
 import { readTree, temporaryFolder } from "../support/deployment";
+import { useProgram } from "../support/program";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 const MINUTE = 60_000;
 const NOON = Date.parse("2026-11-23T12:00:00Z");
 const SCHEDULE = { cron: "* * * * *" };
+const program = useProgram("batch-process");
 /** The sums of the numbers below 40 by their last digit. */
 const SUMS = Array.from({ length: 10 }, (_, digit) => String(4 * digit + 60));
 
@@ -163,8 +165,7 @@ test.each([
     const name = `killed-${death.nth}`;
     const { batch, results, run } = lab({ name, schedule: SCHEDULE }, systemClock);
     const tick = thisMinute();
-    const driver = fork(join(__dirname, "../support/batch-process.ts"), {
-      execArgv: ["--import", "tsx"],
+    const driver = fork(program.file, {
       env: {
         ...process.env,
         ...environment,

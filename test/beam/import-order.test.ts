@@ -16,5 +16,4 @@ test.each(NODES)(
     const output = execFileSync(node(), args, { encoding: "utf8" });
     expect(JSON.parse(output)).toEqual(["readZnodeChanges", "groupBy", "groupBy-2"]);
   },
-  300_000,
 );

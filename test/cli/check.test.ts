@@ -103,7 +103,7 @@ test("what is in order is said, with numbers, and nothing is changed", async () 
   ]);
   expect((await client.getChildren("/")).children.sort()).toEqual(["app", "zookeeper"]);
   expect((await client.exists("/app"))!.mzxid).toBe(mzxid);
-}, 30_000);
+});
 
 test("every mistake is an error of its own, with what to do, and the exit code is 1", async () => {
   write("february.ts", scheduled("february", '{ cron: "0 0 30 2 ? *" }'));
@@ -131,7 +131,7 @@ test("every mistake is an error of its own, with what to do, and the exit code i
     expect.stringMatching(/^rights at \/readable: write, create, delete at \/readable is not granted to ip:/),
   ]);
   for (const { remedy } of errors) expect(remedy).toMatch(/\w{3}/);
-}, 30_000);
+});
 
 test("an ensemble that does not answer, and settings that can't be used, are errors", async () => {
   const away = await check({ ZOOKEEPER_CONNECT: "127.0.0.1:1", BEAMKEEPER_CONNECT_TIMEOUT_MS: "300" });
@@ -140,7 +140,7 @@ test("an ensemble that does not answer, and settings that can't be used, are err
   const bad = await check({ ZOOKEEPER_CONNECT: "" });
   expect(textOf(bad.findings, "settings")[0]).toMatch(/ZOOKEEPER_CONNECT is empty/);
   expect((await check({}, "--changes", "many")).code).toBe(2);
-}, 30_000);
+});
 
 test("cost tells what the pipelines would cost, and by which formula", async () => {
   const environment = { ZOOKEEPER_CONNECT: "" };
@@ -149,4 +149,4 @@ test("cost tells what the pipelines would cost, and by which formula", async () 
   expect(output).toMatch(/watching +10 +5\.00 +0\.00 +657,000 /);
   expect(output).toMatch(/^writes\/s += relay commits/m);
   expect((await beamkeeperIn(folder, environment, "cost", "other")).code).toBe(2);
-}, 30_000);
+});

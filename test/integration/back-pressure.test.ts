@@ -99,7 +99,7 @@ test("a slow stage holds the source back: inboxes stay short, changes coalesce, 
   // Whoever is held stops at the next commit: two segments, one more, and those of a bundle that was under way.
   expect(longest).toBeGreaterThan(2);
   expect(longest).toBeLessThanOrEqual(6);
-}, 60_000);
+});
 
 test("a pipeline keeps to its budget of writes, the relay and the functions together", async () => {
   await client.create("/poor");
@@ -143,4 +143,4 @@ test("a pipeline keeps to its budget of writes, the relay and the functions toge
   // What one second brings, and the debt of a commit by the relay and by each of six shards.
   expect(writes).toBeLessThanOrEqual(perSecond * (seconds + 1) + 7 * largest);
   expect(writes).toBeGreaterThan(perSecond);
-}, 60_000);
+});

@@ -159,7 +159,6 @@ test.each(NODES)(
     expect(await relay.call({})).toMatchObject({ result: ended });
     expectAll(written, await summaries(client));
   },
-  300_000,
 );
 
 /** Until the relay has read all znodes: the watermark waits for that. */

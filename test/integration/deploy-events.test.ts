@@ -91,7 +91,7 @@ withEmulator("a deployment that reads events", () => {
     const NotificationConfiguration = { EventBridgeConfiguration: {} };
     await s3.send(new PutBucketNotificationConfigurationCommand({ Bucket, NotificationConfiguration }));
     await aws("kinesis", "Kinesis_20131202.CreateStream", { StreamName: "clicks-local", ShardCount: 2 });
-  }, 120_000);
+  });
 
   afterAll(async () => {
     lambda?.destroy();
@@ -153,7 +153,7 @@ withEmulator("a deployment that reads events", () => {
     output = Buckets.map(({ Name }) => Name!).find((name) => name.includes("output"))!;
     // As an invocation leaves it that dies before its commit.
     await createS3({ pathStyle: true }).put(output, LOST_BLOB, Buffer.from("lost"));
-  }, 120_000);
+  });
 
   test("takes messages, records, events and direct events, each once; windows close by the driver", async () => {
     for (let from = 0; from < COUNT; from += 10)
@@ -196,7 +196,7 @@ withEmulator("a deployment that reads events", () => {
     });
     expect(more).toMatchObject({ accepted: 1 });
     expect(await totals(4 * COUNT + 3)).toEqual({ ...each, last: 1 });
-  }, 180_000);
+  });
 
   test("what a paused pipeline refuses, the queue delivers again, and it counts once", async () => {
     const before = await totals(4 * COUNT + 3);
@@ -216,29 +216,25 @@ withEmulator("a deployment that reads events", () => {
       await new Promise((done) => setTimeout(done, 100));
     await resumePipeline(client, ORDERS);
     expect(await totals(4 * COUNT + 13)).toEqual({ ...before, again: 10 });
-  }, 120_000);
+  });
 
   test.each([
     ["events", ["Log", "TellOfFailures", "ReadQueues", "ReadStreams"]],
     ["driver", ["Log", "TellOfFailures"]],
-  ])(
-    "grants the %s function what it does, and does what it grants",
-    async (name, byLambdaItself) => {
-      // Larger than a segment: it goes to the blob store.
-      const large = { key: "large", amount: 1, text: "large ".repeat(30_000) };
-      await invoke({ source: "direct", events: [{ id: `large for ${name}`, data: large }] });
-      const role = `${name[0]!.toUpperCase()}${name.slice(1)}Role`;
-      const own = statementsOf(project, role).filter(({ Sid }) => !byLambdaItself.includes(Sid));
-      const calls = recorder.calls.filter(({ caller }) => caller === `beamkeeper-local-${name}`);
-      expectExact(own, calls, namesAt(output));
-      expect(recorder.calls.filter(({ caller }) => caller === "unknown")).toEqual([]);
-    },
-    60_000,
-  );
+  ])("grants the %s function what it does, and does what it grants", async (name, byLambdaItself) => {
+    // Larger than a segment: it goes to the blob store.
+    const large = { key: "large", amount: 1, text: "large ".repeat(30_000) };
+    await invoke({ source: "direct", events: [{ id: `large for ${name}`, data: large }] });
+    const role = `${name[0]!.toUpperCase()}${name.slice(1)}Role`;
+    const own = statementsOf(project, role).filter(({ Sid }) => !byLambdaItself.includes(Sid));
+    const calls = recorder.calls.filter(({ caller }) => caller === `beamkeeper-local-${name}`);
+    expectExact(own, calls, namesAt(output));
+    expect(recorder.calls.filter(({ caller }) => caller === "unknown")).toEqual([]);
+  });
 
   test("is removed, with its mappings, rules and queues", async () => {
     await project.serverless("remove", "--stage", "local");
     const queues = (await aws("sqs", "AmazonSQS.ListQueues", {})) as { QueueUrls?: string[] };
     expect(queues.QueueUrls).toEqual([queueUrl]);
-  }, 120_000);
+  });
 });

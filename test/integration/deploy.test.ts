@@ -218,7 +218,7 @@ withEmulator("a deployment", () => {
     expect(await deploy(SHORT_RUN_MS)).toMatch(/deployed to stack beamkeeper-local/);
     bucket = (await buckets()).find((name) => name.includes("output"))!;
     expect(bucket).toBeDefined();
-  }, 300_000);
+  });
 
   test("is invoked by hand: results come to ZooKeeper and to S3, each value once", async () => {
     // As a relay leaves it that dies before its commit.
@@ -237,7 +237,7 @@ withEmulator("a deployment", () => {
     expect(payload.errorMessage).toMatch(
       /^there is no pipeline "other" in this deployment; it has .*\bznode-summary\b/,
     );
-  }, 120_000);
+  });
 
   test("is started by its schedule, with the credentials of its secret", async () => {
     const acl = [{ perms: 31, scheme: "digest", id: digest(CREDENTIALS) }];
@@ -257,7 +257,7 @@ withEmulator("a deployment", () => {
       "only for members",
     ]);
     expect((await results()).every(({ build }) => build === undefined)).toBe(true);
-  }, 240_000);
+  });
 
   test("a schedule of EventBridge Scheduler starts a run, whose results come to ZooKeeper and to S3", async () => {
     const events = (operation: string, parameters: object): Promise<string> =>
@@ -288,7 +288,7 @@ withEmulator("a deployment", () => {
     expect(new Set(runs).size).toBe(runs.length);
     // The run's id stands in the names of its files.
     expect((await written(`lines/part-${run}`)).sort()).toEqual([...LINES, ...WORDS].sort());
-  }, 180_000);
+  });
 
   test("is replaced by other code while it runs; nothing is lost, and nothing comes twice", async () => {
     const file = "pipelines/znode-summary.ts";
@@ -322,7 +322,7 @@ withEmulator("a deployment", () => {
       new Set([`function:${BUNDLE}:1`, `function:${BUNDLE}:2`]),
     );
     expect(emulator.log()).not.toContain("a-word-that-nobody-logs");
-  }, 300_000);
+  });
 
   test.each([
     ["relay", ["Log", "TellOfFailures"]],
@@ -348,7 +348,7 @@ withEmulator("a deployment", () => {
       expect([service, found]).toEqual([service, null]);
     }
     expect(JSON.parse(await awsGet(emulator.endpoint, "scheduler", "/schedules")).Schedules).toEqual([]);
-  }, 120_000);
+  });
 
   async function buckets(): Promise<string[]> {
     const { Buckets = [] } = await s3.send(new ListBucketsCommand({}));

@@ -13,12 +13,20 @@ import {
 import { readStatus } from "../../lib/checkpoint/status";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { beamkeeper, type CommandResult } from "../support/command";
-import { Deployment, readFolder, readTree, temporaryFolder, testSettings } from "../support/deployment";
+import {
+  Deployment,
+  PATIENCE_MS,
+  readFolder,
+  readTree,
+  temporaryFolder,
+  testSettings,
+} from "../support/deployment";
 import { MortalFunction } from "../support/mortal-function";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 const ROOT = "/beamkeeper";
+const PATIENTLY = ["--timeout", `${PATIENCE_MS / 1000}`];
 
 let ensemble: LocalZooKeeper;
 let client: ZooKeeperClient;
@@ -83,7 +91,7 @@ function deploy(definition: PipelineDefinition): Deployment {
 
 /** Resolves when the relay has delivered as many elements to the first stages as there are znodes. */
 async function delivered(deployment: Deployment, elements: number): Promise<void> {
-  for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
+  for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; ) {
     const status = await readStatus(client, deployment.layout);
     const done = status?.shards
       .filter(({ stage }) => stage.startsWith("read"))
@@ -101,7 +109,7 @@ test("a drained pipeline has closed its windows, written its results and named i
   await delivered(deployment, 20);
   expect(await readTree(client, "/counts-slow")).toEqual(new Map());
   await client.create("/slow/last");
-  const { code, output } = await command("drain", "slow", "--wait", "--timeout", "30");
+  const { code, output } = await command("drain", "slow", "--wait", ...PATIENTLY);
   expect(output).toMatch(/slow is drained \(epoch 1\)/);
   expect(output).toMatch(/source readZnodeChanges: watermark end/);
   expect(code).toBe(0);
@@ -162,7 +170,7 @@ test("a drain survives that functions are killed after their commits, and goes o
     expect((await command("drain", "mortal")).output).toMatch(/mortal is drain/);
     await first.end();
     const second = new Deployment({ ...options, definition });
-    expect((await command("drain", "mortal", "--wait", "--timeout", "40")).code).toBe(0);
+    expect((await command("drain", "mortal", "--wait", ...PATIENTLY)).code).toBe(0);
     await expect(second.relay).resolves.toMatchObject({ mortal: { reason: "drained" } });
     await second.end();
   } finally {
@@ -173,7 +181,7 @@ test("a drain survives that functions are killed after their commits, and goes o
   expect(seen.sort()).toEqual(["", "value-0", "value-1", "value-2", "value-3", "value-4"]);
   expect([...readFolder(join(folder.path, "results-mortal")).values()].flat()).toHaveLength(6);
   expect(bundles.deaths).toBeGreaterThan(0);
-}, 60_000);
+});
 
 test("a cancelled pipeline commits nothing more, and keeps what it had not finished", async () => {
   await client.create("/halt");
@@ -242,13 +250,13 @@ test("a pipeline is rescaled while it runs, by a command that is killed on the w
   for (const path of paths) await client.setData(path, Buffer.from("second"));
   const second = deploy(slowPipeline("grow"));
   await delivered(second, 48);
-  const drained = await command("drain", "grow", "--wait", "--timeout", "40");
+  const drained = await command("drain", "grow", "--wait", ...PATIENTLY);
   expect(drained.code).toBe(0);
   await second.end();
   const counts = [...(await readTree(client, "/counts-grow"))].filter(([, data]) => data !== "");
   expect(counts).toHaveLength(48);
   expect(counts.filter(([, data]) => data !== "2")).toEqual([]);
-}, 90_000);
+});
 
 test.each([
   ["no numbers", [], /name stages and numbers, as groupBy=4/, 2],

@@ -8,7 +8,7 @@ import orderedSteps from "../../pipelines/ordered-steps";
 import { registryFlaps } from "../../pipelines/registry-flaps";
 import { sessionisation } from "../../pipelines/sessionisation";
 import taskQueue from "../../pipelines/task-queue";
-import { Deployment, readFolder, readTree, temporaryFolder } from "../support/deployment";
+import { Deployment, PATIENCE_MS, readFolder, readTree, temporaryFolder } from "../support/deployment";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 let ensemble: LocalZooKeeper;
@@ -44,7 +44,7 @@ async function deploy(definition: Deployment["options"]["definition"]): Promise<
 
 /** What keeps state in the global window never settles: it waits for the end of time. */
 async function until(isSo: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 40_000; !(await isSo()); ) {
+  for (const deadline = Date.now() + PATIENCE_MS; !(await isSo()); ) {
     if (Date.now() > deadline) throw new Error("it has not come to pass");
     await systemClock.sleep(20);
   }

@@ -66,4 +66,4 @@ test("latencies are judged by the model of the znode, and by another one once th
   const ended = new Promise((done) => running!.once("exit", done));
   running.kill("SIGINT");
   expect(await ended).toBe(0);
-}, 120_000);
+});

@@ -67,7 +67,7 @@ beforeAll(async () => {
     `--param=relayRunMs=${RELAY_RUN_MS}`,
   );
   await offline.says(/Offline \[http for lambda\] listening/);
-}, 120_000);
+});
 
 afterAll(async () => {
   lambda?.destroy();
@@ -104,7 +104,7 @@ test("the relay's changes come out as znodes and as text", async () => {
   );
   const lines = [...readFolder(project.path(".offline/output/counts")).values()].flat();
   expect(lines.sort()).toEqual(["/app", "/app/a", "/app/b", "/app/c"]);
-}, 60_000);
+});
 
 test("a tick's run is driven by the batch function, once", async () => {
   // The next one: the function's own look, each minute, may have seen the pipeline first, and makes nothing up for it.
@@ -115,4 +115,4 @@ test("a tick's run is driven by the batch function, once", async () => {
   // The function's own look may have come with the next minute.
   expect(runs.length).toBeGreaterThanOrEqual(1);
   for (const [, cause] of runs) expect(cause).toBe("schedule");
-}, 60_000);
+});

@@ -51,7 +51,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, "pipelines/mine.ts"), example!);
   mkdirSync(join(folder, "test"));
   writeFileSync(join(folder, "test/mine.ts"), TEST);
-}, 240_000);
+});
 
 afterAll(async () => {
   running?.kill("SIGKILL");
@@ -106,22 +106,18 @@ test("the README's pipeline compiles under strict, against the package's own dec
     JSON.stringify({ compilerOptions, include: ["pipelines", "test"] }),
   );
   expect(node("node_modules/typescript/bin/tsc", "-p", ".")).toBe("");
-}, 120_000);
+});
 
 const NODES: readonly [string, () => string][] = [
   [process.version, () => process.execPath],
   [`v${NODE_VERSIONS[24]}`, () => ensureNode(24)],
 ];
 
-test.each(NODES)(
-  "it is tested with the package's testing kit: Node %s",
-  (_, executable) => {
-    const kit = ["--import", "beamkeeper/register", "--import", "tsx"];
-    const printed = JSON.parse(nodeOf(executable(), ...kit, "test/mine.ts"));
-    expect(printed).toEqual({ "/alerts/orders": '{"service":"orders","flaps":1}' });
-  },
-  300_000,
-);
+test.each(NODES)("it is tested with the package's testing kit: Node %s", (_, executable) => {
+  const kit = ["--import", "beamkeeper/register", "--import", "tsx"];
+  const printed = JSON.parse(nodeOf(executable(), ...kit, "test/mine.ts"));
+  expect(printed).toEqual({ "/alerts/orders": '{"service":"orders","flaps":1}' });
+});
 
 test("it runs", async () => {
   const client = await connect({ connectString: ensemble.connectString });
@@ -140,7 +136,7 @@ test("it runs", async () => {
   running.kill("SIGINT");
   expect(await ended).toBe(0);
   await client.close();
-}, 60_000);
+});
 
 test("the commands of the relay's image work in the project", async () => {
   const file = join(folder, "node_modules/beamkeeper/infra/container/Dockerfile");
@@ -166,7 +162,7 @@ test("the commands of the relay's image work in the project", async () => {
   relay.kill("SIGTERM");
   expect(await ended).toBe(0);
   expect(isHealthy()).toBe(false);
-}, 60_000);
+});
 
 test("`beamkeeper init` makes the project deployable, and overwrites nothing", () => {
   expect(node(COMMAND, "init")).toMatch(/^Wrote serverless.yml, functions\/relay.ts, functions\/bundle.ts/);
@@ -180,4 +176,4 @@ test("`beamkeeper init` makes the project deployable, and overwrites nothing", (
     const entries = zipEntries(join(folder, `.serverless/${name}.zip`));
     expect(entries.get(`functions/${name}.js`)).toBeLessThan(1_000_000);
   }
-}, 120_000);
+});

@@ -79,7 +79,7 @@ beforeAll(async () => {
   template = JSON.parse(
     readFileSync(project.path(".serverless/cloudformation-template-update-stack.json"), "utf8"),
   );
-}, 120_000);
+});
 
 afterAll(() => project?.remove());
 

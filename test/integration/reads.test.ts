@@ -34,7 +34,10 @@ import { randomNumbers } from "../../lib/simulation/random-numbers";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { readFolder, temporaryFolder } from "../support/deployment";
 import { expectedSums, type LinesSampleOptions, linesPipeline } from "../support/lines-pipeline";
+import { useProgram } from "../support/program";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
+
+const program = useProgram("batch-process");
 
 let ensemble: LocalZooKeeper;
 let client: ZooKeeperClient;
@@ -153,8 +156,7 @@ describe("a process that kills itself in the middle of reading", () => {
     const small = { ...environment, BEAMKEEPER_BUNDLE_UNITS: "10" };
     const definition = linesPipeline(sample);
     await ask(definition, "r1");
-    const doomed = fork(join(__dirname, "../support/batch-process.ts"), {
-      execArgv: ["--import", "tsx"],
+    const doomed = fork(program.file, {
       env: {
         ...process.env,
         ...small,

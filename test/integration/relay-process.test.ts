@@ -27,8 +27,6 @@ const PROJECT = join(__dirname, "../..");
 const PIPELINE = "test/support/pipelines/summary.ts";
 const COPY = "test/support/pipelines/copy.ts";
 // Processes that compile TypeScript first take their time on a busy machine.
-jest.setTimeout(240_000);
-
 let server: LocalZooKeeper;
 let client: ZooKeeper;
 let folder: ReturnType<typeof temporaryFolder>;

@@ -46,7 +46,7 @@ export default definePipeline({
       "prod",
       ...options.map(([key, value]) => `--param=${key}=${value}`),
     );
-  }, 120_000);
+  });
 
   afterAll(() => project?.remove());
 

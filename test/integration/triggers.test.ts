@@ -9,7 +9,7 @@ import {
   writeToZnodes,
 } from "beamkeeper";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
-import { Deployment, readTree, temporaryFolder } from "../support/deployment";
+import { Deployment, PATIENCE_MS, readTree, temporaryFolder } from "../support/deployment";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 let ensemble: LocalZooKeeper;
@@ -67,7 +67,7 @@ async function run(
   try {
     await deployment.settled(client);
     await write();
-    for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
+    for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; ) {
       const results = [...(await readTree(client, `/results-${name}`)).values()].filter(Boolean);
       if (isDone(results)) return results;
       await new Promise((resolve) => setTimeout(resolve, 20));

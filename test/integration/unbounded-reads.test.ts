@@ -6,7 +6,7 @@ import { systemClock } from "../../lib/clock";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { arrivals } from "../../pipelines/arrivals/pipeline";
 import { beamkeeper } from "../support/command";
-import { Deployment, readFolder, temporaryFolder, testSettings } from "../support/deployment";
+import { Deployment, PATIENCE_MS, readFolder, temporaryFolder, testSettings } from "../support/deployment";
 import type { Death } from "../support/function-process";
 import { MortalFunction } from "../support/mortal-function";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -59,7 +59,7 @@ function totals(output: string): Record<string, number> {
 
 /** Waits until so many files were divided into parts. */
 async function found(files: number): Promise<void> {
-  for (const deadline = Date.now() + 50_000; ; ) {
+  for (const deadline = Date.now() + PATIENCE_MS; ; ) {
     const status = await readStatus(client, deployment!.layout);
     const reading = status?.shards.find(({ stage }) => stage === "readAllText/files/split");
     if (reading?.elementsIn === files) return;
@@ -95,7 +95,14 @@ function environmentOf(place: Parameters<typeof testSettings>[0]): Record<string
 
 const drain = async (root: string): Promise<string> => {
   const variables = { ZOOKEEPER_CONNECT: ensemble.connectString, BEAMKEEPER_ROOT: root };
-  const { output } = await beamkeeper(variables, "drain", "arrivals", "--wait", "--timeout", "30");
+  const { output } = await beamkeeper(
+    variables,
+    "drain",
+    "arrivals",
+    "--wait",
+    "--timeout",
+    `${PATIENCE_MS / 1000}`,
+  );
   return output;
 };
 
@@ -113,7 +120,7 @@ test("files are read once each though processes are killed, and a drain finds wh
   expect(await drain("/killed")).toMatch(/arrivals is drained/);
   await expect(deployment!.relay).resolves.toMatchObject({ arrivals: { reason: "drained" } });
   expect(totals(output)).toEqual({ a: 5, b: 15 });
-}, 120_000);
+});
 
 test("a pause holds, and the relay that comes after it goes on", async () => {
   const { input, output } = deploy("paused", []);

@@ -1,20 +1,20 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import { join } from "node:path";
 import { compilePipeline } from "../../lib/beam/pipeline";
 import { PipelineLayout, segmentNames } from "../../lib/checkpoint/layout";
 import { readGeneration } from "../../lib/checkpoint/scope";
 import { decodeSegment } from "../../lib/checkpoint/segment";
 import { decodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
 import { connect, type ZooKeeper } from "../../lib/zookeeper";
+import { useProgram } from "../support/program";
 import type { FromRelay } from "../support/relay-process";
 import { summaryPipeline } from "../support/sample-pipelines";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 // Processes that compile TypeScript first take their time on a busy machine.
-jest.setTimeout(240_000);
 // The shortest that the server grants.
 const SESSION_TIMEOUT_MS = 4_000;
+const program = useProgram("relay-process");
 const bytes = (text: string): Buffer => Buffer.from(text);
 
 let server: LocalZooKeeper;
@@ -58,8 +58,7 @@ class RelayProcess {
   private onNews: () => void = () => undefined;
 
   constructor() {
-    this.child = fork(join(__dirname, "..", "support", "relay-process.ts"), {
-      execArgv: ["--import", "tsx"],
+    this.child = fork(program.file, {
       env: {
         ...process.env,
         ZOOKEEPER_CONNECT: server.connectString,

@@ -54,7 +54,7 @@ test("an element of five megabytes goes from stage to stage, through state, and 
   expect(await lab.drain(1)).toEqual([]);
   expect([await result("a"), await result("b")]).toEqual([`a: ${5 * MIB},${5 * MIB}`, `b: ${5 * MIB}`]);
   expect(await lab.blobs.list("")).toEqual([]);
-}, 60_000);
+});
 
 test("state in blobs is loaded cold at each commit", async () => {
   lab = await ShardLab.open(client, grown(40 * 1024));
@@ -68,7 +68,7 @@ test("state in blobs is loaded cold at each commit", async () => {
   expect(await lab.drain(1)).toEqual([]);
   expect(await result("b")).toBe(`b: ${Array.from({ length: 15 }, () => 40 * 1024)}`);
   expect(await lab.blobs.list("")).toEqual([]);
-}, 60_000);
+});
 
 test.each([
   ["before the commit is sent", (): Promise<never> => Promise.reject(new Error("died"))],
@@ -79,36 +79,32 @@ test.each([
       throw new Error("died");
     },
   ],
-])(
-  "a process that dies %s leaves nothing lost or doubled, and its blobs are collected",
-  async (_, die) => {
-    lab = await ShardLab.open(client, grown(MIB));
-    await lab.append("a", "b");
-    expect(await lab.drain(0)).toEqual([]);
-    let deaths = 0;
-    const dying = new Proxy(client as ZooKeeperClient, {
-      get(target, name) {
-        if (name === "multi")
-          return (ops: Parameters<ZooKeeperClient["multi"]>[0]) => {
-            deaths += 1;
-            return die(() => target.multi(ops));
-          };
-        const value: unknown = Reflect.get(target, name, target);
-        return typeof value === "function" ? value.bind(target) : value;
-      },
-    });
-    await expect(lab.invoke(1, lab.newRunner({}, dying))).rejects.toThrow("died");
-    expect(deaths).toBe(1);
-    expect(await lab.drain(1)).toEqual([]);
-    await lab.publish(2_000);
-    expect(await lab.drain(1)).toEqual([]);
-    expect([await result("a"), await result("b")]).toEqual([`a: ${MIB}`, `b: ${MIB}`]);
-    // The last commits' own garbage is gone, and so is what the dead process left.
-    await lab.invoke(0, lab.newRunner());
-    expect(await lab.blobs.list("")).toEqual([]);
-  },
-  60_000,
-);
+])("a process that dies %s leaves nothing lost or doubled, and its blobs are collected", async (_, die) => {
+  lab = await ShardLab.open(client, grown(MIB));
+  await lab.append("a", "b");
+  expect(await lab.drain(0)).toEqual([]);
+  let deaths = 0;
+  const dying = new Proxy(client as ZooKeeperClient, {
+    get(target, name) {
+      if (name === "multi")
+        return (ops: Parameters<ZooKeeperClient["multi"]>[0]) => {
+          deaths += 1;
+          return die(() => target.multi(ops));
+        };
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  await expect(lab.invoke(1, lab.newRunner({}, dying))).rejects.toThrow("died");
+  expect(deaths).toBe(1);
+  expect(await lab.drain(1)).toEqual([]);
+  await lab.publish(2_000);
+  expect(await lab.drain(1)).toEqual([]);
+  expect([await result("a"), await result("b")]).toEqual([`a: ${MIB}`, `b: ${MIB}`]);
+  // The last commits' own garbage is gone, and so is what the dead process left.
+  await lab.invoke(0, lab.newRunner());
+  expect(await lab.blobs.list("")).toEqual([]);
+});
 
 test("a blob that someone took away is an error that says so, and nothing is consumed", async () => {
   lab = await ShardLab.open(client, grown(MIB));

@@ -43,7 +43,7 @@ test(`nothing is lost, doubled or out of order under ${SEEDS} seeds of faults`, 
   // Faults strike between a bundle that runs ahead and its commit.
   expect(givenUp).toBeGreaterThan(SEEDS / 10);
   expect(SEEDS < 300 ? [] : coverage.empty).toEqual([]);
-}, 600_000);
+}, 1_800_000);
 
 test("a seed replays exactly", async () => {
   const first = await simulate({ seed: 3 });
@@ -56,14 +56,10 @@ test.each([
   ["segments deleted outside the multi", 40],
   ["cursor outside the multi", 40],
   ["no walk after reconnect", 200],
-])(
-  "a mutant is found: %s, within %i seeds",
-  async (name, seeds) => {
-    const mutant = MUTANTS.find((each) => each.name === name)!;
-    expect(await hunt(mutant, { seeds, workers: WORKERS })).toBeDefined();
-  },
-  300_000,
-);
+])("a mutant is found: %s, within %i seeds", async (name, seeds) => {
+  const mutant = MUTANTS.find((each) => each.name === name)!;
+  expect(await hunt(mutant, { seeds, workers: WORKERS })).toBeDefined();
+});
 
 test("every mutant is still one of the code as it is", () => {
   const gone = MUTANTS.flatMap(({ name, replacements }) =>

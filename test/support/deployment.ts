@@ -18,6 +18,12 @@ import type { RelayCommit } from "../../lib/relay/source-relay";
 import { readSettings, type Settings } from "../../lib/settings";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 
+/**
+ * How long a test waits for what has to come: a hundred times as long as it takes on a quiet machine, and less than
+ * Jest's own limit, which would not say what is missing.
+ */
+export const PATIENCE_MS = 200_000;
+
 export interface DeploymentOptions {
   readonly connectString: string;
   readonly root: string;
@@ -133,7 +139,7 @@ export async function ensembleTime(client: ZooKeeperClient): Promise<number> {
 }
 
 async function untilSettled(client: ZooKeeperClient, layout: PipelineLayout, timeMs: number): Promise<void> {
-  const deadline = Date.now() + 40_000;
+  const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const status = await readStatus(client, layout);
     if (status && isSettled(status, timeMs)) return;

@@ -6,7 +6,7 @@ export type CommitKind = Part | "intake";
 
 export interface Fault {
   readonly kind: CommitKind;
-  /** The how-manieth commit of the kind, from 1. */
+  /** The how-manieth commit of the kind, from 1: of those sent for `before`, of those that took effect for `after`. */
   readonly nth: number;
   /** Runs before the multi is sent. */
   readonly before?: () => Promise<void> | void;
@@ -24,12 +24,13 @@ function isIntake({ type, path }: Op): boolean {
 
 /** The client with one fault in it; everything else goes through. */
 export function withFault(client: ZooKeeperClient, fault: Fault): ZooKeeperClient {
-  let count = 0;
+  let sent = 0;
+  let effective = 0;
   const multi = async (ops: readonly Op[]): Promise<MultiResult> => {
-    const hit = isOfKind(ops, fault.kind) && ++count === fault.nth;
-    if (hit) await fault.before?.();
+    const counts = isOfKind(ops, fault.kind);
+    if (counts && ++sent === fault.nth) await fault.before?.();
     const result = await client.multi(ops);
-    if (hit) await fault.after?.(result);
+    if (counts && ++effective === fault.nth) await fault.after?.(result);
     return result;
   };
   return new Proxy(client, {

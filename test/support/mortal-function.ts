@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from "node:child_process";
-import { join } from "node:path";
 import type { LambdaService } from "../../lib/aws/lambda";
 import type { ShardInvoker } from "../../lib/checkpoint/invocation";
 import type { Death, FromFunction, MortalName, MortalPipeline, ToFunction } from "./function-process";
+import { useProgram } from "./program";
 
 export interface MortalOptions {
   readonly environment: Readonly<Record<string, string>>;
@@ -12,6 +12,8 @@ export interface MortalOptions {
   /** Answers what a relay in the process invokes. */
   readonly invoke?: ShardInvoker;
 }
+
+const program = useProgram("function-process");
 
 /** Enough for everything but a process that wants all. */
 const MEMORY_MB = 256;
@@ -45,7 +47,8 @@ export class MortalFunction implements LambdaService {
       };
       child.once("exit", onExit);
       child.on("message", onMessage);
-      child.send({ id, invoke: FunctionName as MortalName, event } satisfies ToFunction);
+      // A process that has just died is heard of by its exit.
+      child.send({ id, invoke: FunctionName as MortalName, event } satisfies ToFunction, () => undefined);
     });
   }
 
@@ -68,8 +71,8 @@ export class MortalFunction implements LambdaService {
     const { environment, pipeline, deaths, invoke } = this.options;
     const death = deaths[this.deaths];
     const isHungry = death?.by === "memory";
-    const child = fork(join(__dirname, "function-process.ts"), {
-      execArgv: ["--import", "tsx", ...(isHungry ? [`--max-old-space-size=${MEMORY_MB}`] : [])],
+    const child = fork(program.file, {
+      execArgv: isHungry ? [`--max-old-space-size=${MEMORY_MB}`] : [],
       // What the engine says of its memory is a page.
       stdio: ["ignore", "inherit", isHungry ? "ignore" : "inherit", "ipc"],
       env: {

@@ -11,7 +11,7 @@ import { Request, type RequestArguments } from "../../lib/zookeeper/request";
 const FRAMES = Number(process.env.FUZZ_FRAMES ?? 100_000);
 const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const FRAME_LIMIT_BYTES = 1024 * 1024;
-const TIMEOUT_MS = 60_000 + FRAMES / 5;
+const TIMEOUT_MS = 300_000 + FRAMES / 5;
 const MEMORY_LIMIT_BYTES = 64 * 1024 * 1024;
 
 type Random = () => number;

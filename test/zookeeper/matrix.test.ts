@@ -19,7 +19,6 @@ const ENSEMBLES = VERSIONS.flatMap((version) =>
   ([1, 3] as const).filter((servers) => isAll || servers === 3).map((servers) => ({ version, servers })),
 );
 const LARGE_BYTES = 900_000;
-const TIMEOUT_MS = 120_000;
 
 const credentials = new Credentials();
 afterAll(() => credentials.remove());
@@ -43,26 +42,22 @@ describe.each(ENSEMBLES)("$servers of the $version version", ({ version, servers
   let ensemble: LocalZooKeeper;
   beforeAll(async () => {
     ensemble = await startZooKeeper({ version, servers, ...credentials.serverOptions() });
-  }, TIMEOUT_MS);
+  });
   afterAll(() => ensemble?.stop());
 
-  test.each(isAll ? MODES : (["plain", "TLS and SASL"] as const))(
-    "%s",
-    async (mode) => {
-      const { connectString } = ensemble;
-      const client = await connect({ connectString, ...optionsOf(mode) });
-      try {
-        const root = `/${mode.replaceAll(" ", "-")}`;
-        const identities = (await client.whoAmI()).map(({ scheme, user }) => `${scheme} ${user}`);
-        expect(identities.sort()).toEqual(identitiesOf(mode));
-        await changesAndWatches(client, root);
-        await serverDies(ensemble, client, root);
-      } finally {
-        await client.close();
-      }
-    },
-    TIMEOUT_MS,
-  );
+  test.each(isAll ? MODES : (["plain", "TLS and SASL"] as const))("%s", async (mode) => {
+    const { connectString } = ensemble;
+    const client = await connect({ connectString, ...optionsOf(mode) });
+    try {
+      const root = `/${mode.replaceAll(" ", "-")}`;
+      const identities = (await client.whoAmI()).map(({ scheme, user }) => `${scheme} ${user}`);
+      expect(identities.sort()).toEqual(identitiesOf(mode));
+      await changesAndWatches(client, root);
+      await serverDies(ensemble, client, root);
+    } finally {
+      await client.close();
+    }
+  });
 });
 
 async function changesAndWatches(client: ZooKeeper, root: string): Promise<void> {
