@@ -28,7 +28,7 @@ jest.mock("../support/memory-runner", () => ({
   testWhereWatermarksAreLearnedAtOnce: test.skip,
 }));
 
-describe.each(["side-inputs", "stateful", "triggers", "lifting", "pipelines", "pipeline-transcripts"])(
+describe.each(["side-inputs", "stateful", "triggers", "lifting", "pipelines", "async", "pipeline-transcripts"])(
   "%s",
   (file) => {
     require(`../beam/${file}.test`);
