@@ -75,6 +75,24 @@ export interface CompiledStage {
   readonly transforms: readonly string[];
 }
 
+/** A compiled graph as plain data, which is stored with what it has written. */
+export interface GraphDescription {
+  /** In the order in which data flows. */
+  readonly stages: readonly StageDescription[];
+  /** Names of the finalisers that committed tokens may wait for. */
+  readonly finalizers: readonly string[];
+}
+
+export interface StageDescription {
+  readonly id: string;
+  /** What the stage's waiting elements and state depend on: texts by what they are, such as `windowing` or `coders`. */
+  readonly form: Readonly<Record<string, string>>;
+  /** The stage that each side input comes from, by the side input's name. */
+  readonly sides: Readonly<Record<string, string>>;
+  /** What is fused behind the stage's root, by name: it keeps nothing between bundles. */
+  readonly transforms: Readonly<Record<string, string>>;
+}
+
 export interface CompiledPipeline {
   readonly name: string;
   /** How many shards each stage has, by stage id; 1 where the definition says nothing. */
@@ -83,6 +101,8 @@ export interface CompiledPipeline {
   readonly failures: FailurePolicy;
   /** SHA-256 (hex) of the graph, free of function text and of random or minified names. */
   readonly fingerprint: string;
+  /** The graph that the fingerprint is of, so that it can be said what differs. */
+  readonly graph: GraphDescription;
   readonly sources: readonly CompiledSource[];
   readonly sinks: readonly CompiledSink[];
   /** In the order of construction. Not part of the fingerprint. */

@@ -5,6 +5,7 @@ import type { CompiledPipeline, CompiledSource, CompiledStage } from "./api";
 import { BuildError, PipelineDefinitionError, UnsupportedPipelineError } from "./errors";
 import { type FailureOptions, type FailurePolicy, failurePolicy } from "./failure-policy";
 import { readGraph } from "./graph/check";
+import { describeGraph } from "./graph/description";
 import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
 import { liftCombines } from "./graph/lifting";
@@ -119,6 +120,7 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
     shards: shardsOf(definition, stages),
     failures: failurePolicy(name, definition.failures),
     fingerprint: fingerprint(graph, stages),
+    graph: describeGraph(graph, stages),
     sources: stages.filter((stage) => !isShuffle(stage.root)).map(toSource),
     sinks: graph.nodes.flatMap(({ name: transform, work }) =>
       work.kind === "write" ? [{ sink: work.spec.sink, transform, config: work.spec.config }] : [],

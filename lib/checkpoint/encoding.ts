@@ -30,6 +30,7 @@ export const RECORD_KINDS = {
   schedule: { tag: 25, version: 1 },
   "event-ids": { tag: 28, version: 1 },
   "event-id-run": { tag: 29, version: 1 },
+  graph: { tag: 30, version: 1 },
 } as const;
 
 export type RecordKind = keyof typeof RECORD_KINDS;

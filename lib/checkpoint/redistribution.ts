@@ -36,11 +36,17 @@ export interface NewZnode {
 }
 
 export interface StageMove {
-  readonly stage: string;
   /** What waits and what is kept in a shard has no key: it stays together. */
   readonly isKeyless?: boolean;
-  readonly from: { readonly scope: ScopeLayout; readonly shards: number };
-  readonly to: { readonly scope: ScopeLayout; readonly shards: number };
+  readonly from: ScopedStage;
+  readonly to: ScopedStage;
+}
+
+/** A stage in one epoch. */
+export interface ScopedStage {
+  readonly scope: ScopeLayout;
+  readonly stage: string;
+  readonly shards: number;
 }
 
 export interface MoveLimits {
@@ -94,18 +100,19 @@ export async function* moveStage(
   keys: KeyKnowledge,
   limits: MoveLimits,
 ): AsyncGenerator<NewZnode> {
-  const { stage, from, to, isKeyless } = move;
+  const { from, to, isKeyless } = move;
   const shards = Array.from({ length: from.shards }, (_, shard) => shard);
-  const old = await Promise.all(shards.map((shard) => readShard(client, blobs, from.scope, stage, shard)));
-  yield { path: to.scope.stage(stage), data: Buffer.alloc(0) };
+  const old = await Promise.all(shards.map((shard) => readShard(client, blobs, from, shard)));
+  yield { path: to.scope.stage(to.stage), data: Buffer.alloc(0) };
   for (let shard = 0; shard < to.shards; shard++) {
-    const layout = to.scope.shard(stage, shard);
+    const layout = to.scope.shard(to.stage, shard);
     const sources = isKeyless
       ? old.filter((each) => heirOf(each.shard, to.shards) === shard)
       : sourcesOf(shard, to.shards, from.shards).map((each) => old[each]!);
     const isSame = isKeyless || from.shards === to.shards;
     const isMine = (hash: number): boolean => isSame || shardOf(hash, to.shards) === shard;
-    const isMyElement = (element: Uint8Array): boolean => isSame || isMine(keys.keyHashOf(stage, element));
+    const isMyElement = (element: Uint8Array): boolean =>
+      isSame || isMine(keys.keyHashOf(from.stage, element));
     const { runs, znodes, bytes, number } = await moveState(client, blobs, sources, layout, isMine, limits);
     yield { path: layout.head, data: encodeHead(NEW_HEAD) };
     for (const path of [layout.inbox, layout.state, layout.deadLetters])
@@ -128,8 +135,7 @@ function movedBlobs(blobs: BlobStore, layout: ShardLayout, what: string): Commit
 async function readShard(
   client: ZooKeeperClient,
   blobs: BlobStore,
-  scope: ScopeLayout,
-  stage: string,
+  { scope, stage }: ScopedStage,
   shard: number,
 ): Promise<OldShard> {
   const layout = scope.shard(stage, shard);
@@ -166,7 +172,7 @@ async function moveState(
     };
     if (!(await loadState(client, blobs, from, current, take)))
       throw new ControlError(
-        `${from.head} was committed to while it was divided anew: someone has let the pipeline go on. Rescale it again.`,
+        `${from.head} was committed to while it was divided anew: someone has let the pipeline go on. Repeat the command.`,
       );
   }
   const runs: NewZnode[] = [];
@@ -306,14 +312,14 @@ function compareTimes(a: number, b: number): number {
 async function* moveLetters(
   client: ZooKeeperClient,
   blobs: BlobStore,
-  { stage, from, to, isKeyless }: StageMove,
+  { from, to, isKeyless }: StageMove,
   keys: KeyKnowledge,
   { segmentSizeBytes }: MoveLimits,
 ): AsyncGenerator<NewZnode> {
-  const layouts = Array.from({ length: to.shards }, (_, shard) => to.scope.shard(stage, shard));
+  const layouts = Array.from({ length: to.shards }, (_, shard) => to.scope.shard(to.stage, shard));
   const written = layouts.map((layout) => movedBlobs(blobs, layout, "letters"));
   for (let shard = 0, moved = 0; shard < from.shards; shard++) {
-    const { deadLetters } = from.scope.shard(stage, shard);
+    const { deadLetters } = from.scope.shard(from.stage, shard);
     const { children } = await reading(client, () => client.getChildren(deadLetters));
     for (const name of children.sort(byNumbers)) {
       const path = `${deadLetters}/${name}`;
@@ -323,7 +329,7 @@ async function* moveLetters(
         ? heirOf(shard, to.shards)
         : from.shards === to.shards
           ? shard
-          : shardOf(keys.keyHashOf(stage, element), to.shards);
+          : shardOf(keys.keyHashOf(from.stage, element), to.shards);
       const segment = encodeSegment([{ bytes: element, timestampMs: letter.minTimestampMs }]).data;
       const into = `${layouts[target]!.deadLetters}/0-${moved++}`;
       yield await placeLetter(into, { ...letter, segment }, written[target]!, segmentSizeBytes);

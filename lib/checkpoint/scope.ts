@@ -8,6 +8,7 @@ import {
 } from "../zookeeper";
 import { reading } from "./commit";
 import { encodeBucket, ID_BUCKETS, NEW_BUCKET } from "./event-ids";
+import { compareGraphs, decodeGraph, encodeGraph, NO_CHOICES, type StoredGraph } from "./graph";
 import { type PipelineLayout, type ScopeLayout, segmentPrefix } from "./layout";
 import {
   decodeGeneration,
@@ -26,6 +27,8 @@ import { encodeSegment } from "./segment";
 /** The shape that a pipeline's znodes are created with. */
 export interface ScopePlan {
   readonly fingerprint: string;
+  /** What the fingerprint is of (default: it is not stored, and other code can't be told what differs). */
+  readonly graph?: StoredGraph;
   /** Ids of the sources that a relay reads. */
   readonly sources: readonly string[];
   /** Ids of the sources that events are appended to (default: none). */
@@ -99,7 +102,7 @@ export async function openPipeline(
 ): Promise<CurrentGeneration> {
   for (let isPartlyThere = false; ; ) {
     const current = await readGeneration(client, layout);
-    if (current) return requireSame(current, plan);
+    if (current) return requireSame(client, current, plan);
     if (isPartlyThere) throw partlyThere(layout);
     await createPath(client, layout.epochs);
     try {
@@ -123,17 +126,46 @@ function partlyThere(layout: PipelineLayout): PipelineMismatchError {
   );
 }
 
-function requireSame(current: CurrentGeneration, plan: ScopePlan): CurrentGeneration {
-  const { fingerprint } = current.generation;
+async function requireSame(
+  client: ZooKeeperClient,
+  current: CurrentGeneration,
+  plan: ScopePlan,
+): Promise<CurrentGeneration> {
+  const { layout, generation } = current;
+  const { fingerprint, upstream } = generation;
+  if (fingerprint === plan.fingerprint) return current;
+  const was =
+    `${layout.path} was started by a pipeline with another graph (fingerprint ${fingerprint.slice(0, 12)}, ` +
+    `this code has ${plan.fingerprint.slice(0, 12)}). Nothing was changed.`;
   const start =
     "start the changed pipeline under another name, or delete the old one's znodes to begin again";
-  if (fingerprint !== plan.fingerprint) {
-    throw new PipelineMismatchError(
-      `${current.layout.path} was started by a pipeline with another graph (fingerprint ${fingerprint.slice(0, 12)}, ` +
-        `this code has ${plan.fingerprint.slice(0, 12)}). Nothing was changed. Run the code that started it, or ${start}.`,
-    );
-  }
-  return current;
+  const stored = await readGraph(client, current);
+  if (stored === undefined || plan.graph === undefined)
+    throw new PipelineMismatchError(`${was} Run the code that started it, or ${start}.`);
+  const { graph, upstream: planned } = plan;
+  const { stages, problems } = compareGraphs(
+    { graph: stored, upstream },
+    { graph, upstream: planned },
+    NO_CHOICES,
+  );
+  const differences = stages.map(
+    ({ stage, change, what }) => `stage "${stage}" is ${change}: ${what.join("; ")}`,
+  );
+  const what = differences.length > 0 ? ` ${differences.join(". ")}.` : "";
+  const update =
+    problems.length === 0
+      ? `"beamkeeper update ${layout.pipeline}" lets this code go on with what is there`
+      : `Run the code that started it, or ${start}; "beamkeeper update ${layout.pipeline} --dry-run" says more`;
+  throw new PipelineMismatchError(`${was}${what} ${update}.`);
+}
+
+/** The graph that the epoch was made for; undefined where an older version made it. Throws EncodingError. */
+export async function readGraph(
+  client: ZooKeeperClient,
+  { scope }: CurrentGeneration,
+): Promise<StoredGraph | undefined> {
+  const { data } = await reading(client, () => client.getData(scope.path));
+  return decodeGraph(data, scope.path);
 }
 
 function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
@@ -148,12 +180,18 @@ function creation(layout: PipelineLayout, plan: ScopePlan): Op[] {
     keylessStages: plan.keylessStages ?? [],
   };
   return [
-    ...scopeCreation(layout.epoch(epoch), plan),
+    ...scopeCreation(layout.epoch(epoch), plan, plan.graph && encodeGraph(plan.graph)),
     create(layout.generation, encodeGeneration(generation)),
   ];
 }
 
-function create(path: string, data: Uint8Array = Buffer.alloc(0)): Op {
+interface CreateOp {
+  readonly type: "create";
+  readonly path: string;
+  readonly data: Uint8Array;
+}
+
+function create(path: string, data: Uint8Array = Buffer.alloc(0)): CreateOp {
   return { type: "create", path, data };
 }
 
@@ -176,6 +214,20 @@ export function scopeCreation(
     create(scope.outputs),
     create(scope.replays),
     create(scope.sources),
+    ...sourceCreation(scope, plan),
+    create(scope.stages),
+    ...stageCreation(scope, plan),
+    ...plan.impulses.map((stage) => firstSegment(scope, stage, atTheBeginning)),
+    ...(plan.runStarts ?? []).map((stage) => firstSegment(scope, stage, runStart ?? atTheBeginning)),
+  ];
+}
+
+/** The znodes of new sources. */
+export function sourceCreation(
+  scope: ScopeLayout,
+  plan: Pick<ScopePlan, "sources" | "eventSources">,
+): CreateOp[] {
+  return [
     ...plan.sources.flatMap((id) => {
       const source = scope.source(id);
       return [
@@ -192,19 +244,20 @@ export function scopeCreation(
         ...buckets.map((path) => create(path, encodeBucket(NEW_BUCKET))),
       ];
     }),
-    create(scope.stages),
-    ...Object.entries(plan.shards).flatMap(([stage, shards]) => [
-      create(scope.stage(stage)),
-      ...Array.from({ length: shards }, (_, shard) => scope.shard(stage, shard)).flatMap((shard) => [
-        create(shard.head, encodeHead(NEW_HEAD)),
-        create(shard.inbox),
-        create(shard.state),
-        create(shard.deadLetters),
-      ]),
-    ]),
-    ...plan.impulses.map((stage) => firstSegment(scope, stage, atTheBeginning)),
-    ...(plan.runStarts ?? []).map((stage) => firstSegment(scope, stage, runStart ?? atTheBeginning)),
   ];
+}
+
+/** The znodes of new stages. */
+export function stageCreation(scope: ScopeLayout, { shards: all }: Pick<ScopePlan, "shards">): CreateOp[] {
+  return Object.entries(all).flatMap(([stage, shards]) => [
+    create(scope.stage(stage)),
+    ...Array.from({ length: shards }, (_, shard) => scope.shard(stage, shard)).flatMap((shard) => [
+      create(shard.head, encodeHead(NEW_HEAD)),
+      create(shard.inbox),
+      create(shard.state),
+      create(shard.deadLetters),
+    ]),
+  ]);
 }
 
 function firstSegment(scope: ScopeLayout, stage: string, element: RunStart): Op {

@@ -9,6 +9,7 @@ import { RELAY_USAGE, relay } from "./relay";
 import { RUNS_USAGE, runs } from "./runs";
 import { SEND_USAGE, send } from "./send";
 import { describe, type Terminal } from "./terminal";
+import { UPDATE_USAGE, update } from "./update";
 import { auditLogs, VERIFY_USAGE, verify } from "./verify";
 
 const USAGE = `beamkeeper dev ...   run a pipeline on this machine
@@ -16,6 +17,8 @@ const USAGE = `beamkeeper dev ...   run a pipeline on this machine
 ${DEV_USAGE}
 
 ${OPERATIONS_USAGE}
+
+${UPDATE_USAGE}
 
 ${RELAY_USAGE}
 
@@ -47,6 +50,7 @@ export async function runCommand(
     if (verb === "audit") return auditLogs(args, environment, terminal);
     if (verb === "init") return init(args, process.cwd(), terminal);
     if (verb === "runs" || verb === "backfill") return await runs(verb, args, environment, terminal);
+    if (verb === "update") return await update(args, environment, terminal);
     if (verb === "relay") return await relay(args, environment, terminal, signal);
     if (verb === "send") return await send(args, environment, terminal);
     if (verb === "check") return await check(args, environment, terminal);

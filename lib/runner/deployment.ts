@@ -2,13 +2,13 @@ import type { CompiledPipeline, CompiledStage } from "../beam/api";
 import { MIN_TIMESTAMP_MS } from "../beam/engine/time";
 import { PipelineDefinitionError } from "../beam/errors";
 import type { EventSource, EventSourceSettings, PlannedEventSource } from "../checkpoint/event-source";
-import type { ScopePlan } from "../checkpoint/scope";
+import type { UpdatePlan } from "../checkpoint/update";
 import type { SourceBatching, ZnodeSource } from "../checkpoint/znode-source";
 
 /** A compiled pipeline as the relay needs it: graph, shards and sources, without any code of the user's. */
 export interface PipelinePlan {
   readonly name: string;
-  readonly plan: ScopePlan;
+  readonly plan: UpdatePlan;
   readonly stages: CompiledPipeline["stages"];
   readonly sources: readonly {
     readonly id: string;
@@ -83,6 +83,7 @@ export function planPipeline(pipeline: CompiledPipeline): PipelinePlan {
     })),
     plan: {
       fingerprint: pipeline.fingerprint,
+      graph: pipeline.graph,
       sources: watched.map(({ id }) => id),
       eventSources: events.map(({ id }) => id),
       shards: Object.fromEntries(pipeline.shards),

@@ -1,5 +1,6 @@
 import { segmentLength } from "../checkpoint/blobs";
-import { type PipelineLayout, segmentNames } from "../checkpoint/layout";
+import { decodeGraph } from "../checkpoint/graph";
+import { encodeName, type PipelineLayout, segmentNames } from "../checkpoint/layout";
 import { decodeCursor, decodeGeneration, decodeHead, type Head, NEW_HEAD } from "../checkpoint/records";
 import type { LoggedOp, LoggedTransaction } from "../zookeeper/transaction-log";
 
@@ -42,6 +43,7 @@ type Kind =
   | "removal"
   | "none";
 
+const EPOCH = /^.*\/epochs\/\d+$/;
 const HEAD = /^(.*\/epochs\/\d+\/stages\/[^/]+\/\d+)$/;
 const CURSOR = /^.*\/epochs\/\d+\/sources\/[^/]+$/;
 const SEGMENT = /^(.*\/epochs\/\d+\/stages\/[^/]+\/\d+)\/inbox\/([^/]+)$/;
@@ -63,7 +65,7 @@ const MOST_PROBLEMS = 100;
  *    watermark is the one that it knows), or in an operator's (which changes or checks the generation).
  * 4. A generation that is not running or draining admits no commits.
  * 5. An epoch is built only while the pipeline is paused, in multis that check that; when the generation goes over to
- *    it, as many elements wait for each stage as in the epoch before. From then on nothing is made in the old one.
+ *    it, as many elements wait for each stage that goes on as in the epoch before. From then on nothing is made in the old one.
  *
  * The log has to begin before the pipeline did: at the first transaction of the ensemble, or a server that was not
  * purged since.
@@ -82,6 +84,8 @@ class Auditor {
   private readonly commitIds = new Set<string>();
   private state = "";
   private epoch = 0;
+  /** Of epochs that an update has built: the names of stages that go on, and those of before. */
+  private readonly continued = new Map<number, readonly (readonly [string, string])[]>();
   private readonly counts = {
     transactions: 0,
     bundleCommits: 0,
@@ -191,10 +195,12 @@ class Auditor {
     if (epoch === this.epoch) return;
     const before = this.waitingIn(this.epoch);
     const now = this.waitingIn(epoch);
-    for (const stage of this.epoch === 0 ? [] : new Set([...before.keys(), ...now.keys()]))
-      if (before.get(stage) !== now.get(stage))
+    const stages =
+      this.continued.get(epoch) ?? [...new Set([...before.keys(), ...now.keys()])].map((id) => [id, id]);
+    for (const [stage, old] of this.epoch === 0 ? [] : stages)
+      if (before.get(old) !== now.get(stage))
         problem(
-          `${before.get(stage) ?? 0} elements waited for ${stage}, in epoch ${epoch} ${now.get(stage) ?? 0}`,
+          `${before.get(old) ?? 0} elements waited for ${old}, in epoch ${epoch} ${now.get(stage) ?? 0}`,
         );
     for (const path of this.shards.keys()) if (epochOf(path)[0]! < epoch) this.shards.delete(path);
     this.epoch = epoch;
@@ -335,6 +341,12 @@ class Auditor {
       const { state, epoch } = decodeGeneration(op.data, op.path);
       this.state = state;
       this.takeEpoch(epoch, problem);
+    }
+    if (op.type === "setData" && EPOCH.test(op.path)) {
+      const { continued } = decodeGraph(op.data, op.path) ?? {};
+      const names =
+        continued && Object.entries(continued).map((pair) => pair.map(encodeName) as [string, string]);
+      if (names) this.continued.set(epochOf(op.path)[0]!, names);
     }
     if (op.type === "create" && HEAD.test(op.path))
       this.shards.set(op.path, { head: decodeHead(op.data, op.path), inbox: new Map() });

@@ -10,9 +10,12 @@ import {
   writeToText,
   writeToZnodes,
 } from "beamkeeper";
+import { PipelineLayout } from "../../lib/checkpoint/layout";
 import { readStatus } from "../../lib/checkpoint/status";
+import { audit } from "../../lib/verify/auditor";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
-import { beamkeeper, type CommandResult } from "../support/command";
+import { readTransactionLogs } from "../../lib/zookeeper/transaction-log";
+import { beamkeeper, beamkeeperProcess, type CommandResult } from "../support/command";
 import {
   Deployment,
   PATIENCE_MS,
@@ -22,6 +25,7 @@ import {
   testSettings,
 } from "../support/deployment";
 import { MortalFunction } from "../support/mortal-function";
+import grown, { before } from "../support/pipelines/grown";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -89,12 +93,12 @@ function deploy(definition: PipelineDefinition): Deployment {
   });
 }
 
-/** Resolves when the relay has delivered as many elements to the first stages as there are znodes. */
-async function delivered(deployment: Deployment, elements: number): Promise<void> {
+/** Resolves when the first stages, or others, have taken as many elements as there are znodes. */
+async function delivered(deployment: Deployment, elements: number, stages = "read"): Promise<void> {
   for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; ) {
     const status = await readStatus(client, deployment.layout);
     const done = status?.shards
-      .filter(({ stage }) => stage.startsWith("read"))
+      .filter(({ stage }) => stage.startsWith(stages))
       .reduce((sum, { elementsIn }) => sum + elementsIn, 0);
     if (done === elements) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -256,6 +260,49 @@ test("a pipeline is rescaled while it runs, by a command that is killed on the w
   const counts = [...(await readTree(client, "/counts-grow"))].filter(([, data]) => data !== "");
   expect(counts).toHaveLength(48);
   expect(counts.filter(([, data]) => data !== "2")).toEqual([]);
+});
+
+test("changed code goes on with what is there, renamed and new stages included; without that, it is told what differs", async () => {
+  const file = "test/support/pipelines/grown.ts";
+  const settings = { ZOOKEEPER_CONNECT: ensemble.connectString, BEAMKEEPER_BLOB_STORE: folder.path };
+  const update = (...args: string[]) => beamkeeperProcess(settings, "update", file, ...args);
+  await client.create("/grown");
+  const paths = Array.from({ length: 12 }, (_, n) => `/grown/${n}`);
+  for (const path of paths) await client.create(path, Buffer.from("first"));
+  const first = deploy(before);
+  for (const stage of ["groupBy", "spread"]) await delivered(first, 12, stage);
+
+  const early = deploy(grown);
+  await expect(early.relay).rejects.toThrow(
+    /stage "perPath" is added.*stage "groupBy" is removed.*--rename groupBy=perPath.*"beamkeeper update grown"/s,
+  );
+  await early.end();
+  const { code, errors } = await update();
+  expect(errors).toMatch(/stage "groupBy", which is gone, has \d+ cells of state/);
+  expect(errors).not.toMatch(/"spread"/);
+  expect(code).toBe(1);
+  expect((await json("status", "grown")).generation).toMatchObject({ state: "running", epoch: 1 });
+
+  const updated = await update("--rename", "groupBy=perPath", "--json");
+  expect([updated.code, updated.errors]).toEqual([0, ""]);
+  expect(JSON.parse(updated.output).generation).toMatchObject({
+    state: "running",
+    shards: { readZnodeChanges: 2, perPath: 2, perDay: 2 },
+  });
+  expect((await client.getChildren(`${ROOT}/grown/epochs`)).children).toHaveLength(1);
+  await first.end();
+
+  const second = deploy(grown);
+  for (const path of paths) await client.setData(path, Buffer.from("second"));
+  await delivered(second, 24);
+  expect((await command("drain", "grown", "--wait", "--timeout", "40")).code).toBe(0);
+  await second.end();
+  const written = async (below: string) =>
+    [...(await readTree(client, below))].filter(([, data]) => data !== "");
+  expect((await written("/hours")).sort()).toEqual(paths.map((path) => [`/updated${path}`, "2"]).sort());
+  expect((await written("/days")).sort()).toEqual(paths.map((path) => [path, "1"]).sort());
+  const log = readTransactionLogs(ensemble.servers[0]!.directory);
+  expect(audit(log, new PipelineLayout(ROOT, "grown")).problems).toEqual([]);
 });
 
 test.each([

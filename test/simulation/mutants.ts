@@ -81,8 +81,8 @@ export const MUTANTS: readonly Mutant[] = [
     "if (open.resumeAtMs === undefined) trace.ahead(() => reads.keep(open.kept(read)));",
   ]),
   mutant("restrictions moved by keys that they lack", [
-    "lib/checkpoint/rescale.ts",
-    "generation.keylessStages?.includes(stage) ?? false",
+    "lib/checkpoint/rotation.ts",
+    "generation.keylessStages?.includes(before) ?? false",
     "false",
   ]),
   mutant("watermark from the local clock", [RELAY, "mtimeMs: outcome.mtimeMs };", "mtimeMs: clock.now() };"]),

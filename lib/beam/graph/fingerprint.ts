@@ -20,7 +20,7 @@ export function fingerprint(graph: Graph, stages: readonly FusedStage[]): string
     version: 1,
     nodes: graph.nodes.map((node) => ({
       name: node.name,
-      work: describe(node.work),
+      work: describeWork(node.work),
       inputs: node.inputs.map((input) => place.get(input)),
       ...finalizersOf(node),
       ...(node.coders === undefined ? {} : { coders: [...node.coders.urns] }),
@@ -44,7 +44,8 @@ function finalizersOf({ work }: GraphNode): { finalizers?: string[] } {
   return finalizers.length === 0 ? {} : { finalizers };
 }
 
-function describe(work: Work): unknown {
+/** What two builds must agree on of one transform: plain data without functions. */
+export function describeWork(work: Work): { readonly kind: string; readonly [setting: string]: unknown } {
   switch (work.kind) {
     case "read":
       return { kind: work.kind, source: work.spec.kind, config: work.spec.config };
