@@ -25,6 +25,12 @@ export interface EventsDependencies {
   readonly log: Log;
 }
 
+/**
+ * How long records wait for room in an inbox, in ms: a third of the function's time. While a few invocations wait, Lambda
+ * receives nothing more, so that what is left in a queue does not come nearer to its dead-letter queue.
+ */
+const ROOM_WAIT_MS = 10_000;
+
 /** What one invocation works with. */
 interface Deployed {
   readonly client: ZooKeeperClient;
@@ -63,7 +69,13 @@ async function deploy({ pipelines, connect, settings, ...shared }: EventsDepende
   const sources = compiled.flatMap((pipeline): DeployedSource[] => {
     const { name, plan, eventSources } = planPipeline(pipeline);
     const layout = new PipelineLayout(settings.root, name);
-    const intake = new EventIntake({ ...shared, client, layout, plan, limits: settings });
+    const intake = new EventIntake({
+      ...shared,
+      client,
+      layout,
+      plan,
+      limits: { ...settings, roomWaitMs: ROOM_WAIT_MS },
+    });
     return eventSources.map((planned) => ({ pipeline: name, planned, intake }));
   });
   const driven = compiled.filter(readsOnlyEvents).map(({ name }) => name);

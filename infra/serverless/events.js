@@ -3,7 +3,8 @@
  *
  * | Source | Resources |
  * |---|---|
- * | sqs, kinesis | a mapping from the queue or the stream to the events function |
+ * | sqs | a mapping from the queue to the events function |
+ * | kinesis | the same from the stream; for all of them a queue with what was given up, and an alarm on it |
  * | eventbridge, s3 | a rule, a queue between it and the function, and a mapping from that |
  * | direct | nothing: who may invoke the function, may send |
  *
@@ -11,8 +12,15 @@
  */
 const { logicalName } = require("./logical-name.js");
 
+/**
+ * Invocations at once for one queue. Where they wait for room in an inbox, nothing more is received, and only what they
+ * have comes nearer to the dead-letter queue. With more, most would lose the race for the same ids.
+ */
+const QUEUE_CONCURRENCY = 5;
 /** How long the queue between a rule and the function keeps an event, in seconds: 4 days. */
 const RETENTION_SECONDS = 345_600;
+/** How long it is known which records of a stream were given up, in seconds: 14 days, the most that SQS has. */
+const GIVEN_UP_SECONDS = 1_209_600;
 /** Six times the function's timeout, as AWS recommends. */
 const VISIBILITY_SECONDS = 180;
 
@@ -47,6 +55,7 @@ function addEventSources({ Resources }, pipelines, deployment) {
   }
   for (const { id, source, arn } of queues.values()) Resources[`EventsOf${id}`] = queueMapping(arn, source);
   for (const { id, source, arn } of streams.values()) Resources[`EventsOf${id}`] = streamMapping(arn, source);
+  if (streams.size > 0) Object.assign(Resources, givenUp(deployment));
   const { Statement } = Resources.EventsRole.Properties.Policies[0].PolicyDocument;
   Statement.push(...grants([...queues.values()], [...streams.values()]));
 }
@@ -78,7 +87,11 @@ function mapping(arn, properties) {
 }
 
 function queueMapping(arn, { batchSize = 10, batchWindowSeconds = 0 }) {
-  return mapping(arn, { BatchSize: batchSize, MaximumBatchingWindowInSeconds: batchWindowSeconds });
+  return mapping(arn, {
+    BatchSize: batchSize,
+    MaximumBatchingWindowInSeconds: batchWindowSeconds,
+    ScalingConfig: { MaximumConcurrency: QUEUE_CONCURRENCY },
+  });
 }
 
 /** In order, as the highest sequence number of a shard stands for all before it. */
@@ -89,7 +102,44 @@ function streamMapping(arn, { batchSize = 100, batchWindowSeconds = 0 }) {
     StartingPosition: "TRIM_HORIZON",
     ParallelizationFactor: 1,
     BisectBatchOnFunctionError: true,
+    // Tried again until the stream forgets the records: a pipeline may be paused for long.
+    DestinationConfig: { OnFailure: { Destination: GIVEN_UP_ARN } },
   });
+}
+
+const GIVEN_UP_ARN = { "Fn::GetAtt": ["StreamFailureQueue", "Arn"] };
+
+/** Where Lambda tells of records of streams that it has given up (shard and sequence numbers), and who hears of it. */
+function givenUp({ service, stage }) {
+  return {
+    StreamFailureQueue: {
+      Type: "AWS::SQS::Queue",
+      Properties: {
+        QueueName: `${service}-${stage}-stream-failures`,
+        MessageRetentionPeriod: GIVEN_UP_SECONDS,
+        SqsManagedSseEnabled: true,
+      },
+    },
+    StreamFailuresAlarm: {
+      Type: "AWS::CloudWatch::Alarm",
+      Properties: {
+        AlarmName: `${service}-${stage}-stream-failures`,
+        AlarmDescription:
+          "Records of a stream were given up before they could be taken; the queue says which, by shard and sequence number.",
+        Namespace: "AWS/SQS",
+        MetricName: "ApproximateNumberOfMessagesVisible",
+        Dimensions: [{ Name: "QueueName", Value: { "Fn::GetAtt": ["StreamFailureQueue", "QueueName"] } }],
+        Statistic: "Maximum",
+        Period: 300,
+        EvaluationPeriods: 1,
+        ComparisonOperator: "GreaterThanOrEqualToThreshold",
+        Threshold: 1,
+        TreatMissingData: "notBreaching",
+        AlarmActions: [{ Ref: "AlarmTopic" }],
+        OKActions: [{ Ref: "AlarmTopic" }],
+      },
+    },
+  };
 }
 
 /** A rule for the source's events, and the queue that it puts them into, each with the source's name. */
@@ -184,6 +234,7 @@ function grants(queues, streams) {
             ],
             streams,
           ),
+          statement("TellOfGivenUp", "sqs:SendMessage", [{ arn: GIVEN_UP_ARN }]),
         ]
       : []),
   ];

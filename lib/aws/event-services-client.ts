@@ -39,7 +39,7 @@ export function createEventServices(endpoint: string | undefined): EventServices
         return {
           visibilitySeconds: Number(VisibilityTimeout),
           retentionSeconds: Number(MessageRetentionPeriod),
-          hasDeadLetterQueue: RedrivePolicy !== undefined && RedrivePolicy !== "",
+          maxReceives: RedrivePolicy ? Number(JSON.parse(RedrivePolicy).maxReceiveCount) : undefined,
         };
       }),
     stream: (origin) =>

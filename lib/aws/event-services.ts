@@ -14,7 +14,8 @@ export interface QueueDescription {
   readonly visibilitySeconds: number;
   readonly retentionSeconds: number;
   /** Whether messages that were received too often go somewhere. */
-  readonly hasDeadLetterQueue: boolean;
+  /** How often a message is received before it goes to the dead-letter queue; undefined where there is none. */
+  readonly maxReceives: number | undefined;
 }
 
 /**

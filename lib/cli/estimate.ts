@@ -5,19 +5,19 @@
 
 import type { EventService } from "../checkpoint/event-source";
 
-/** US dollars in us-east-1 on arm64; docs/deploy.md says where from. */
+/** US dollars in us-east-1 on arm64; docs/deploy.md says which were confirmed, by what. */
 export const PRICES = {
   gbSecond: 0.0000133334,
   request: 0.0000002,
   alarmMonth: 0.1,
   queueRequest: 0.0000004,
 } as const;
-/** When the prices were looked up. */
-export const PRICES_AS_OF = "November 2026";
+/** When the prices were last compared with published ones. */
+export const PRICES_AS_OF = "23 November 2026";
 
 export const MONTH_SECONDS = 730 * 3600;
 const RELAYS = 2;
-/** Of the deployment; each pipeline that watches znodes has one more, on its lag. */
+/** Of the deployment; each pipeline that watches znodes has one more, on its lag, and all streams together one. */
 const ALARMS = 7;
 /** Of the functions in serverless.yml. */
 const GB = { relay: 0.25, batch: 0.25, events: 0.25, driver: 0.25, bundle: 0.5 } as const;
@@ -93,7 +93,7 @@ export const FORMULA = [
   "writes/s        = relay commits/s + takings/s + invocations/s x stages",
   `GB-seconds      = (invocations/s x ${GB.bundle} GB + takings/s x ${GB.events} GB) x duration x month + ${RELAYS} relays x ${GB.relay} GB x month + a look each minute x ${LOOK_SECONDS} s x ${GB.batch} GB`,
   `                  + for a pipeline of events only, a driver: min(1, takings/s x (${DRIVER_QUIET_SECONDS} s + duration)) x ${GB.driver} GB x month`,
-  `dollars         = GB-seconds x ${PRICES.gbSecond.toFixed(10)} + (invocations + takings) x ${PRICES.request.toFixed(7)} + (${ALARMS} alarms and one for each pipeline) x ${PRICES.alarmMonth.toFixed(2)}`,
+  `dollars         = GB-seconds x ${PRICES.gbSecond.toFixed(10)} + (invocations + takings) x ${PRICES.request.toFixed(7)} + (${ALARMS} alarms, one for each pipeline, and one for streams) x ${PRICES.alarmMonth.toFixed(2)}`,
   `                  + requests of queues x ${PRICES.queueRequest.toFixed(7)}: ${POLLS_PER_SECOND} polls/s, 2 for each taking, and 1 for each event behind a rule (S3, EventBridge)`,
   `prices          = us-east-1, arm64, as of ${PRICES_AS_OF}`,
   `a month         = ${MONTH_SECONDS} s; writes are ZooKeeper multis`,
@@ -105,7 +105,8 @@ const COMMIT_SECONDS = 0.003;
 export function estimate(shapes: readonly PipelineShape[], rates: Rates): Estimate {
   const pipelines = shapes.map((shape) => estimateOne(shape, rates));
   const looks = LOOKS_PER_SECOND * MONTH_SECONDS;
-  const alarms = ALARMS + shapes.filter(({ sources }) => sources > 0).length;
+  const readsStream = shapes.some(({ eventSources }) => eventSources.some(({ from }) => from === "kinesis"));
+  const alarms = ALARMS + shapes.filter(({ sources }) => sources > 0).length + (readsStream ? 1 : 0);
   const standingGbSeconds = RELAYS * GB.relay * MONTH_SECONDS + looks * LOOK_SECONDS * GB.batch;
   const standing = {
     gbSecondsPerMonth: standingGbSeconds,

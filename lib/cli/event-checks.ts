@@ -8,6 +8,8 @@ import { type Finding, failure, ok, warning } from "./finding";
 export const EVENTS_TIMEOUT_SECONDS = 30;
 /** As AWS advises: attempts that are throttled take their time as well. */
 const ADVISED_VISIBILITY = 6;
+/** How long a pipeline should be able to refuse a queue's messages before these go to its dead-letter queue. */
+const SHORTEST_STAY_SECONDS = 3_600;
 const DAY_SECONDS = 86_400;
 
 /**
@@ -62,7 +64,7 @@ async function checkQueue(
 ): Promise<Finding[]> {
   const queue = await services.queue(origin);
   if (!queue) return [absent(about, `queue ${origin}`)];
-  const { visibilitySeconds, retentionSeconds, hasDeadLetterQueue } = queue;
+  const { visibilitySeconds, retentionSeconds, maxReceives } = queue;
   const { batchWindowSeconds = 0, rememberMs } = planned.settings;
   const needed = EVENTS_TIMEOUT_SECONDS + batchWindowSeconds;
   const advised = ADVISED_VISIBILITY * EVENTS_TIMEOUT_SECONDS + batchWindowSeconds;
@@ -91,7 +93,15 @@ async function checkQueue(
         "set rememberSeconds to the queue's retention, unless messages leave it sooner (maxReceiveCount)",
       ),
     );
-  if (!hasDeadLetterQueue)
+  if (maxReceives !== undefined && maxReceives * visibilitySeconds < SHORTEST_STAY_SECONDS)
+    findings.push(
+      warning(
+        about,
+        `queue ${origin} gives a message up after ${maxReceives} receives, some ${Math.round((maxReceives * visibilitySeconds) / 60)} minutes while a pipeline is paused or behind`,
+        `let maxReceiveCount times the visibility timeout be ${SHORTEST_STAY_SECONDS / 3600} hours or more, or expect to move messages back from the dead-letter queue`,
+      ),
+    );
+  if (maxReceives === undefined)
     findings.push(
       warning(
         about,

@@ -43,6 +43,8 @@ export interface IntakeLimits {
   readonly segmentSizeBytes: number;
   /** Segments in an inbox above which nothing is appended to it. */
   readonly maxBacklog: number;
+  /** How long records wait for room in an inbox before they are refused, in ms. Default: 0. */
+  readonly roomWaitMs?: number;
   /** Ids that a source remembers at most. Default: MAX_IDS. */
   readonly maxIds?: number;
 }
@@ -53,6 +55,8 @@ const MAX_RECORDS = 500;
 const ELEMENTS_SHARE = 0.5;
 /** After this many lost races, others are let through: the records come again. */
 const MAX_CONFLICTS = 25;
+/** Between two looks whether there is room again. */
+const ROOM_POLL_MS = 250;
 const FIRST_PAUSE_MS = 2;
 const LAST_PAUSE_MS = 250;
 
@@ -86,10 +90,12 @@ export class EventIntake {
   /** Takes records in their order, as far as it comes. Rejects with PipelineMismatchError, ControlError, or EncodingError. */
   async take(planned: PlannedEventSource, records: readonly IncomingRecord[]): Promise<IntakeResult> {
     const result = { accepted: 0, duplicates: 0 };
+    const { clock, limits } = this.options;
+    const waitUntilMs = clock.now() + (limits.roomWaitMs ?? 0);
     let taken = 0;
     for (const chunk of this.cut(planned, records)) {
       try {
-        const accepted = await this.takeChunk(planned, chunk.map(hashed));
+        const accepted = await this.takeChunk(planned, chunk.map(hashed), waitUntilMs);
         result.accepted += accepted;
         result.duplicates += chunk.length - accepted;
       } catch (error) {
@@ -130,7 +136,11 @@ export class EventIntake {
   }
 
   /** How many of the records were appended by this; the others had been before. */
-  private async takeChunk(planned: PlannedEventSource, chunk: readonly HashedRecord[]): Promise<number> {
+  private async takeChunk(
+    planned: PlannedEventSource,
+    chunk: readonly HashedRecord[],
+    waitUntilMs: number,
+  ): Promise<number> {
     const { client, clock, layout } = this.options;
     let losses = 0;
     // What a multi appended whose reply was lost is ours, also where we find it among what was there before.
@@ -143,7 +153,8 @@ export class EventIntake {
         const fresh = freshOf(chunk, basis);
         const ours = chunk.filter((each) => unsure.has(each) && !fresh.includes(each)).length;
         if (fresh.length === 0) return ours;
-        await this.checkRoom(current, planned, fresh, basis);
+        this.checkIds(planned, fresh, basis);
+        await this.awaitRoom(current, planned, waitUntilMs);
         ops = await this.operations(current, planned, fresh, basis);
         unsure = new Set([...unsure, ...fresh]);
         await client.multi(ops);
@@ -230,37 +241,48 @@ export class EventIntake {
   }
 
   /** Throws RecordsRefusedError where what waits in the inboxes, or what is remembered, is too much already. */
-  private async checkRoom(
-    current: CurrentGeneration,
-    { source, settings, consumers }: PlannedEventSource,
+  private checkIds(
+    { source, settings }: PlannedEventSource,
     fresh: readonly HashedRecord[],
     { buckets }: Basis,
-  ): Promise<void> {
-    const { client, layout, limits, clock } = this.options;
-    const where = `source "${source.name}" of ${layout.path}`;
+  ): void {
+    const { layout, limits, clock } = this.options;
     const nowMs = clock.now();
     const touched = new Set(fresh.flatMap(({ hash }) => (hash ? [bucketOf(hash)] : [])));
     for (const number of touched)
       if (!hasRoom(buckets.get(number)!.bucket, nowMs, settings.rememberMs, limits.maxIds))
         throw new RecordsRefusedError(
-          `${where} remembers as many ids as it may, those of ${settings.rememberMs / 3_600_000} hours. It takes more as ` +
+          `source "${source.name}" of ${layout.path} remembers as many ids as it may, those of ${settings.rememberMs / 3_600_000} hours. It takes more as ` +
             "they are forgotten. Set rememberSeconds to what the service may need to deliver a record again.",
           "retryable",
         );
+  }
+
+  /** Waits while too much waits in an inbox. Throws RecordsRefusedError where that lasts too long. */
+  private async awaitRoom(
+    current: CurrentGeneration,
+    { source, consumers }: PlannedEventSource,
+    untilMs: number,
+  ): Promise<void> {
+    const { client, layout, limits, clock } = this.options;
     const inboxes = consumers.flatMap((stage) =>
       Array.from(
         { length: current.generation.shards[stage] ?? 1 },
         (_, shard) => current.scope.shard(stage, shard).inbox,
       ),
     );
-    const stats = await Promise.all(inboxes.map((inbox) => reading(client, () => client.exists(inbox))));
-    const most = Math.max(...stats.map((stat) => stat?.numChildren ?? 0));
-    if (most > limits.maxBacklog)
-      throw new RecordsRefusedError(
-        `${where} is behind: ${most} segments wait in one inbox, more than BEAMKEEPER_MAX_BACKLOG (${limits.maxBacklog}). ` +
-          "The records are taken when they come again.",
-        "retryable",
-      );
+    for (;;) {
+      const stats = await Promise.all(inboxes.map((inbox) => reading(client, () => client.exists(inbox))));
+      const most = Math.max(...stats.map((stat) => stat?.numChildren ?? 0));
+      if (most <= limits.maxBacklog) return;
+      if (clock.now() >= untilMs)
+        throw new RecordsRefusedError(
+          `source "${source.name}" of ${layout.path} is behind: ${most} segments wait in one inbox, more than ` +
+            `BEAMKEEPER_MAX_BACKLOG (${limits.maxBacklog}). The records are taken when they come again.`,
+          "retryable",
+        );
+      await clock.sleep(ROOM_POLL_MS);
+    }
   }
 
   /**

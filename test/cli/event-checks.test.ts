@@ -9,7 +9,7 @@ import { planPipeline } from "../../lib/runner/deployment";
 
 const DAY = 86_400;
 const QUEUE: QueueDescription = {
-  ...{ visibilitySeconds: 180, retentionSeconds: 4 * DAY, hasDeadLetterQueue: true },
+  ...{ visibilitySeconds: 180, retentionSeconds: 4 * DAY, maxReceives: 1_000 },
 };
 
 /** Services that have what is given, under these names. */
@@ -73,8 +73,16 @@ test.each<[string, ReadEventsOptions, Parameters<typeof services>[0], (RegExp | 
   [
     "no target for what is refused",
     SQS,
-    { queue: { hasDeadLetterQueue: false } },
+    { queue: { maxReceives: undefined } },
     [/^warning: .* no dead-letter queue: what is refused is gone after 4 days/],
+  ],
+  [
+    "messages that are given up while a pipeline is paused for a short time",
+    SQS,
+    { queue: { maxReceives: 5 } },
+    [
+      "warning: queue orders-prod gives a message up after 5 receives, some 15 minutes while a pipeline is paused or behind",
+    ],
   ],
   ["no such queue", { ...SQS, queue: "other" }, {}, ["error: there is no queue other"]],
   [

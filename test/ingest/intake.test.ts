@@ -45,6 +45,7 @@ function intake(
   options: ReadEventsOptions = { from: "direct" },
   limits: Partial<IntakeLimits> = {},
   client: ZooKeeperClient = fixture.writer,
+  sleep: Clock["sleep"] = systemClock.sleep,
 ): EventIntake {
   const definition = definePipeline({
     name: "orders",
@@ -56,7 +57,7 @@ function intake(
   });
   const { plan, eventSources } = planPipeline(compilePipeline(definition));
   planned = eventSources[0]!;
-  const clock: Clock = { ...systemClock, now: () => nowMs };
+  const clock: Clock = { ...systemClock, sleep, now: () => nowMs };
   const blobs = new DirectoryBlobs(folder);
   return new EventIntake({
     client,
@@ -79,6 +80,14 @@ function record(id: string, more: Partial<IncomingRecord> = {}, data = id): Inco
     arrivalMs: nowMs,
   } as const;
   return { record: event, timestampMs: undefined, isKnownById: true, item: id, ...more };
+}
+
+/** The inbox of the source's only shard, with so many segments that nobody takes. */
+async function crowdedInbox(segments: number): Promise<string> {
+  const { inbox } = (await generation()).scope.shard(planned.id, 0);
+  for (let n = 0; n < segments; n++)
+    await fixture.writer.create(segmentPrefix(inbox, n), undefined, { mode: "persistent-sequential" });
+  return inbox;
 }
 
 async function generation(): Promise<CurrentGeneration> {
@@ -177,9 +186,7 @@ test("ids are forgotten after their time, and not before; what is not needed any
 test("nothing is appended while too much waits, nor when as many ids are remembered as may be", async () => {
   const source = intake({ from: "direct" }, { maxBacklog: 2 });
   await source.take(planned, [record("a")]);
-  const { inbox } = (await generation()).scope.shard(planned.id, 0);
-  for (let n = 0; n < 3; n++)
-    await fixture.writer.create(segmentPrefix(inbox, n), undefined, { mode: "persistent-sequential" });
+  const inbox = await crowdedInbox(3);
   const held = await source.take(planned, [record("a"), record("b")]);
   expect(held).toMatchObject({ accepted: 0, reason: { outcome: "retryable" } });
   expect(held.refused.map(({ item }) => item)).toEqual(["a", "b"]);
@@ -200,6 +207,32 @@ test("nothing is appended while too much waits, nor when as many ids are remembe
     ["a", "d"],
     expect.stringContaining("remembers as many ids as it may"),
   ]);
+});
+
+test("records wait for room for some time before they are refused", async () => {
+  let inbox = "";
+  let isWorking = true;
+  const source = intake(
+    { from: "direct" },
+    { maxBacklog: 2, roomWaitMs: 1_000 },
+    fixture.writer,
+    async (ms) => {
+      nowMs += ms;
+      const [oldest] = (await fixture.writer.getChildren(inbox)).children;
+      if (isWorking) await fixture.writer.delete(`${inbox}/${oldest}`);
+    },
+  );
+  await source.take(planned, [record("a")]);
+  inbox = await crowdedInbox(4);
+  const beganMs = nowMs;
+  expect(await source.take(planned, [record("b"), record("c")])).toMatchObject({ accepted: 2 });
+  expect(nowMs - beganMs).toBeGreaterThanOrEqual(500);
+  isWorking = false;
+  await crowdedInbox(3);
+  const waitsFromMs = nowMs;
+  const { accepted, reason } = await source.take(planned, [record("d")]);
+  expect([accepted, reason?.message]).toEqual([0, expect.stringContaining("is behind")]);
+  expect(nowMs - waitsFromMs).toBe(1_000);
 });
 
 test("a pipeline that is paused takes nothing until it is resumed; one that drains nothing any more", async () => {

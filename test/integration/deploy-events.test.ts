@@ -133,7 +133,7 @@ withEmulator("a deployment that reads events", () => {
 
   test("what it reads is described before, for a check", async () => {
     const services = createEventServices(emulator.endpoint);
-    const queue = { visibilitySeconds: 30, retentionSeconds: 345_600, hasDeadLetterQueue: false };
+    const queue = { visibilitySeconds: 30, retentionSeconds: 345_600, maxReceives: undefined };
     expect(await services.queue("orders-local")).toEqual(queue);
     expect(await services.queue("arn:aws:sqs:us-east-1:000000000000:orders-local")).toEqual(queue);
     expect(await services.stream("clicks-local")).toEqual({ retentionSeconds: 86_400 });
@@ -219,7 +219,7 @@ withEmulator("a deployment that reads events", () => {
   });
 
   test.each([
-    ["events", ["Log", "TellOfFailures", "ReadQueues", "ReadStreams"]],
+    ["events", ["Log", "TellOfFailures", "ReadQueues", "ReadStreams", "TellOfGivenUp"]],
     ["driver", ["Log", "TellOfFailures"]],
   ])("grants the %s function what it does, and does what it grants", async (name, byLambdaItself) => {
     // Larger than a segment: it goes to the blob store.

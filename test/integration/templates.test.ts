@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CFN_LINT, isEmulatorInstalled } from "../../infra/emulator/emulator";
 import { EVENTS_PIPELINE, ServerlessProject } from "../support/serverless-project";
@@ -64,5 +64,29 @@ export default definePipeline({
   test("has nothing to say of what is deployed", () => {
     const template = project.path(".serverless/cloudformation-template-update-stack.json");
     expect(lint(...NOT_TAKEN, "--", template)).toBe("");
+  });
+
+  test("what is given up of a stream goes to a queue with an alarm, and a queue is read by a few at once", () => {
+    const template = project.path(".serverless/cloudformation-template-update-stack.json");
+    const { Resources } = JSON.parse(readFileSync(template, "utf8"));
+    const arn = { "Fn::GetAtt": ["StreamFailureQueue", "Arn"] };
+    const all: { Type: string; Properties: Record<string, unknown> }[] = Object.values(Resources);
+    const mappings = all.filter(({ Type }) => Type === "AWS::Lambda::EventSourceMapping");
+    const [streams, queues] = [true, false].map((isStream) =>
+      mappings.filter(({ Properties }) => "StartingPosition" in Properties === isStream),
+    );
+    expect(streams!.map(({ Properties }) => Properties.DestinationConfig)).toEqual([
+      { OnFailure: { Destination: arn } },
+    ]);
+    expect(queues!.map(({ Properties }) => Properties.ScalingConfig)).toEqual(
+      Array(3).fill({ MaximumConcurrency: 5 }),
+    );
+    expect(Resources.StreamFailureQueue.Properties.MessageRetentionPeriod).toBe(14 * 86_400);
+    expect(Resources.StreamFailuresAlarm.Properties.Dimensions).toEqual([
+      { Name: "QueueName", Value: { "Fn::GetAtt": ["StreamFailureQueue", "QueueName"] } },
+    ]);
+    expect(Resources.EventsRole.Properties.Policies[0].PolicyDocument.Statement).toContainEqual({
+      ...{ Sid: "TellOfGivenUp", Effect: "Allow", Action: "sqs:SendMessage", Resource: [arn] },
+    });
   });
 });
