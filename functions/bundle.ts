@@ -34,6 +34,12 @@ const requestSchema = z.object({
   zxid: eventText.check(z.regex(/^[0-9a-f]{1,16}$/, "must be a hexadecimal number")),
   writes: z.optional(z.number("must be a number").check(z.gte(1, "must be at least 1"))),
   chain: z.optional(z.boolean("must be true or false")),
+  announced: z.optional(
+    z.object({
+      source: eventText,
+      number: z.int("must be a whole number").check(z.gte(1, "must be at least 1")),
+    }),
+  ),
 });
 
 export interface BundleHandler {

@@ -1,5 +1,4 @@
 import { randomFillSync } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
 
 /** Time and chance, passed in wherever they matter, so that a simulator can replace them. */
 export interface Clock {
@@ -29,9 +28,18 @@ function uniqueId(): string {
 
 export const systemClock: Clock = {
   now: () => Date.now(),
-  async sleep(ms, signal) {
-    // A timer of more than 31 bits would fire at once; who wakes early looks again.
-    await delay(Math.min(ms, 2 ** 31 - 1), undefined, signal ? { signal } : {}).catch(() => undefined);
+  sleep(ms, signal) {
+    if (signal?.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", end);
+        resolve();
+      };
+      // A timer of more than 31 bits would fire at once; who wakes early looks again.
+      const timer = setTimeout(end, Math.min(ms, 2 ** 31 - 1));
+      signal?.addEventListener("abort", end, { once: true });
+    });
   },
   random: () => Math.random(),
   uniqueId,

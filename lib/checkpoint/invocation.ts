@@ -13,6 +13,15 @@ export interface ShardRequest {
   readonly writes?: number | undefined;
   /** Nothing else is under way: go on with the shards that get segments, so that nobody has to be called for them. */
   readonly chain?: boolean | undefined;
+  /** A commit that is under way and appends to this shard: while nothing else waits, it is waited for. */
+  readonly announced?: AnnouncedCommit | undefined;
+}
+
+/** A relay's commit that was sent and not answered. It may never take effect. */
+export interface AnnouncedCommit {
+  readonly source: string;
+  /** Of the source's cursor once it is committed. */
+  readonly number: number;
 }
 
 /** What the bundle function answers, so that no wake-up is lost; with the answers of the shards that it went on with. */

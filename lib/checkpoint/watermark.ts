@@ -1,6 +1,6 @@
 import type { ZooKeeperClient } from "../zookeeper";
 import { type ScopeLayout, type SegmentName, segmentNames } from "./layout";
-import { decodeCursor, decodeHead, type Head, type Upstream } from "./records";
+import { type Cursor, decodeCursor, decodeHead, type Head, type Upstream } from "./records";
 
 /** The graph as far as watermarks need it. */
 export interface WatermarkGraph {
@@ -16,6 +16,8 @@ export interface ShardInput {
   readonly segments: readonly SegmentName[];
   /** The last zxid that the server had applied when it listed the inbox. */
   readonly listedZxid: bigint;
+  /** How many commits the sources upstream had made before the inbox was listed. */
+  readonly sourceCommits: ReadonlyMap<string, number>;
 }
 
 /** What a shard's next bundle is to take from its inbox, and the watermark that it moves on to when that is consumed. */
@@ -63,7 +65,7 @@ export async function readShardInput(
 ): Promise<ShardInput> {
   const needed = upstreamStages(graph, stage);
   const cursorIds = [...graph.cursors].filter((id) => needed.sources.has(id));
-  const cursors = new Map(cursorIds.map((id) => [id, readCursorWatermark(client, scope, id)]));
+  const cursors = new Map(cursorIds.map((id) => [id, readCursor(client, scope, id)]));
   const readings = new Map<string, StageReading>();
   for (const { id } of graph.stages)
     if (needed.stages.has(id)) readings.set(id, readStage(client, scope, id, graph.shards[id] ?? 0));
@@ -76,14 +78,19 @@ export async function readShardInput(
     ...[...readings.values()].flatMap((r) => [...r.inboxes, ...r.heads]),
     own,
   ]);
-  for (const [id, watermark] of cursors) watermarks.set(id, await watermark);
+  const sourceCommits = new Map<string, number>();
+  for (const [id, cursor] of cursors) {
+    const { watermarkMs, number } = await cursor;
+    watermarks.set(id, watermarkMs);
+    sourceCommits.set(id, number);
+  }
   for (const { id, upstream } of graph.stages) {
     const input = Math.min(...upstream.map((from) => upstreamWatermark(from, watermarks, outputs)));
     if (id === stage) {
       // The reply's own zxid: others on this client may have come since, and a zxid that the listing has not seen
       // would settle a wake-up that it did not find.
       const { children, zxid } = await own;
-      return { inputWatermarkMs: input, segments: segmentNames(children), listedZxid: zxid };
+      return { inputWatermarkMs: input, segments: segmentNames(children), listedZxid: zxid, sourceCommits };
     }
     const reading = readings.get(id);
     if (reading) outputs.set(id, Math.min(input, ...(await heldBack(reading))));
@@ -134,13 +141,9 @@ function upstreamStages(graph: WatermarkGraph, stage: string): { stages: Set<str
   return { stages, sources };
 }
 
-async function readCursorWatermark(
-  client: ZooKeeperClient,
-  scope: ScopeLayout,
-  source: string,
-): Promise<number> {
+async function readCursor(client: ZooKeeperClient, scope: ScopeLayout, source: string): Promise<Cursor> {
   const path = scope.source(source).cursor;
-  return decodeCursor((await client.getData(path)).data, path).watermarkMs;
+  return decodeCursor((await client.getData(path)).data, path);
 }
 
 function readStage(client: ZooKeeperClient, scope: ScopeLayout, stage: string, shards: number): StageReading {

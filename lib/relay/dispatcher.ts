@@ -1,5 +1,5 @@
 import { fromJsonTime } from "../checkpoint/encoding";
-import type { ShardAnswer, ShardInvoker, ShardReply } from "../checkpoint/invocation";
+import type { AnnouncedCommit, ShardAnswer, ShardInvoker, ShardReply } from "../checkpoint/invocation";
 import type { Upstream } from "../checkpoint/records";
 import type { Clock } from "../clock";
 import type { Log } from "../log";
@@ -34,6 +34,8 @@ interface ShardState {
   readonly shard: number;
   /** There is work that the function has to see at this zxid; undefined: none known. */
   wantedZxid: bigint | undefined;
+  /** Nothing was left of what had been appended up to here. */
+  doneZxid: bigint;
   running: boolean;
   /** An invocation ended without telling whom it fed: downstream has to be looked after. */
   untold: boolean;
@@ -98,6 +100,33 @@ export class Dispatcher {
   /** A shard got so many segments in the transaction `zxid`. */
   wake(stage: string, shard: number, zxid: bigint, segments = 1): void {
     this.wantFed(stage, shard, zxid, segments);
+    this.schedule();
+  }
+
+  /**
+   * A commit is being sent that appends to these shards: those that could be called at this moment are called, so that the
+   * call is on its way while the commit is. {@link wake} tells of it once it has taken effect, and what an answer has not
+   * listed by then is called for again; so nothing depends on what becomes of the commit.
+   */
+  announce(
+    commit: AnnouncedCommit,
+    fed: readonly { readonly stage: string; readonly shard: number }[],
+  ): void {
+    const now = this.options.clock.now();
+    for (const { stage, shard } of fed) {
+      const state = this.states.get(`${stage}/${shard}`);
+      if (this.stopped || !state || state.running || state.notBeforeMs > now) continue;
+      if (this.inFlight.size >= this.options.maxInFlight || this.budget.waitMs > 0) continue;
+      if (this.backlogs.holdsStage(stage)) continue;
+      this.want(state, this.lastZxid);
+      this.start(state, commit);
+    }
+  }
+
+  /** The shard is looked after, whatever is known of it. */
+  ask(stage: string, shard: number, zxid: bigint): void {
+    const state = this.states.get(`${stage}/${shard}`);
+    if (state) this.want(state, zxid);
     this.schedule();
   }
 
@@ -185,7 +214,8 @@ export class Dispatcher {
 
   private wantFed(stage: string, shard: number, zxid: bigint, segments: number): void {
     const state = this.states.get(`${stage}/${shard}`);
-    if (!state) return;
+    // The answer may be here before that of the commit it was called ahead of.
+    if (!state || zxid <= state.doneZxid) return;
     this.want(state, zxid);
     this.backlogs.appended(stage, shard, segments);
   }
@@ -260,17 +290,17 @@ export class Dispatcher {
     );
   }
 
-  private start(state: ShardState): void {
+  private start(state: ShardState, announced?: AnnouncedCommit): void {
     state.running = true;
     state.checkedAt = this.changes;
-    const invocation = this.invoke(state).finally(() => {
+    const invocation = this.invoke(state, announced).finally(() => {
       this.inFlight.delete(invocation);
       this.schedule();
     });
     this.inFlight.add(invocation);
   }
 
-  private async invoke(state: ShardState): Promise<void> {
+  private async invoke(state: ShardState, announced: AnnouncedCommit | undefined): Promise<void> {
     const { pipeline, invoke, onReply } = this.options;
     const { stage, shard } = state;
     const zxid = (state.wantedZxid ?? 0n).toString(16);
@@ -281,7 +311,16 @@ export class Dispatcher {
     // Taken before they are made, so that all who are under way together keep to the budget.
     this.budget.take(writes ?? 0);
     try {
-      const reply = await invoke({ pipeline, stage, shard, zxid, chain, ...(writes ? { writes } : {}) });
+      const bounds = writes ? { writes } : {};
+      const reply = await invoke({
+        pipeline,
+        stage,
+        shard,
+        zxid,
+        chain,
+        ...bounds,
+        ...(announced && { announced }),
+      });
       this.settleAll(state, reply, writes ?? 0);
       onReply(stage, shard, reply);
     } catch (error) {
@@ -315,6 +354,7 @@ export class Dispatcher {
     const hasOthers = isNews && answer.commitNumber > state.commitNumber + answer.commits;
     if (isNews) this.learn(state, answer);
     this.lastZxid = listed > this.lastZxid ? listed : this.lastZxid;
+    if (answer.outcome === "idle" && listed > state.doneZxid) state.doneZxid = listed;
     if (answer.outcome === "idle" && state.wantedZxid !== undefined && listed >= state.wantedZxid)
       state.wantedZxid = undefined;
     // What holds others back has to be wanted, or they would wait for ever.
@@ -395,6 +435,7 @@ function newState(stage: string, shard: number): ShardState {
     stage,
     shard,
     wantedZxid: undefined,
+    doneZxid: 0n,
     running: false,
     untold: true,
     failures: 0,

@@ -19,7 +19,6 @@ export class ReadAhead {
   constructor(
     private readonly reader: ChangeReader,
     private readonly dirty: DirtyPaths,
-    private readonly limit: number,
   ) {}
 
   get isEmpty(): boolean {
@@ -31,9 +30,9 @@ export class ReadAhead {
     return this.reads.length;
   }
 
-  /** Reads what is dirty and not being read, as far as there is room. */
-  send(): void {
-    for (const path of this.dirty.take(this.limit - this.reads.length)) {
+  /** Reads what is dirty and not being read, up to so many at once. */
+  send(limit: number): void {
+    for (const path of this.dirty.take(limit - this.reads.length)) {
       const read: Read = {
         path,
         znode: undefined,

@@ -10,7 +10,7 @@ import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
 import { appends } from "./appends";
 import { type Batch, collect, emptyBatch } from "./batch";
-import { nextBatchInMs } from "./batch-window";
+import { BatchSize, nextBatchInMs } from "./batch-window";
 import { ChangeReader } from "./change-reader";
 import { DirtyPaths } from "./dirty-paths";
 import { cursorAhead, SourceError, takenOver } from "./errors";
@@ -19,7 +19,7 @@ import { generationAfter } from "./generation-after";
 import type { RelayLimits } from "./limits";
 import type { SourceMetrics } from "./metrics";
 import { ReadAhead } from "./read-ahead";
-import type { RelayCommit } from "./relay-commit";
+import type { RelayCommit, SentCommit } from "./relay-commit";
 import { SourceBlobs } from "./source-blobs";
 import { SourceEnsemble } from "./source-ensemble";
 import { SourceSnapshot } from "./source-snapshot";
@@ -28,7 +28,7 @@ import { type ManifestChange, recordMissing, StoredManifest } from "./stored-man
 import type { TokenBucket } from "./token-bucket";
 
 export type { RelayLimits } from "./limits";
-export type { RelayCommit } from "./relay-commit";
+export type { RelayCommit, SentCommit } from "./relay-commit";
 
 export interface SourceRelayOptions {
   /** Of the ensemble that holds the root. */
@@ -46,6 +46,8 @@ export interface SourceRelayOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RelayLimits;
+  /** Called when a commit with elements is sent, which may yet come to nothing. */
+  readonly onSent?: (commit: SentCommit) => void;
   /** Called after each commit. */
   readonly onCommit: (commit: RelayCommit) => void;
   readonly metrics?: SourceMetrics | undefined;
@@ -63,8 +65,6 @@ interface Barrier {
   readonly mtimeMs: number;
 }
 
-// The share of a commit that elements may take.
-const BATCH_SHARE = 0.75;
 // A chunk of the manifest's snapshot in sizes of a commit; above the size of a segment it is a blob.
 const CHUNK_COMMITS = 2;
 // A walk waits while this many batches are dirty.
@@ -86,6 +86,7 @@ export class SourceRelay {
   private readonly watching: SourceRelayOptions;
   private readonly reader: ChangeReader;
   private readonly reads: ReadAhead;
+  private readonly batchSize: BatchSize;
   private readonly snapshot: SourceSnapshot;
   private readonly blobs: SourceBlobs;
   private readonly layout: SourceLayout;
@@ -117,7 +118,8 @@ export class SourceRelay {
     this.ensemble = new SourceEnsemble(options.client, options.elsewhere);
     this.watching = { ...options, client: this.ensemble.client };
     this.reader = new ChangeReader(this.watching);
-    this.reads = new ReadAhead(this.reader, this.dirty, options.limits.maxBatchPaths);
+    this.reads = new ReadAhead(this.reader, this.dirty);
+    this.batchSize = new BatchSize(options.limits);
     this.snapshot = new SourceSnapshot(this.watching, this.reader, this.dirty, () => this.wake());
     this.blobs = new SourceBlobs(options, this.layout.cursor);
     this.current = options.current;
@@ -207,7 +209,7 @@ export class SourceRelay {
     if (this.current.generation.state === "draining" && !this.walking) await this.beginDrain();
     if (this.drainOrder === undefined) this.snapshot.advance();
     const batchInMs = this.batchInMs();
-    if (batchInMs <= 0) this.reads.send();
+    if (batchInMs <= 0) this.reads.send(this.batchSize.paths);
     const isHeartbeat = this.reads.isEmpty;
     if (isHeartbeat && this.walking) return;
     const waitMs = isHeartbeat && !this.snapshot.isEndDue ? Math.min(batchInMs, this.heartbeatInMs()) : 0;
@@ -250,7 +252,7 @@ export class SourceRelay {
       if (!this.reader.heard(notification.event, this.dirty)) return;
       const batchInMs = this.batchInMs();
       // At once, while a commit is under way as well.
-      if (batchInMs <= 0 && this.isActive && this.pauseMs() === 0) this.reads.send();
+      if (batchInMs <= 0 && this.isActive && this.pauseMs() === 0) this.reads.send(this.batchSize.paths);
       // More events do not wake a relay that waits for the end of their window.
       if (this.options.clock.now() + batchInMs >= this.wakesAtMs) return;
     } else {
@@ -288,7 +290,7 @@ export class SourceRelay {
     const { clock, limits } = this.options;
     const changes = { taken: reads.size, untaken: dirty.untaken, sinceMs: dirty.untakenSinceMs };
     const lingerMs = drainOrder === undefined ? limits.lingerMs : 0;
-    return nextBatchInMs(changes, { ...limits, lingerMs }, clock.now());
+    return nextBatchInMs(changes, { maxBatchPaths: this.batchSize.paths, lingerMs }, clock.now());
   }
 
   /** How long until the next empty commit is due; it moves the watermark on. */
@@ -310,7 +312,8 @@ export class SourceRelay {
 
   private async sleep(ms: number, signal: AbortSignal): Promise<void> {
     const woken = new AbortController();
-    this.wake = () => woken.abort();
+    // With a reason of its own: else it is an exception with a stack, at every change.
+    this.wake = () => woken.abort(null);
     this.wakesAtMs = this.options.clock.now() + ms;
     if (!signal.aborted) await this.options.clock.sleep(ms, woken.signal);
     this.wake = () => undefined;
@@ -335,11 +338,9 @@ export class SourceRelay {
   private collect(): Batch {
     const { reads, reader, dirty, snapshot, gaps, blobs, cursor, options } = this;
     const consumers = options.consumers.length;
-    const { commitSizeBytes, batchBytes = Number.POSITIVE_INFINITY } = options.limits;
-    const maxBytes = Math.min(batchBytes, commitSizeBytes * BATCH_SHARE);
     const start = { zxid: cursor.startZxid ?? 0n, mode: options.source.start };
-    return collect(
-      { reads, reader, dirty, snapshot, gaps, blobs, consumers, maxBytes },
+    const batch = collect(
+      { reads, reader, dirty, snapshot, gaps, blobs, consumers, maxBytes: this.batchSize.bytes },
       {
         known: this.manifest.known,
         start,
@@ -347,6 +348,8 @@ export class SourceRelay {
         latestMs: this.cursorMtimeMs,
       },
     );
+    if (batch.elements.length > 0) this.batchSize.delivered(batch.delivered.size, batch.bytes);
+    return batch;
   }
 
   /**
@@ -374,7 +377,9 @@ export class SourceRelay {
       ...ops,
     ];
     const fence = { path: this.layout.cursor, decode: decodeCursor };
-    const outcome = await sendFenced(client, { commitId, fence, own, user: [] }).catch((error: unknown) => {
+    const sent = sendFenced(client, { commitId, fence, own, user: [] });
+    this.tellSent(cursor, segments.fed, batch);
+    const outcome = await sent.catch((error: unknown) => {
       if (error instanceof CommitLostError)
         throw new SourceError(error.message, "retryable", { cause: error });
       throw error;
@@ -419,6 +424,13 @@ export class SourceRelay {
       coalesced,
     });
     if (garbage.length > 0) await this.blobs.discard(garbage);
+  }
+
+  /** Where no server can be reached, a commit is not on its way. */
+  private tellSent({ number }: Cursor, fed: SentCommit["fed"], { elements }: Batch): void {
+    const { client, sourceId, onSent } = this.options;
+    if (fed.length === 0 || client.state !== "connected") return;
+    onSent?.({ sourceId, number, fed, elements: elements.length });
   }
 
   /**

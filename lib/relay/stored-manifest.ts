@@ -33,10 +33,10 @@ interface Rewriting {
   bytes: number;
 }
 
-// Deltas are folded into a new snapshot when there are this many and a share of its size, or when they weigh half
-// of it: so a start reads little, and what is rewritten is in proportion to what was delivered.
-const MAX_DELTAS = 64;
-const SNAPSHOT_BYTES_FOR_A_DELTA = 16 * 1024;
+// Deltas are folded into a new snapshot when there are this many or the root of its bytes, or when they weigh half of it: so
+// a start reads little, and what is rewritten is in proportion to what was delivered. With d deltas for each snapshot of s
+// bytes, a start reads d, and a commit rewrites s / d; the root balances the two. Of a million znodes that is 6,000.
+const MIN_DELTAS = 64;
 const MIN_COMPACTION_BYTES = 16 * 1024;
 const MAX_DELETES = 500;
 const READS_IN_FLIGHT = 64;
@@ -57,7 +57,8 @@ export class StoredManifest {
   readonly known = new Manifest();
   private index: ManifestIndex = { generation: 0, chunks: [] };
   private latestGeneration = 0;
-  private deltas: readonly Delta[] = [];
+  private deltas: Delta[] = [];
+  private deltaBytes = 0;
   private snapshotBytes = 0;
   /** Every delta up to this number is in {@link known}, as far as a follower is concerned. */
   private appliedUpTo = 0;
@@ -102,7 +103,7 @@ export class StoredManifest {
       stored.known.apply(decodeUpdates(chunk, path));
     });
     const deltas = stored.deltas.map(({ path }) => path);
-    stored.deltas = [];
+    stored.setDeltas([]);
     stored.appliedUpTo = cursorNumber;
     const take = (path: string, delta: Buffer): unknown => stored.applyDelta(path, delta);
     const hasDeltas = await stored.readAll(client, deltas, READS_IN_FLIGHT, take);
@@ -131,7 +132,7 @@ export class StoredManifest {
     this.sort(children);
     const news = this.deltas.filter(({ number }) => number > this.appliedUpTo);
     const there = new Set(this.deltas.map(({ number }) => number));
-    this.deltas = applied.filter(({ number }) => there.has(number));
+    this.setDeltas(applied.filter(({ number }) => there.has(number)));
     const updates: ManifestUpdate[] = [];
     const paths = news.map(({ path }) => path);
     const isWhole = await this.readAll(client, paths, READS_IN_FLIGHT, (path, delta) => {
@@ -145,9 +146,8 @@ export class StoredManifest {
   /** Whether a commit of {@link compaction} should follow. */
   get isCompactionDue(): boolean {
     if (this.rewriting || this.stale.length > 0) return true;
-    const bytes = this.deltas.reduce((sum, delta) => sum + delta.bytes, 0);
-    const deltas = MAX_DELTAS + this.snapshotBytes / SNAPSHOT_BYTES_FOR_A_DELTA;
-    return this.deltas.length >= deltas || bytes > Math.max(this.snapshotBytes / 2, MIN_COMPACTION_BYTES);
+    if (this.deltas.length >= Math.max(MIN_DELTAS, Math.sqrt(this.snapshotBytes))) return true;
+    return this.deltaBytes > Math.max(this.snapshotBytes / 2, MIN_COMPACTION_BYTES);
   }
 
   /** A delta with the updates of the commit of this number; nothing where there are none. */
@@ -157,7 +157,7 @@ export class StoredManifest {
     const path = this.layout.manifestDelta(commitNumber);
     const committed: ManifestChange["committed"] = (written) => {
       this.known.apply(updates);
-      this.deltas = [...this.deltas, { path, number: commitNumber, bytes: data.length }];
+      this.addDelta({ path, number: commitNumber, bytes: data.length });
       return this.moved(written, []);
     };
     return { ops: [{ type: "create", path, data }], updates, committed };
@@ -209,7 +209,7 @@ export class StoredManifest {
     const now = stale.slice(0, MAX_DELETES);
     const committed: ManifestChange["committed"] = (written) => {
       this.index = index;
-      this.deltas = this.deltas.filter((delta) => !isFolded(delta));
+      this.setDeltas(this.deltas.filter((delta) => !isFolded(delta)));
       this.snapshotBytes = rewriting.bytes + bytes;
       this.stale = stale.slice(MAX_DELETES);
       this.rewriting = undefined;
@@ -252,7 +252,17 @@ export class StoredManifest {
       else if (!chunk) deltas.push({ path, number: Number(name), bytes: 0 });
     }
     this.stale = stale;
+    this.setDeltas(deltas);
+  }
+
+  private setDeltas(deltas: Delta[]): void {
     this.deltas = deltas;
+    this.deltaBytes = deltas.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  private addDelta(delta: Delta): void {
+    this.deltas.push(delta);
+    this.deltaBytes += delta.bytes;
   }
 
   private applyDelta(path: string, data: Buffer): ManifestUpdate[] {
@@ -262,7 +272,7 @@ export class StoredManifest {
       chunks.length === 0 || chunks[pathHash(znode) % chunks.length]! < number;
     const updates = decodeUpdates(data, path).filter(isNewer);
     this.known.apply(updates);
-    this.deltas = [...this.deltas, { path, number, bytes: data.length }];
+    this.addDelta({ path, number, bytes: data.length });
     this.appliedUpTo = Math.max(this.appliedUpTo, number);
     return updates;
   }

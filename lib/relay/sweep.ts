@@ -53,7 +53,7 @@ export async function sweepRegularly(options: SweepOptions, signal: AbortSignal)
     for (const { stage, shard, work } of again.filter((suspect) => before.some(isSameAs(suspect)))) {
       log("error", LOST_WORK, { pipeline: current.layout.pipeline, stage, shard, work });
       onLost(stage, shard);
-      dispatcher.wake(stage, shard, options.client.lastZxid);
+      dispatcher.ask(stage, shard, options.client.lastZxid);
     }
   }
 }

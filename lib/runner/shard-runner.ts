@@ -3,7 +3,7 @@ import type { InputFiles, ReadContext } from "../beam/splittable";
 import type { BlobStore } from "../checkpoint/blobs";
 import { reading } from "../checkpoint/commit";
 import type { FileStore } from "../checkpoint/files";
-import type { ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invocation";
+import type { AnnouncedCommit, ShardAnswer, ShardReply, ShardRequest } from "../checkpoint/invocation";
 import { PipelineLayout } from "../checkpoint/layout";
 import { admitsCommits, type Head } from "../checkpoint/records";
 import { readRunScope } from "../checkpoint/run";
@@ -53,6 +53,9 @@ interface OpenedShard {
 // How long an invocation goes on with shards that it has fed, and with how many at once: the relay calls more at a time.
 const CHAIN_MS = 100;
 const MAX_CHAINED = 4;
+// How soon an invocation looks again for the commit that it was called ahead of; each time twice as late, up to the last.
+const FIRST_LOOK_MS = 1;
+const LAST_LOOK_MS = 64;
 
 /**
  * Runs bundles of one shard until its inbox is empty and no timer is due, or the deadline is near. It keeps the
@@ -155,9 +158,23 @@ export class ShardRunner {
     const { client, root } = this.options;
     const opened = await this.openAndLook(request, deadlineMs);
     const seenZxid = opened.look?.input.listedZxid ?? client.lastZxid;
-    if (seenZxid >= BigInt(`0x${request.zxid}`)) return opened;
+    if (seenZxid >= BigInt(`0x${request.zxid}`) && hasCommit(opened, request.announced)) return opened;
     await reading(client, () => client.sync(root));
-    return this.openAndLook(request, deadlineMs);
+    return this.awaitAnnounced(request, deadlineMs);
+  }
+
+  /**
+   * The relay calls when it sends a commit, which has taken effect a moment later, or never: then the invocation was for
+   * nothing. A sync is answered behind what the leader is about to decide, so mostly one look after it is enough.
+   */
+  private async awaitAnnounced(request: ShardRequest, deadlineMs: number): Promise<OpenedShard> {
+    const { clock } = this.options;
+    for (let waitMs = FIRST_LOOK_MS; ; waitMs *= 2) {
+      const opened = await this.openAndLook(request, deadlineMs);
+      const isTime = waitMs <= LAST_LOOK_MS && clock.now() + waitMs < deadlineMs;
+      if (hasCommit(opened, request.announced) || !isTime) return opened;
+      await clock.sleep(waitMs);
+    }
   }
 
   /**
@@ -280,6 +297,13 @@ export class ShardRunner {
     await removeAbandoned(files, current.scope, owner, head.number);
     await removeGarbage(context, head);
   }
+}
+
+/** Whether there is nothing to wait for: the announced commit is there, or other work is. */
+function hasCommit({ look }: OpenedShard, announced: AnnouncedCommit | undefined): boolean {
+  if (look === undefined || announced === undefined || look.input.segments.length > 0) return true;
+  const { source, number } = announced;
+  return (look.input.sourceCommits.get(source) ?? Number.POSITIVE_INFINITY) >= number;
 }
 
 /** A pipeline that was deleted and begun again may have the same version. */

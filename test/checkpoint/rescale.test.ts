@@ -136,6 +136,7 @@ test("what waits keeps the watermark of its shard, and those behind it come afte
     inputWatermarkMs: 450,
     segments: segmentNames([late!, far!]),
     listedZxid: 0n,
+    sourceCommits: new Map(),
   };
   const head = await headOf(2, 0);
   expect(nextTurn(head, input)).toMatchObject({ watermarkMs: 500, segments: [{ name: late }] });

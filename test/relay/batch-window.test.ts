@@ -1,4 +1,4 @@
-import { nextBatchInMs } from "../../lib/relay/batch-window";
+import { BatchSize, nextBatchInMs } from "../../lib/relay/batch-window";
 
 const NEVER = Number.POSITIVE_INFINITY;
 const LIMITS = { maxBatchPaths: 10, lingerMs: 50 };
@@ -26,4 +26,23 @@ test.each([
 test("without a window nothing waits", () => {
   const changes = { taken: 0, untaken: 1, sinceMs: NOW_MS };
   expect(nextBatchInMs(changes, { ...LIMITS, lingerMs: 0 }, NOW_MS)).toBe(0);
+});
+
+test("as many znodes fill a batch as would have its bytes, of the size of those delivered last", () => {
+  const limits = { maxBatchPaths: 20, lingerMs: 50, batchBytes: 10_000, commitSizeBytes: 512 * 1_024 };
+  const size = new BatchSize(limits);
+  expect(size.paths).toBe(20);
+  size.delivered(4, 4_000);
+  expect(size.paths).toBe(10);
+  // Values have become larger: half of the mean after one batch, all but a tenth of it after five.
+  size.delivered(1, 3_000);
+  expect(size.paths).toBe(5);
+  for (let batch = 0; batch < 4; batch++) size.delivered(1, 3_000);
+  expect(size.paths).toBe(3);
+  size.delivered(1, 1_000_000);
+  expect(size.paths).toBe(1);
+  // Without a window nothing waits to be brought together.
+  const now = new BatchSize({ ...limits, lingerMs: 0 });
+  now.delivered(1, 3_000);
+  expect(now.paths).toBe(20);
 });

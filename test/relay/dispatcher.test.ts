@@ -176,6 +176,65 @@ test("an answer of a listing older than the append is not believed", async () =>
   expect(bench.waiting).toEqual(["read/0@a"]);
 });
 
+describe("a commit that is announced", () => {
+  const commit = { source: "znodes", number: 7 };
+  const announced = async (options: Partial<DispatcherOptions> = {}): Promise<Bench> => {
+    const bench = await new Bench(options).started();
+    bench.dispatcher.announce(commit, [{ stage: "read", shard: 0 }]);
+    return bench;
+  };
+
+  test("its shard is called once, ahead of it, whichever of the two answers comes first", async () => {
+    for (const isCommitFirst of [true, false]) {
+      const bench = await announced();
+      expect(bench.call("read").request.announced).toEqual(commit);
+      if (isCommitFirst) bench.dispatcher.wake("read", 0, 0x14n);
+      await bench.call("read").answer({ commits: 1, commitNumber: 1, listedZxid: "15" });
+      if (!isCommitFirst) bench.dispatcher.wake("read", 0, 0x14n);
+      expect([bench.total, bench.dispatcher.quiet]).toEqual([1, true]);
+    }
+  });
+
+  test("an answer that has not seen it settles nothing", async () => {
+    for (const isCommitFirst of [true, false]) {
+      const bench = await announced();
+      if (isCommitFirst) bench.dispatcher.wake("read", 0, 0x14n);
+      await bench.call("read").answer({ listedZxid: "13" });
+      if (!isCommitFirst) bench.dispatcher.wake("read", 0, 0x14n);
+      expect(bench.waiting).toEqual(["read/0@14"]);
+      expect(bench.call("read").request.announced).toBeUndefined();
+    }
+  });
+
+  test("one that comes to nothing leaves nothing behind, and a call that fails is made again", async () => {
+    const bench = await announced();
+    await bench.call("read").answer();
+    expect(bench.dispatcher.quiet).toBe(true);
+    bench.dispatcher.announce(commit, [{ stage: "read", shard: 0 }]);
+    await bench.call("read").fail();
+    expect(bench.dispatcher.quiet).toBe(false);
+    await bench.clock.advance(100);
+    await bench.call("read").answer();
+    expect([bench.waiting, bench.total]).toEqual([["group/0@1"], 4]);
+  });
+
+  test("nobody is called who could not be called for what is there", async () => {
+    const bench = await announced({ maxInFlight: 2, writesPerSecond: 10 });
+    bench.dispatcher.announce(commit, [{ stage: "read", shard: 0 }]);
+    expect(bench.total).toBe(1);
+    // The budget is with the first.
+    bench.dispatcher.announce(commit, [{ stage: "read", shard: 1 }]);
+    expect(bench.total).toBe(1);
+    await bench.call("read").fail();
+    await bench.clock.advance(99);
+    bench.dispatcher.announce(commit, [{ stage: "read", shard: 0 }]);
+    expect(bench.total).toBe(1);
+    await bench.dispatcher.stop();
+    bench.dispatcher.announce(commit, [{ stage: "read", shard: 1 }]);
+    expect(bench.total).toBe(1);
+  });
+});
+
 test("more work: called again at once; without any progress, after a pause", async () => {
   const bench = await new Bench().started();
   bench.dispatcher.wake("read", 0, 10n);
@@ -457,6 +516,7 @@ test("stop with a bound leaves an invocation that does not end to itself", async
 /** What happens to a bench, by chance: appends, answers, failures, time. */
 type Event =
   | { readonly type: "append"; readonly stage: "read" | "group"; readonly shard: number }
+  | { readonly type: "announce"; readonly stage: "read" | "group"; readonly shard: number }
   | { readonly type: "publish" }
   | { readonly type: "advance"; readonly ms: number }
   | { readonly type: "answer" | "answer-late" | "more" | "superseded" | "fail"; readonly which: number };
@@ -466,6 +526,11 @@ const events = fc.array(
     fc.record({
       type: fc.constant("append" as const),
       stage: fc.constantFrom("read" as const, "group" as const),
+      shard: fc.nat(3),
+    }),
+    fc.record({
+      type: fc.constant("announce" as const),
+      stage: fc.constant("read" as const),
       shard: fc.nat(3),
     }),
     fc.record({ type: fc.constant("publish" as const) }),
@@ -506,7 +571,9 @@ test("by chance: one call a shard, the total bounded, and every append is listed
         if (step.type === "append") {
           appended.set(`${step.stage}/${step.shard}`, ++zxid);
           bench.dispatcher.wake(step.stage, step.shard, zxid);
-        } else if (step.type === "publish") bench.dispatcher.published("znodes", Number(++zxid), zxid);
+        } else if (step.type === "announce")
+          bench.dispatcher.announce({ source: "znodes", number: 1 }, [step]);
+        else if (step.type === "publish") bench.dispatcher.published("znodes", Number(++zxid), zxid);
         else if (step.type === "advance") await bench.clock.advance(step.ms);
         else {
           const call = bench.calls[step.which % Math.max(1, bench.calls.length)];

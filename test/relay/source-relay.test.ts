@@ -523,6 +523,22 @@ describe("a batch with a window", () => {
     expect(sizes(relay)).toEqual([2, 2, 1]);
   });
 
+  test("goes at once when it has the bytes of a full one, by the size of what was delivered last", async () => {
+    const relay = await start({ bytes: 2_048 });
+    const first = sleepsUntil(clock.now() + WINDOW_MS);
+    await write("a");
+    await first;
+    clock.advance(WINDOW_MS);
+    await relay.delivered(1);
+    const second = sleepsUntil(clock.now() + WINDOW_MS);
+    await write("b");
+    await second;
+    expect(sizes(relay)).toEqual([1]);
+    await write("c");
+    await relay.delivered(3);
+    expect(sizes(relay)).toEqual([1, 2]);
+  });
+
   test("does not hold up a drain", async () => {
     const relay = await start({ windowMs: 2 * WINDOW_MS }, { idleIntervalMs: WINDOW_MS });
     await write("a");

@@ -152,10 +152,10 @@ async function drain(runner: ShardRunner): Promise<ShardReply[]> {
   return replies;
 }
 
-const publish = (watermarkMs: number) =>
+const publish = (watermarkMs: number, number = 0) =>
   client.setData(
     current.scope.source(pipeline.sources[0]!.id).cursor,
-    encodeCursor({ ...NEW_CURSOR, watermarkMs }),
+    encodeCursor({ ...NEW_CURSOR, watermarkMs, number }),
   );
 const resultCount = async (): Promise<number> =>
   client.getChildren(results).then(
@@ -211,6 +211,48 @@ test("from the inbox to results, the next stage's inbox, and at last a file", as
   expect(published()).toHaveLength(1);
   expect((await client.getChildren(current.scope.outputs)).children).toEqual([]);
   expect((await readHead(1)).counters.elementsIn).toBe(3);
+});
+
+describe("called ahead of a commit", () => {
+  /** The cursor's commit of that number, with a segment. */
+  const commitOfSource = async (number: number): Promise<void> => {
+    await append("a");
+    await publish(Number.NEGATIVE_INFINITY, number);
+  };
+  /** A run that is told of commit 7, and how long it slept before each look but the first two. */
+  const runAhead = async (beforeLook: (sleeps: number) => Promise<void>) => {
+    const sleptMs: number[] = [];
+    const sleep = (ms: number): Promise<void> => beforeLook(sleptMs.push(ms));
+    const announced = { source: pipeline.sources[0]!.id, number: 7 };
+    const request = { pipeline: pipeline.name, stage: stage(0), shard: 0, zxid: "0", announced };
+    const reply = await newRunner({ clock: { ...standing, sleep } }).run(request, Number.POSITIVE_INFINITY);
+    return { sleptMs, reply };
+  };
+
+  test("an invocation waits for it, and is the only one that it takes", async () => {
+    await publish(Number.NEGATIVE_INFINITY, 6);
+    const { sleptMs, reply } = await runAhead(async (sleeps) => {
+      if (sleeps === 3) await commitOfSource(7);
+    });
+    expect(sleptMs).toEqual([1, 2, 4]);
+    expect(reply).toMatchObject({ outcome: "idle", commits: 1, fed: [{ stage: stage(1) }] });
+    expect(await resultCount()).toBe(1);
+  });
+
+  test("that never takes effect, an invocation ends after an eighth of a second", async () => {
+    const { sleptMs, reply } = await runAhead(async () => undefined);
+    expect(sleptMs).toEqual([1, 2, 4, 8, 16, 32, 64]);
+    expect(reply).toMatchObject({ outcome: "idle", commits: 0 });
+  });
+
+  test("that is there, or whose segment somebody else has done, or with other work to do, it does not wait", async () => {
+    const never = () => Promise.reject(new Error("it waits"));
+    await append("b");
+    expect((await runAhead(never)).reply.commits).toBe(1);
+    await commitOfSource(7);
+    expect((await runAhead(never)).reply.commits).toBe(1);
+    expect((await runAhead(never)).reply.commits).toBe(0);
+  });
 });
 
 test("what user code counts is counted once for each committed bundle, and told", async () => {
