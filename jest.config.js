@@ -23,5 +23,5 @@ module.exports = {
   // One more than the cores of the machine that this is measured on: integration tests wait more than they compute.
   maxWorkers: 3,
   // Ends what hangs, on a machine that is busy with other work as well.
-  testTimeout: 300_000,
+  testTimeout: 600_000,
 };

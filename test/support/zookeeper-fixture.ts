@@ -49,6 +49,17 @@ export function useZooKeeper(options: FixtureOptions = {}): Fixture {
   return fixture as Fixture;
 }
 
+/**
+ * By how many milliseconds the promise settles after a timer of `limitMs` that starts now; negative where it is earlier.
+ * What holds a busy process up holds up both.
+ */
+export async function lateness(promise: Promise<unknown>, limitMs: number): Promise<number> {
+  const now = (): number => performance.now();
+  const due = new Promise<void>((done) => setTimeout(done, limitMs)).then(now);
+  const settled = promise.then(now, now);
+  return (await settled) - (await due);
+}
+
 export const bytes = (text: string): Buffer => Buffer.from(text);
 
 /** What the promise rejects with; undefined where it does not. */
