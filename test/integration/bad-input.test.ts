@@ -77,6 +77,17 @@ function runCopy(environment: Readonly<Record<string, string>> = {}): Promise<En
   return command([`${PIPELINES}/copy.ts`, "--seconds", "1"], environment);
 }
 
+/**
+ * Runs it until it ends while a shard is failing. A second of a busy machine may be over between two bundles of the search
+ * for what fails, of which one succeeded.
+ */
+async function runUntilFailing(environment: Readonly<Record<string, string>>): Promise<Ended> {
+  for (;;) {
+    const ended = await runCopy(environment);
+    if (ended.code !== 0) return ended;
+  }
+}
+
 async function copies(): Promise<Record<string, string>> {
   const tree = await readTree(client, "/copies");
   return Object.fromEntries([...tree].map(([name, data]) => [decodeURIComponent(name.slice(1)), data]));
@@ -118,7 +129,7 @@ test.each([
 test("a function that throws, until it is mended", async () => {
   await client.create("/app/a", Buffer.from("good"));
   await client.create("/app/b", Buffer.from("bad"));
-  const failed = await runCopy({ POISON: "bad" });
+  const failed = await runUntilFailing({ POISON: "bad" });
   expect(failed.errors).toMatch(/"?copy"?.*map.*poison/s);
   expect(failed.errors).toMatch(/"?bad"?/);
   expect(failed.code).toBe(1);
@@ -192,7 +203,7 @@ test("a result larger than the limit names the shard and the limit", async () =>
   await client.create("/app/large", Buffer.from(large));
   await client.create("/copies", Buffer.alloc(0));
   // The value fits in the relay's commit; with its copy beside it the bundle's does not.
-  const failed = await runCopy({
+  const failed = await runUntilFailing({
     BEAMKEEPER_COMMIT_SIZE_BYTES: "65536",
     BEAMKEEPER_SEGMENT_SIZE_BYTES: "16384",
     COPIES: "2",
