@@ -18,7 +18,8 @@ export interface Case {
   readonly name: string;
   readonly metrics: readonly Metric[];
   readonly ours: () => Promise<Sample>;
-  readonly peer: () => Promise<Sample>;
+  /** The peer; or several by their names, who take their turns in the same rounds. */
+  readonly peer: (() => Promise<Sample>) | Readonly<Record<string, () => Promise<Sample>>>;
   /** A single round without a warm-up, where it takes so long that one says enough. */
   readonly once?: boolean;
 }
@@ -58,6 +59,9 @@ export interface Baseline {
   readonly figures: readonly Figure[];
 }
 
+/** The name of a peer that needs none. */
+const ALONE = "";
+
 export function machine(): string {
   const processors = cpus();
   return `Node ${process.versions.node}, ${processors.length} x ${processors[0]?.model ?? "unknown processor"}`;
@@ -76,14 +80,18 @@ export function quantile(values: readonly number[], fraction: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))] ?? 0;
 }
 
-/** Runs all cases in interleaved rounds; `said` hears of each round's end. */
-export async function measure(benchmark: Benchmark, said: (line: string) => void): Promise<Figure[]> {
+/** Runs all cases in interleaved rounds; `said` hears of each case's figures when they are there. */
+export async function measure(
+  benchmark: Benchmark,
+  said: (figures: readonly Figure[]) => void,
+): Promise<Figure[]> {
   const { cases, end } = await benchmark.prepare();
   try {
     const figures: Figure[] = [];
     for (const each of cases) {
-      figures.push(...(await measureCase(each, benchmark)));
-      said(each.name);
+      const measured = await measureCase(each, benchmark);
+      figures.push(...measured);
+      said(measured);
     }
     return figures;
   } finally {
@@ -96,25 +104,32 @@ async function measureCase(
   benchmark: Benchmark,
 ): Promise<Figure[]> {
   const { rounds, warmUpRounds } = once ? { rounds: 1, warmUpRounds: 0 } : benchmark;
-  const samples = { ours: [] as Sample[], peer: [] as Sample[] };
+  const peers = typeof peer === "function" ? { [ALONE]: peer } : peer;
+  const contestants = [ours, ...Object.values(peers)];
+  const samples: Sample[][] = contestants.map(() => []);
   for (let round = -warmUpRounds; round < rounds; round++) {
     // Who comes first changes from round to round.
-    const order = round % 2 === 0 ? (["ours", "peer"] as const) : (["peer", "ours"] as const);
-    for (const who of order) {
-      const sample = await (who === "ours" ? ours() : peer());
-      if (round >= 0) samples[who].push(sample);
+    const order = [...contestants.keys()];
+    for (const who of round % 2 === 0 ? order : order.reverse()) {
+      const sample = await contestants[who]!();
+      if (round >= 0) samples[who]!.push(sample);
     }
   }
-  return metrics.map((metric) => {
-    const of = (who: "ours" | "peer"): Spread => spread(samples[who].map((sample) => sample[metric.name]!));
-    return {
-      case: name,
-      metric: metric.name,
-      ours: of("ours"),
-      peer: of("peer"),
-      ratio: ratio(metric, of("ours"), of("peer")),
-    };
-  });
+  return Object.keys(peers).flatMap((peerName, index) =>
+    metrics.map((metric) => {
+      const [one, other] = [0, index + 1].map((who) =>
+        spread(samples[who]!.map((sample) => sample[metric.name]!)),
+      ) as [Spread, Spread];
+      const caseName = peerName === ALONE ? name : `${name} / ${peerName}`;
+      return {
+        case: caseName,
+        metric: metric.name,
+        ours: one,
+        peer: other,
+        ratio: ratio(metric, one, other),
+      };
+    }),
+  );
 }
 
 function ratio({ better }: Metric, ours: Spread, peer: Spread): number | null {
@@ -145,6 +160,11 @@ export function table(figures: readonly Figure[], baseline: Baseline | undefined
       .map((text, column) => (column < 2 ? text.padEnd(widths[column]!) : text.padStart(widths[column]!)))
       .join("  ");
   return all.map(line).join("\n");
+}
+
+/** One figure while the others are still being measured. */
+export function progressLine({ case: name, metric, ours, peer, ratio: times }: Figure): string {
+  return `${name}, ${metric}: ${show(ours.median)} against ${show(peer.median)}${times === null ? "" : ` (x ${times.toFixed(2)})`}`;
 }
 
 function times(value: number | null): string {

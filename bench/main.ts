@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { asynchronous } from "./async";
 import { engine } from "./beam";
 import { commit } from "./commit";
-import { type Baseline, type Benchmark, machine, measure, table } from "./frame";
+import { type Baseline, type Benchmark, machine, measure, progressLine, table } from "./frame";
 import { lambda } from "./lambda";
 import { packages } from "./package";
 import { pipeline } from "./pipeline";
@@ -52,11 +52,12 @@ async function run(benchmark: Benchmark, record: boolean, note: string): Promise
   if (baseline)
     say(`Baseline: ${baseline.recordedAt}, ${baseline.machine}${baseline.note && `; ${baseline.note}`}`);
   const startedAt = performance.now();
-  const progress = process.stderr.isTTY
-    ? (name: string) => process.stderr.write(`  ${name}\n`)
-    : () => undefined;
-  const figures = await measure(benchmark, progress);
-  say(`\n${table(figures, baseline)}\n\n${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
+  const seconds = (): string => ((performance.now() - startedAt) / 1000).toFixed(0);
+  const figures = await measure(benchmark, (measured) => {
+    for (const figure of measured)
+      process.stderr.write(`  ${seconds().padStart(4)} s  ${progressLine(figure)}\n`);
+  });
+  say(`\n${table(figures, baseline)}\n\n${seconds()} s`);
   if (record) keep(benchmark.name, note, figures);
 }
 

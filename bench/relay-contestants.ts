@@ -2,7 +2,7 @@
 import { segmentNames } from "../lib/checkpoint/layout";
 import { decodeSegment } from "../lib/checkpoint/segment";
 import { decodeZnodeChange } from "../lib/checkpoint/znode-change";
-import { SourceRelay } from "../lib/relay/source-relay";
+import { type RelayCommit, SourceRelay } from "../lib/relay/source-relay";
 import { connect, type ZooKeeper } from "../lib/zookeeper";
 import { relayOptions } from "./relay-take-up";
 import { monotonicMs } from "./relay-writer";
@@ -15,8 +15,10 @@ export interface Load {
 }
 
 export interface Seen {
-  /** By value, in ms of the machine's monotonic clock: when its handler would start. */
+  /** By value, in ms of the machine's monotonic clock: when its handler has it, committed where it commits. */
   readonly seenAtMs: readonly number[];
+  /** When its handler is called; default: when it has it. */
+  readonly calledAtMs?: readonly number[];
   /** Since it has watched, in microseconds. */
   readonly cpuUs: number;
 }
@@ -29,6 +31,8 @@ export interface Contestant {
 }
 
 const SEGMENT_BYTES = 128;
+// Two of these without an element tell that all is appended; none comes while changes do.
+const IDLE_MS = 100;
 let runs = 0;
 
 function cpuUs(since?: NodeJS.CpuUsage): number {
@@ -39,7 +43,8 @@ function cpuUs(since?: NodeJS.CpuUsage): number {
 /** The relay with one shard; what its commits appended is read back afterwards, outside of its CPU time. */
 export function relayContestant(connectString: string): Contestant {
   const stop = new AbortController();
-  const commits: { elements: number; atMs: number }[] = [];
+  const commits: { elements: number; atMs: number; calledAtMs: number }[] = [];
+  let sentAtMs = Number.NaN;
   let client: ZooKeeper;
   let inbox: string;
   let running: Promise<void>;
@@ -51,12 +56,17 @@ export function relayContestant(connectString: string): Contestant {
       const begun = new Promise<void>((done) => {
         hasBegun = done;
       });
-      const options = await relayOptions(client, root, `relay-${++runs}`, ({ elements, watermarkMs }) => {
+      const onCommit = ({ elements, watermarkMs }: RelayCommit): void => {
         if (watermarkMs > Number.NEGATIVE_INFINITY) hasBegun();
-        commits.push({ elements, atMs: monotonicMs() });
-      });
+        commits.push({ elements, atMs: monotonicMs(), calledAtMs: sentAtMs });
+      };
+      // Here the relay calls the bundle function.
+      const onSent = (): void => {
+        sentAtMs = monotonicMs();
+      };
+      const options = await relayOptions(client, root, `relay-${++runs}`, onCommit, IDLE_MS);
       inbox = options.current.scope.shard("read", 0).inbox;
-      running = new SourceRelay(options).run(stop.signal);
+      running = new SourceRelay({ ...options, onSent }).run(stop.signal);
       await Promise.race([begun, running]);
       commits.length = 0;
       began = process.cpuUsage();
@@ -74,12 +84,17 @@ export function relayContestant(connectString: string): Contestant {
           values.push(Number(decodeZnodeChange(element).change.text));
       }
       const seenAtMs: number[] = [];
-      for (const { elements, atMs } of commits)
-        for (const value of values.splice(0, elements)) seenAtMs[value] = atMs;
+      const calledAtMs: number[] = [];
+      let next = 0;
+      for (const { elements, ...times } of commits)
+        for (const end = next + elements; next < end; next++) {
+          seenAtMs[values[next]!] = times.atMs;
+          calledAtMs[values[next]!] = times.calledAtMs;
+        }
       stop.abort();
       await running;
       await client.close();
-      return { seenAtMs, cpuUs: took };
+      return { seenAtMs, calledAtMs, cpuUs: took };
     },
   };
 }

@@ -19,6 +19,7 @@ export async function relayOptions(
   root: string,
   pipeline: string,
   onCommit: SourceRelayOptions["onCommit"],
+  idleIntervalMs = 1_000,
 ): Promise<SourceRelayOptions> {
   const current = await openPipeline(client, new PipelineLayout("/beamkeeper", pipeline), {
     ...{
@@ -36,7 +37,7 @@ export async function relayOptions(
     ...{ clock: systemClock, log: silent, nextTimerMs: () => Number.POSITIVE_INFINITY },
     limits: {
       ...{ commitSizeBytes: 512 * 1024, segmentSizeBytes: 128 * 1024, maxBatchPaths: 500 },
-      ...{ idleIntervalMs: 1_000, lingerMs: 0 },
+      ...{ idleIntervalMs, lingerMs: 0 },
     },
     onCommit,
   };

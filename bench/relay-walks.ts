@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { SourcePaths, wantedKinds } from "../lib/checkpoint/znode-source";
 import { Manifest } from "../lib/relay/manifest";
 import { walk } from "../lib/relay/walk";
-import type { ZooKeeper } from "../lib/zookeeper";
+import type { Op, ZooKeeper } from "../lib/zookeeper";
 import type { Case, Metric, Sample } from "./frame";
 
 const WALK: readonly Metric[] = [
@@ -19,29 +19,37 @@ const TAKE_UP: readonly Metric[] = [
 ];
 const READS = 256;
 const FOLDER = 1_000;
+/** Creates in one multi, and folders that are filled at once. */
+const MULTI = 100;
+const FOLDERS_AT_ONCE = 8;
+/** Versions of a znode that was only created. */
+const NEW = { version: 0, cversion: 0, aversion: 0 };
 /** From here on a walk takes a minute, and is made once. */
 const MANY = 1_000_000;
 
-/** The cases for trees of these numbers of znodes, which are created now. */
-export async function walkCases(
-  client: ZooKeeper,
-  connectString: string,
-  sizes: readonly number[],
-): Promise<Case[]> {
-  const cases: Case[] = [];
-  for (const size of sizes) {
+/** The cases for trees of these numbers of znodes, each of which is created when its first case begins. */
+export function walkCases(client: ZooKeeper, connectString: string, sizes: readonly number[]): Case[] {
+  return sizes.flatMap((size): Case[] => {
     const root = `/walked-${size}`;
-    const paths = await createTree(client, root, size);
-    const known = new Manifest();
-    await readAll(client, paths, known);
+    let created: Promise<Tree> | undefined;
+    const tree = (): Promise<Tree> => {
+      created ??= createTree(client, root, size);
+      return created;
+    };
     const name = size.toLocaleString("en");
-    cases.push(
+    return [
       {
         name: `a walk of ${name}, all known`,
         metrics: WALK,
         once: size >= MANY,
-        ours: () => measured(() => walked(client, root, known)),
-        peer: () => measured(() => readAll(client, paths)),
+        async ours() {
+          const { known } = await tree();
+          return measured(() => walked(client, root, known));
+        },
+        async peer() {
+          const { paths } = await tree();
+          return measured(() => readAll(client, paths));
+        },
       },
       {
         name: `a source of ${name} taken up`,
@@ -50,34 +58,50 @@ export async function walkCases(
         ours: () => takenUp("relay", connectString, root, size),
         peer: () => takenUp("map", connectString, root, size),
       },
-    );
-  }
-  return cases;
+    ];
+  });
 }
 
-async function createTree(client: ZooKeeper, root: string, size: number): Promise<string[]> {
+interface Tree {
+  readonly paths: readonly string[];
+  readonly known: Manifest;
+}
+
+/** Folders side by side, each with its znodes in a few multis. */
+async function createTree(client: ZooKeeper, root: string, size: number): Promise<Tree> {
   await client.create(root);
-  const paths: string[] = [root];
-  for (let folder = 0; paths.length < size; folder++) {
+  const known = new Manifest();
+  const folders = Array.from({ length: Math.ceil((size - 1) / FOLDER) }, (_, folder) => folder);
+  const create = async (folder: number): Promise<string[]> => {
     const parent = `${root}/folder-${folder}`;
-    const count = Math.min(FOLDER, size - paths.length) - 1;
-    const children = Array.from({ length: count }, (_, index) => `${parent}/znode-${index}`);
+    const paths = Array.from(
+      { length: Math.min(FOLDER, size - 1 - folder * FOLDER) - 1 },
+      (_, index) => `${parent}/znode-${index}`,
+    );
     await client.create(parent);
-    await Promise.all(children.map((path) => client.create(path)));
-    paths.push(parent, ...children);
+    for (let from = 0; from < paths.length; from += MULTI) {
+      const ops = paths.slice(from, from + MULTI).map((path): Op => ({ type: "create", path }));
+      const { zxid } = await client.multi(ops);
+      for (const { path } of ops) known.apply([[path, { czxid: zxid, mzxid: zxid, ...NEW }]]);
+    }
+    return [parent, ...paths];
+  };
+  const paths = [root];
+  for (let from = 0; from < folders.length; from += FOLDERS_AT_ONCE) {
+    const portion = await Promise.all(folders.slice(from, from + FOLDERS_AT_ONCE).map(create));
+    for (const created of portion) paths.push(...created);
   }
-  return paths;
+  // Of those with children the versions have moved on.
+  for (const path of [root, ...folders.map((folder) => `${root}/folder-${folder}`)])
+    known.apply([[path, (await client.exists(path))!]]);
+  return { paths, known };
 }
 
 /** The same znodes with as many requests under way; nothing is compared. */
-async function readAll(client: ZooKeeper, paths: readonly string[], known?: Manifest): Promise<number> {
+async function readAll(client: ZooKeeper, paths: readonly string[]): Promise<number> {
   let next = 0;
   const work = async (): Promise<void> => {
-    while (next < paths.length) {
-      const path = paths[next++]!;
-      const { stat } = await client.getChildren(path);
-      known?.apply([[path, stat]]);
-    }
+    while (next < paths.length) await client.getChildren(paths[next++]!);
   };
   await Promise.all(Array.from({ length: READS }, work));
   return paths.length;
@@ -89,7 +113,11 @@ async function walked(client: ZooKeeper, root: string, manifest: Manifest): Prom
     ...{ wanted: wantedKinds({}), isExcluded: () => false },
   };
   let znodes = 0;
-  for await (const portion of walk(client, source, manifest)) znodes += portion.znodes;
+  for await (const portion of walk(client, source, manifest)) {
+    znodes += portion.znodes;
+    const { length } = portion.different;
+    if (length > 0) throw new Error(`${length} znodes are not as they are known`);
+  }
   return znodes;
 }
 

@@ -1,6 +1,6 @@
 /**
  * The writer of the relay's benchmark, in a process of its own, so that its work is not the relay's. Told by a message
- * how much to write; answers with when each write was acknowledged, in ms of the machine's monotonic clock.
+ * how much to write, as often as it is asked; answers with when each write was acknowledged, in ms of the machine's monotonic clock.
  */
 import { connect } from "../lib/zookeeper";
 
@@ -45,6 +45,6 @@ async function write(order: WriteOrder): Promise<WriteReport> {
 
 if (process.send) {
   process.on("message", (order: WriteOrder) => {
-    void write(order).then((report) => process.send!(report, () => process.exit()));
+    void write(order).then((report) => process.send!(report));
   });
 }

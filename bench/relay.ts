@@ -3,7 +3,7 @@
  * recursive watch with a read for each event, which commits nothing and counts nothing; a walk against bare pipelined
  * reads; and the memory of the manifest.
  */
-import { fork } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { setImmediate as immediately } from "node:timers/promises";
@@ -33,13 +33,14 @@ const CHANGES: readonly Metric[] = [
 const LATENCY: readonly Metric[] = [
   { name: "p50 ms to handler", better: "lower" },
   { name: "p99 ms to handler", better: "lower" },
+  { name: "p50 ms to commit", better: "lower" },
+  { name: "p99 ms to commit", better: "lower" },
 ];
 const MEMORY: readonly Metric[] = [{ name: "bytes a znode", better: "lower" }];
 
 let runs = 0;
 
-async function ordered(order: WriteOrder): Promise<WriteReport> {
-  const writer = fork(join(__dirname, "relay-writer.ts"), { execArgv: ["--import", "tsx"] });
+async function ordered(writer: ChildProcess, order: WriteOrder): Promise<WriteReport> {
   writer.send(order);
   const [report] = (await once(writer, "message")) as [WriteReport];
   return report;
@@ -52,28 +53,44 @@ async function prepared(client: ZooKeeper): Promise<string> {
   return root;
 }
 
+/** Where contests take place: a server, and a process that writes to it. */
+interface Field {
+  readonly connectString: string;
+  readonly writer: ChildProcess;
+}
+
+interface Outcome {
+  readonly elements: number;
+  readonly tookMs: number;
+  readonly cpuUs: number;
+  /** From each write's acknowledgement to the start of its handler, and until it is committed, where it is. */
+  readonly delaysMs: { readonly handler: readonly number[]; readonly commit: readonly number[] };
+}
+
 /** Runs one contestant under a load; the last value of each znode ends it. */
 async function contest(
-  connectString: string,
+  { connectString, writer }: Field,
   load: typeof BURST,
   contestant: Contestant,
-): Promise<{ elements: number; tookMs: number; cpuUs: number; delaysMs: number[] }> {
+): Promise<Outcome> {
   const client = await connect({ connectString });
   const root = await prepared(client);
   await client.close();
   const order = { connectString, root, znodes: ZNODES, ...load };
   await contestant.watch(order);
-  const { acknowledgedMs } = await ordered(order);
-  const { seenAtMs, cpuUs } = await contestant.results();
+  const { acknowledgedMs } = await ordered(writer, order);
+  const { seenAtMs, calledAtMs = seenAtMs, cpuUs } = await contestant.results();
   const seen = Object.keys(seenAtMs).map(Number);
-  const delaysMs = seen.map((index) => seenAtMs[index]! - acknowledgedMs[index]!);
+  const delays = (atMs: readonly number[]): number[] =>
+    seen.map((index) => atMs[index]! - acknowledgedMs[index]!);
   const lastMs = seen.reduce((last, index) => Math.max(last, seenAtMs[index]!), 0);
   const firstMs = acknowledgedMs.reduce((first, each) => Math.min(first, each), Number.POSITIVE_INFINITY);
+  const delaysMs = { handler: delays(calledAtMs), commit: delays(seenAtMs) };
   return { elements: seen.length, tookMs: lastMs - firstMs, cpuUs, delaysMs };
 }
 
-async function throughput(connectString: string, contestant: Contestant): Promise<Sample> {
-  const { elements, tookMs, cpuUs } = await contest(connectString, BURST, contestant);
+async function throughput(field: Field, contestant: Contestant): Promise<Sample> {
+  const { elements, tookMs, cpuUs } = await contest(field, BURST, contestant);
   return {
     "changes/s": (BURST.writes / tookMs) * 1000,
     "elements/s": (elements / tookMs) * 1000,
@@ -82,11 +99,13 @@ async function throughput(connectString: string, contestant: Contestant): Promis
   };
 }
 
-async function latency(connectString: string, contestant: Contestant): Promise<Sample> {
-  const { delaysMs } = await contest(connectString, STEADY, contestant);
+async function latency(field: Field, contestant: Contestant): Promise<Sample> {
+  const { handler, commit } = (await contest(field, STEADY, contestant)).delaysMs;
   return {
-    "p50 ms to handler": quantile(delaysMs, 0.5),
-    "p99 ms to handler": quantile(delaysMs, 0.99),
+    "p50 ms to handler": quantile(handler, 0.5),
+    "p99 ms to handler": quantile(handler, 0.99),
+    "p50 ms to commit": quantile(commit, 0.5),
+    "p99 ms to commit": quantile(commit, 0.99),
   };
 }
 
@@ -112,10 +131,10 @@ export const relay: Benchmark = {
   description: "the relay: changes, latency, walks, memory",
   conditions:
     "Peers: a recursive watch and getData with the same client, which commits nothing; the same that saves what it read in a\n" +
-    "multi before its handler; Curator's cache in a warm JVM, which saves nothing; bare pipelined reads of the same znodes;\n" +
-    "a process that walks and keeps the stats in a Map; a Map of objects with a million entries. One server, the writer in a\n" +
-    "process of its own; relays that take up a source, too, and once for all rounds. To reach: p50 1.5 times the peer's, 60 µs of\n" +
-    "CPU a change, walks in 1.2 times the peer's time, a million znodes in 500 MB.",
+    "multi before its handler, while the relay calls its handler when the multi is sent; Curator's cache in a warm JVM, which saves\n" +
+    "nothing; bare pipelined reads of the same znodes; a process that walks and keeps the stats in a Map; a Map of objects with a\n" +
+    "million entries. One server, the writer in a process of its own; relays that take up a source, too, and once for all rounds.\n" +
+    "To reach: p50 1.5 times the peer's, 60 µs of CPU a change, walks in 1.2 times the peer's time, a million znodes in 500 MB.",
   rounds: 3,
   warmUpRounds: 1,
   async prepare() {
@@ -123,38 +142,39 @@ export const relay: Benchmark = {
     const { connectString } = server;
     const client = await connect({ connectString });
     const curator = CuratorCache.start(connectString);
-    const peers: readonly (readonly [string, () => Contestant])[] = [
-      ["watch, getData", () => watchContestant(connectString, false)],
-      ["watch, getData, multi", () => watchContestant(connectString, true)],
-      ...(typeof curator === "string" ? [] : [["CuratorCache", () => curator.contestant()] as const]),
-    ];
+    const writer = fork(join(__dirname, "relay-writer.ts"), { execArgv: ["--import", "tsx"] });
+    const field = { connectString, writer };
+    const peers: Readonly<Record<string, () => Contestant>> = {
+      "watch, getData": () => watchContestant(connectString, false),
+      "watch, getData, multi": () => watchContestant(connectString, true),
+      ...(typeof curator === "string" ? {} : { CuratorCache: () => curator.contestant() }),
+    };
+    const contestCase = (
+      name: string,
+      metrics: readonly Metric[],
+      run: (field: Field, contestant: Contestant) => Promise<Sample>,
+    ): Case => ({
+      name,
+      metrics,
+      ours: () => run(field, relayContestant(connectString)),
+      peer: Object.fromEntries(Object.entries(peers).map(([peer, make]) => [peer, () => run(field, make())])),
+    });
     if (typeof curator === "string") process.stderr.write(`without CuratorCache: ${curator}\n`);
     const cases: Case[] = [
-      ...peers.flatMap(([peer, make]): Case[] => [
-        {
-          name: `burst / ${peer}`,
-          metrics: CHANGES,
-          ours: () => throughput(connectString, relayContestant(connectString)),
-          peer: () => throughput(connectString, make()),
-        },
-        {
-          name: `500 writes/s / ${peer}`,
-          metrics: LATENCY,
-          ours: () => latency(connectString, relayContestant(connectString)),
-          peer: () => latency(connectString, make()),
-        },
-      ]),
+      contestCase("burst", CHANGES, throughput),
+      contestCase("500 writes/s", LATENCY, latency),
       {
         name: "manifest",
         metrics: MEMORY,
         ours: () => memory(REMEMBERED, true),
         peer: () => memory(REMEMBERED, false),
       },
-      ...(await walkCases(client, connectString, WALKED)),
+      ...walkCases(client, connectString, WALKED),
     ];
     return {
       cases,
       async end() {
+        writer.kill();
         if (typeof curator !== "string") curator.stop();
         await client.close();
         await server.stop();
