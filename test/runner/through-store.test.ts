@@ -28,12 +28,17 @@ jest.mock("../support/memory-runner", () => ({
   testWhereWatermarksAreLearnedAtOnce: test.skip,
 }));
 
-describe.each(["side-inputs", "stateful", "triggers", "lifting", "pipelines", "async", "pipeline-transcripts"])(
-  "%s",
-  (file) => {
-    require(`../beam/${file}.test`);
-  },
-);
+describe.each([
+  "side-inputs",
+  "stateful",
+  "triggers",
+  "lifting",
+  "pipelines",
+  "async",
+  "pipeline-transcripts",
+])("%s", (file) => {
+  require(`../beam/${file}.test`);
+});
 
 test("a side input of megabytes, which no commit can hold, goes to every shard", async () => {
   const build = (root: beam.Root) => {
