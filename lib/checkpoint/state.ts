@@ -19,8 +19,8 @@ export interface StateLimits {
   /** As many deltas may wait before ranges are brought together, or as many as there are ranges. */
   readonly minDeltas: number;
   /**
-   * Bytes of deltas after which ranges are brought together at once. With a large state it is more: half of what the
-   * runs hold, up to `MAX_DELTA_SHARE` times this.
+   * Bytes of changes that are in no run after which ranges are brought together at once. With a large state it is more:
+   * half of what the runs hold, up to `MAX_DELTA_SHARE` times this.
    */
   readonly maxDeltaBytes: number;
   /** A range of several groups is divided when its snapshot is larger. */
@@ -41,11 +41,16 @@ export const STATE_LIMITS: StateLimits = {
 
 /** A run is merged with the one before if that is at most this many times as large. */
 const MERGE_RATIO = 2;
-const MAX_DELTA_SHARE = 128;
+const MAX_DELTA_SHARE = 32;
 /** Znodes that one commit deletes at most because the state is empty. */
 const MAX_CLEARED = 256;
 /** Ranges that one commit brings together at most. */
-const MAX_RANGES = 8;
+const MAX_RANGES = 32;
+/**
+ * A commit brings together at most about this many times the bytes that it changes: enough for a commit with many
+ * changes to leave no more waiting than it found, and no more than its share for one with few.
+ */
+const MAX_BROUGHT_SHARE = 2;
 
 /** What a head says of the state below it. */
 export interface StateSummary {
@@ -95,6 +100,7 @@ export class StoredState {
   private deltas: readonly Delta[] = [];
   /** The newest change of each cell that is in no run yet, by key group. */
   private readonly pending = new Map<number, Map<string, StateCell>>();
+  private pendingBytes = 0;
   /** Of the znodes that are references, by path. */
   readonly blobs = new Map<string, string>();
 
@@ -141,7 +147,8 @@ export class StoredState {
     readRun: ReadRun,
     isEmpty = false,
   ): Promise<StatePlan> {
-    const draft = new Draft(this.layout, this.limits, number, this.deltas, this.ranges, changes);
+    const { layout, limits, deltas: before, ranges: old, pendingBytes } = this;
+    const draft = new Draft(layout, limits, number, before, old, changes, pendingBytes);
     if (isEmpty && draft.mayClear()) draft.clear();
     for (let room = roomBytes; draft.isDue(); ) {
       const next = draft.nextRange((range) => this.pendingIn(range));
@@ -170,7 +177,7 @@ export class StoredState {
         for (const { path } of ops) if (written.has(path)) this.blobs.set(path, written.get(path)!);
         this.deltas = deltas;
         this.ranges = ranges;
-        for (const group of draft.passed) this.pending.delete(group);
+        for (const group of draft.passed) this.forget(group);
         for (const cell of rest) this.wait(cell);
       },
     };
@@ -178,8 +185,15 @@ export class StoredState {
 
   private wait(cell: StateCell): void {
     const waiting = this.pending.get(cell.group);
+    const replaced = waiting?.get(cell.id);
+    this.pendingBytes += cellBytes(cell) - (replaced === undefined ? 0 : cellBytes(replaced));
     if (waiting) waiting.set(cell.id, cell);
     else this.pending.set(cell.group, new Map([[cell.id, cell]]));
+  }
+
+  private forget(group: number): void {
+    this.pendingBytes -= bytesOf(this.pending.get(group)?.values() ?? []);
+    this.pending.delete(group);
   }
 }
 
@@ -190,7 +204,9 @@ class Draft {
   runBytes = 0;
   private readonly ops: Op[] = [];
   private ranges: Range[];
+  /** Ranges that were brought together, and the bytes of changes that waited in them. */
   private brought = 0;
+  private broughtBytes = 0;
   private readonly changedBytes: number;
   private readonly maxDeltaBytes: number;
   private readonly changedGroups: GroupSet;
@@ -202,6 +218,7 @@ class Draft {
     private readonly deltas: readonly Delta[],
     ranges: readonly Range[],
     private readonly changes: readonly StateCell[],
+    private readonly pendingBytes: number,
   ) {
     this.ranges = [...ranges];
     this.changedBytes = bytesOf(changes);
@@ -213,12 +230,17 @@ class Draft {
 
   /** Whether a range has to be brought together; more than one in a commit only because of their bytes. */
   isDue(): boolean {
-    const waiting = this.deltas.filter((delta) => this.isWaiting(delta.groups));
-    const count = waiting.length + Number(this.isWaiting(this.changedGroups));
-    const bytes = waiting.reduce((sum, delta) => sum + delta.bytes, this.changedBytes);
-    if (count === 0 || this.brought === MAX_RANGES) return false;
-    if (bytes > this.maxDeltaBytes) return this.brought === 0 || bytes > 4 * this.maxDeltaBytes;
-    return this.brought === 0 && count > Math.max(this.limits.minDeltas, this.ranges.length);
+    const waitingBytes = this.pendingBytes + this.changedBytes - this.broughtBytes;
+    if (waitingBytes === 0 || this.brought === MAX_RANGES) return false;
+    const isFirst = this.brought === 0;
+    if (waitingBytes > this.maxDeltaBytes)
+      return isFirst || this.broughtBytes < MAX_BROUGHT_SHARE * this.changedBytes;
+    return isFirst && this.waitingDeltas > Math.max(this.limits.minDeltas, this.ranges.length);
+  }
+
+  private get waitingDeltas(): number {
+    const own = Number(this.isWaiting(this.changedGroups));
+    return this.deltas.reduce((count, { groups }) => count + Number(this.isWaiting(groups)), own);
   }
 
   /** The range with the oldest change that waits. One without runs is divided first, if much waits in it. */
@@ -244,7 +266,8 @@ class Draft {
     roomBytes: number,
     readRun: ReadRun,
   ): Promise<boolean> {
-    let cells: Cells = byId([...pending, ...this.changesIn(range)]);
+    const waiting = [...pending, ...this.changesIn(range)];
+    let cells: Cells = byId(waiting);
     const kept = [...range.runs];
     const merged: Run[] = [];
     for (let last = kept.at(-1); last !== undefined; last = kept.at(-1)) {
@@ -267,6 +290,7 @@ class Draft {
     );
     this.passed = this.passed.withRange(range.from, range.to);
     this.brought += 1;
+    this.broughtBytes += bytesOf(waiting);
     return true;
   }
 

@@ -202,6 +202,24 @@ test("a commit that touches 100 of 100,000 keys writes in proportion to 100, for
   for (const [key, version] of model) expect(Number.parseInt(loaded.get(`key-${key}`)!, 10)).toBe(version);
 });
 
+test("what commits with many changes leave waiting is no burden on the small commits behind them", async () => {
+  const shard = new Shard(new Znodes(), STATE_LIMITS);
+  const touch = (key: number, version: number): StateCell =>
+    cell((key * 2_654_435_761) % KEY_GROUPS, `key-${key}`, `${version}`.padEnd(600, "."));
+  const keys = (from: number, count: number, version: number): StateCell[] =>
+    Array.from({ length: count }, (_, i) => touch((from + i * 7_919) % 60_000, version));
+  for (let from = 0; from < 60_000; from += 1_000)
+    await shard.commit(Array.from({ length: 1_000 }, (_, i) => touch(from + i, 0)));
+  let written = 0;
+  for (let commit = 1; commit <= 200; commit++) {
+    const changes = keys(commit, 10, commit);
+    // Runs that go to the blob store count as well.
+    written += operationsBytes((await shard.plan(changes)).ops);
+    await shard.commit(changes);
+  }
+  expect(written).toBeLessThan(12 * 200 * 10 * 620);
+}, 60_000);
+
 test("keys that come and go leave next to nothing behind", async () => {
   const shard = new Shard(new Znodes(), STATE_LIMITS);
   for (let commit = 0; commit < 300; commit++) {
