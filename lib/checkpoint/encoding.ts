@@ -121,7 +121,11 @@ export function countItems(frame: Buffer): number {
 }
 
 export function encodeJson(kind: RecordKind, value: unknown): Buffer {
-  return encodeFrame(kind, Buffer.from(JSON.stringify(value), "utf8"));
+  const text = JSON.stringify(value);
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + Buffer.byteLength(text));
+  frame.write(text, FRAME_HEADER_BYTES);
+  sealFrame(kind, frame);
+  return frame;
 }
 
 export function decodeJson(kind: RecordKind, frame: Uint8Array, path: string): unknown {

@@ -1,4 +1,4 @@
-import { decodeFrame, EncodingError, encodeFrame } from "./encoding";
+import { decodeFrame, EncodingError, FRAME_HEADER_BYTES, sealFrame } from "./encoding";
 import { KEY_GROUPS } from "./layout";
 
 /** One cell of a shard's state, or, without a value, that there is none any more. */
@@ -34,19 +34,20 @@ export function bytesOf(cells: Iterable<StateCell>): number {
  *             big-endian
  */
 export function encodeCells(kind: "stateDelta" | "stateRun", cells: readonly StateCell[]): Buffer {
-  const payload = Buffer.allocUnsafe(4 + bytesOf(cells));
-  let offset = payload.writeUInt32BE(cells.length, 0);
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + 4 + bytesOf(cells));
+  let offset = frame.writeUInt32BE(cells.length, FRAME_HEADER_BYTES);
   for (const { group, id, value } of cells) {
-    offset = payload.writeUInt8(group, offset);
-    offset = payload.writeUInt32BE(id.length, offset);
-    payload.write(id, offset, "latin1");
-    offset = payload.writeUInt32BE(value === undefined ? 0 : value.length + 1, offset + id.length);
+    offset = frame.writeUInt8(group, offset);
+    offset = frame.writeUInt32BE(id.length, offset);
+    frame.write(id, offset, "latin1");
+    offset = frame.writeUInt32BE(value === undefined ? 0 : value.length + 1, offset + id.length);
     if (value === undefined) continue;
-    if (typeof value === "string") payload.write(value, offset, "latin1");
-    else payload.set(value, offset);
+    if (typeof value === "string") frame.write(value, offset, "latin1");
+    else frame.set(value, offset);
     offset += value.length;
   }
-  return encodeFrame(kind, payload);
+  sealFrame(kind, frame);
+  return frame;
 }
 
 /** The cells of the record at `path`, their values parts of its bytes; throws {@link EncodingError}. */

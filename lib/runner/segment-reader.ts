@@ -8,6 +8,8 @@ import type { ShardContext } from "./shard-context";
 
 // At most 2 MB of inline segments.
 const READ_AHEAD = 16;
+// As many are asked for together: a packet for each segment would cost as much as the commit's own.
+const READ_TOGETHER = 8;
 
 /** What one segment holds. */
 export interface SegmentContent {
@@ -44,13 +46,14 @@ export class SegmentReader {
   }
 
   /**
-   * Begins to read what comes from `index` on, and forgets what came before. The server answers a session in order:
-   * what is asked for before a commit is sent has come when that is answered.
+   * Begins to read what comes from `index` on, where not enough of it is under way, and forgets what came before. The
+   * server answers a session in order: what is asked for before a commit is sent has come when that is answered.
    */
   readAhead(segments: readonly SegmentName[], index: number): void {
     const wanted = segments.slice(index, index + READ_AHEAD).map(({ name }) => name);
     const still = new Set(wanted);
     for (const name of this.ahead.keys()) if (!still.has(name)) this.ahead.delete(name);
+    if (wanted.slice(0, READ_AHEAD - READ_TOGETHER).every((name) => this.ahead.has(name))) return;
     for (const name of wanted) if (!this.ahead.has(name)) this.ahead.set(name, this.begin(name));
   }
 

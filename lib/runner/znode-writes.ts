@@ -35,11 +35,12 @@ export interface WriteLimits {
 
 /**
  * Turns the pipeline's znode writes into operations for the commit, from what the znodes look like now. When the
- * commit answers that a znode changed in between, the plan is made again; the bundle is not run again.
+ * commit answers that a znode changed in between, the plan is made again; the bundle is not run again. What is only
+ * overwritten is not asked for again once it was found: where it is gone, the commit says so.
  */
 export class ZnodeWrites {
-  /** Parents that are known to exist; a refused commit clears it. */
-  private readonly parents = new Set<string>(["/"]);
+  /** Znodes that were found; a refused commit clears it. */
+  private readonly found = new Set<string>(["/"]);
 
   constructor(
     private readonly client: ZooKeeperClient,
@@ -48,19 +49,21 @@ export class ZnodeWrites {
 
   /** Forgets what it knows of the tree, because a commit found it otherwise. */
   forget(): void {
-    this.parents.clear();
-    this.parents.add("/");
+    this.found.clear();
+    this.found.add("/");
   }
 
   /** The operations for these effects, in order; of several upserts of one path in a row the last one stays. */
   async plan(effects: readonly SinkEffect[]): Promise<Op[]> {
     const writes = lastUpserts(effects);
     for (const { payload, transform } of writes) this.requireAllowed(payload.path, transform);
-    const paths = [...new Set(writes.map(({ payload }) => payload.path))];
-    const stats = await Promise.all(
-      paths.map((path) => reading(this.client, () => this.client.exists(path))),
-    );
-    const tree = new Map<string, Stat | null>(paths.map((path, index) => [path, stats[index]!]));
+    const asked = new Set<string>();
+    const tree = new Map<string, Stat | null>();
+    for (const { payload } of writes) {
+      if (isPlain(payload) && this.found.has(payload.path)) tree.set(payload.path, NOT_ASKED_FOR);
+      else asked.add(payload.path);
+    }
+    await Promise.all([...asked].map(async (path) => tree.set(path, await this.look(path))));
     const ops: Op[] = [];
     for (const write of writes) ops.push(...(await this.planOne(write, tree)));
     return ops;
@@ -76,7 +79,7 @@ export class ZnodeWrites {
     }
     if (mode === "delete") {
       tree.set(path, null);
-      this.parents.delete(path);
+      this.found.delete(path);
       return stat
         ? [version === undefined ? { type: "delete", path } : { type: "delete", path, version }]
         : [];
@@ -113,11 +116,15 @@ export class ZnodeWrites {
   private async isThere(path: string, tree: ReadonlyMap<string, Stat | null>): Promise<boolean> {
     const planned = tree.get(path);
     if (planned !== undefined) return planned !== null;
-    if (this.parents.has(path)) return true;
-    if ((await reading(this.client, () => this.client.exists(path))) === null) return false;
-    if (this.parents.size >= MAX_KNOWN_PARENTS) this.forget();
-    this.parents.add(path);
-    return true;
+    return this.found.has(path) || (await this.look(path)) !== null;
+  }
+
+  private async look(path: string): Promise<Stat | null> {
+    const stat = await reading(this.client, () => this.client.exists(path));
+    if (stat === null) return null;
+    if (this.found.size >= MAX_FOUND) this.forget();
+    this.found.add(path);
+    return stat;
   }
 
   /** `child` is what the user asked for, where `path` is a parent that it needs. */
@@ -142,27 +149,32 @@ interface ZnodeWrite {
   readonly payload: ZnodeWritePayload;
 }
 
-// Enough for every pipeline that names its parents; one that makes them up must not fill the memory.
-const MAX_KNOWN_PARENTS = 10_000;
+// Enough for every pipeline that names its znodes; one that makes them up must not fill the memory.
+const MAX_FOUND = 10_000;
 
 // Stands in the plan's view of the tree for a znode that an earlier operation of the same multi creates.
 const CREATED_HERE = { version: 0 } as Stat;
+
+// The same for a znode whose version the plan does not need.
+const NOT_ASKED_FOR = { version: -1 } as Stat;
 
 function lastUpserts(effects: readonly SinkEffect[]): ZnodeWrite[] {
   const writes = effects.map(({ transform, payload }) => ({
     transform,
     payload: payload as ZnodeWritePayload,
   }));
-  const isPlain = ({ payload }: ZnodeWrite): boolean =>
-    payload.mode === "upsert" && payload.version === undefined;
   const next = new Map<string, ZnodeWrite>();
   const kept: ZnodeWrite[] = [];
   for (const write of writes.reverse()) {
     const later = next.get(write.payload.path);
     next.set(write.payload.path, write);
-    if (!(isPlain(write) && later && isPlain(later))) kept.push(write);
+    if (!(isPlain(write.payload) && later && isPlain(later.payload))) kept.push(write);
   }
   return kept.reverse();
+}
+
+function isPlain({ mode, version }: ZnodeWritePayload): boolean {
+  return mode === "upsert" && version === undefined;
 }
 
 function conflict({ mode, version }: ZnodeWritePayload, stat: Stat | null): string | undefined {

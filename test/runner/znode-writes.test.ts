@@ -6,7 +6,7 @@ import {
   ZnodeConflictError,
   ZnodeWrites,
 } from "../../lib/runner/znode-writes";
-import { connect, MultiError, type Op, type ZooKeeper } from "../../lib/zookeeper";
+import { connect, MultiError, type Op, type ZooKeeper, type ZooKeeperClient } from "../../lib/zookeeper";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
 let server: LocalZooKeeper;
@@ -32,8 +32,8 @@ beforeEach(async () => {
   writes = newWrites();
 });
 
-function newWrites(): ZnodeWrites {
-  return new ZnodeWrites(client, {
+function newWrites(through: ZooKeeperClient = client): ZnodeWrites {
+  return new ZnodeWrites(through, {
     root: "/beamkeeper",
     isWatched: (path) => path === `${root}/watched` || path.startsWith(`${root}/watched/`),
   });
@@ -119,6 +119,25 @@ describe("upsert", () => {
     expect(isStalePlan((error as MultiError).cause)).toBe(true);
     writes.forget();
     expect(await write(effect("/p/b", "2"))).toEqual(["create /p", "create /p/b=2"]);
+  });
+
+  test("what was found is overwritten without being asked for, until the commit finds it gone", async () => {
+    const asked: string[] = [];
+    const exists = (path: string): ReturnType<ZooKeeper["exists"]> => {
+      asked.push(path.slice(root.length));
+      return client.exists(path);
+    };
+    writes = newWrites({ exists } as ZooKeeperClient);
+    expect(await write(effect("/a", "1"))).toEqual(["setData /a=1"]);
+    expect(await write(effect("/a", "2"))).toEqual(["setData /a=2"]);
+    expect(asked).toEqual(["/a"]);
+    await write(effect("/a", "3"), effect("/a", "4", { mode: "update", version: 3 }));
+    expect(asked).toEqual(["/a", "/a"]);
+    await client.delete(`${root}/a`);
+    const error = await write(effect("/a", "5")).catch((each: unknown) => each);
+    expect(isStalePlan((error as MultiError).cause)).toBe(true);
+    writes.forget();
+    expect(await write(effect("/a", "6"))).toEqual(["create /a=6"]);
   });
 });
 
