@@ -126,7 +126,10 @@ class Bundle implements TentativeBundle {
     window: GLOBAL_WINDOW,
     pane: NO_FIRING,
   };
+  private readonly values = { reader: this.reader, count: 1 };
   private elementsIn = 0;
+  /** How often it was given something: what was gathered upstream comes together. */
+  private inputs = 0;
   private lateWithin = 0;
   private used = false;
   private isDrained = false;
@@ -202,7 +205,8 @@ class Bundle implements TentativeBundle {
     this.checkUsable(this.aggregation === undefined, "reads a shuffle; give it processElement");
     if (Number.isNaN(timestampMs))
       throw new RangeError("the timestamp of a source's element is not a number");
-    this.origins.element = this.elementsIn++;
+    this.origins.element = this.inputs++;
+    this.elementsIn++;
     this.stage.receive(value, clampTimestamp(timestampMs), GLOBAL_WINDOW, NO_FIRING);
     this.origins.element = undefined;
   }
@@ -210,7 +214,8 @@ class Bundle implements TentativeBundle {
   processRecord(value: unknown, timestampMs: number, window: BoundedWindow, pane: Pane): void {
     this.checkUsable(this.plan.stage.root.work.kind === "splittable", "does not read in parts");
     if (Number.isNaN(timestampMs)) throw new RangeError("the timestamp of a record is not a number");
-    this.origins.element = this.elementsIn++;
+    this.origins.element = this.inputs++;
+    this.elementsIn++;
     this.stage.receive(value, clampTimestamp(timestampMs), window, pane);
     this.origins.element = undefined;
   }
@@ -222,19 +227,32 @@ class Bundle implements TentativeBundle {
     readPlace(reader, place);
     const { form, timestampMs, window, pane } = place;
     const key = readValue(reader);
-    if (form === "element" && this.aggregation!.takesEncodings) {
-      this.origins.element = this.elementsIn++;
-      this.aggregation!.add(keyId(key), key, reader, window, timestampMs, pane);
-      this.origins.element = undefined;
+    if (form === "gathered" || (form === "element" && this.aggregation!.takesEncodings)) {
+      this.addEncoded(key, form === "gathered" ? reader.count() : 1);
       return;
     }
     const value = readValue(reader);
     reader.end();
-    this.origins.element = this.elementsIn++;
+    this.origins.element = this.inputs++;
+    this.elementsIn++;
     if (form === "element") this.add(keyId(key), key, value, window, timestampMs, pane);
     else if (this.aggregation!.replay) this.aggregation!.replay(keyId(key), key, value, window, timestampMs);
     else if (form === "pane") this.emit(key, value, timestampMs, window, pane);
     else this.emit(key, this.extract(value), timestampMs, window, pane);
+    this.origins.element = undefined;
+  }
+
+  /** Values of a key, at which the reader stands. */
+  private addEncoded(key: unknown, count: number): void {
+    const { reader, values, aggregation } = this;
+    const { window, timestampMs, pane } = this.place;
+    if (!aggregation!.takesEncodings) reader.fail("several values come where each has to come alone");
+    values.count = count;
+    const before = aggregation!.droppedLate;
+    this.origins.element = this.inputs++;
+    this.elementsIn += count;
+    aggregation!.add(keyId(key), key, values, window, timestampMs, pane);
+    if (aggregation!.droppedLate > before) this.lateWithin += count - 1;
     this.origins.element = undefined;
   }
 

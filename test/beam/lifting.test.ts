@@ -1,10 +1,9 @@
 import * as beam from "apache-beam";
 import { count, max, mean, min, sum } from "apache-beam/transforms/combiners";
-import { decodeInboxElement } from "../../lib/beam/coders/element-coder";
 import { PRECOMBINED_KEYS } from "../../lib/beam/operators/precombine";
 import { compilePipeline, trigger, type WindowingOptions, windowingStrategy } from "../../lib/index";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
-import { at, collect, readTest, runCollectingAsync } from "../support/collect";
+import { at, collect, readTest, runCollectingAsync, shuffled } from "../support/collect";
 import { SHAPES, type SourceStep, testWhereWatermarksAreLearnedAtOnce } from "../support/memory-runner";
 
 interface Sale {
@@ -16,15 +15,6 @@ const summing = beam.groupBy("k").combining("n", sum, "sum");
 const inWindows =
   (windows: beam.PTransform<beam.PCollection<Sale>, beam.PCollection<Sale>>) => (root: beam.Root) =>
     root.apply(readTest<Sale>("in")).apply(windows).apply(summing).apply(collect("out"));
-
-/** What one bundle of the source sends through the shuffle. */
-function shuffled(build: (root: beam.Root) => unknown, sales: readonly (readonly [number, Sale])[]) {
-  const pipeline = compilePipeline({ name: "test", build, shards: 1 });
-  const bundle = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
-  for (const [timestampMs, sale] of sales) bundle.processSourceElement(sale, timestampMs);
-  const [outputs] = [...bundle.finish().outputs.values()].map((each) => [...each]);
-  return outputs!.map(({ bytes }) => decodeInboxElement(bytes));
-}
 
 const hot = Array.from({ length: 1000 }, (_, n): [number, Sale] => [
   5000 + ((n * 7) % 1000),

@@ -1,5 +1,6 @@
 import type * as beam from "apache-beam";
 import type { SinkEffect } from "../../lib/beam/api";
+import { decodeInboxElement, type InboxElement } from "../../lib/beam/coders/element-coder";
 import { compilePipeline } from "../../lib/beam/pipeline";
 import { readPrimitive, writePrimitive } from "../../lib/beam/primitives";
 import {
@@ -65,4 +66,17 @@ function byText(a: unknown, b: unknown): number {
 
 export function at(timestampMs: number, value: unknown): SourceStep {
   return { value, timestampMs };
+}
+
+/** What one bundle of the source sends through the shuffle. */
+export function shuffled(
+  build: (root: beam.Root) => unknown,
+  elements: readonly (readonly [timestampMs: number, value: unknown])[],
+): InboxElement[] {
+  const pipeline = compilePipeline({ name: "test", build, shards: 1 });
+  const bundle = pipeline.openShard(pipeline.stages[0]!.id).beginBundle(-Infinity);
+  for (const [timestampMs, value] of elements) bundle.processSourceElement(value, timestampMs);
+  return [...bundle.finish().outputs.values()].flatMap((outputs) =>
+    [...outputs].map(({ bytes }) => decodeInboxElement(bytes)),
+  );
 }

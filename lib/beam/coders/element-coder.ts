@@ -8,11 +8,13 @@ import { readValue, Tag, withWriter, writeValue } from "./value-coder";
 /**
  * An element between two stages: a key and a value with time, window and pane.
  *
- *   element = version (1 byte), timestamp (double, ms), window, pane, key, value
+ *   element = version 1 (1 byte), timestamp (double, ms), window, pane, key, value
+ *   several = version 2 (1 byte), timestamp of the earliest, window, pane, key, number of values (varint), values
  *   window  = 0 | 1, start (double, ms), end (double, ms)
  *   pane    = timing * 4 + isFirst * 2 + isLast (1 byte), index (varint), non-speculative index (varint, from -1)
  */
 export const ELEMENT_VERSION = 1;
+const GATHERED_VERSION = 2;
 /** The same with the value of a pane, and with its accumulator: what comes back from dead-letter. */
 const PANE_VERSION = 0x81;
 const TIMER_VERSION = 0xc1;
@@ -46,26 +48,51 @@ export function writeKeyed(
   window: Window,
   pane: Pane,
 ): number {
-  if (typeof key === "string" && window.kind === "interval" && pane === NO_FIRING) {
-    const hash = writeCommon(out, key, timestampMs, window);
-    if (hash !== undefined) {
-      writeValue(out, value);
-      return hash;
-    }
-  }
-  const isCanonical = hasCanonicalEncoding(key);
-  let hash = isCanonical ? 0 : keyHash(key);
-  writePlace(out, ELEMENT_VERSION, timestampMs, window, pane);
-  const start = out.length;
-  writeValue(out, key, "key");
-  if (isCanonical) hash = out.digest(start, murmur3);
+  const hash = writePlaceAndKey(out, ELEMENT_VERSION, key, timestampMs, window, pane);
   writeValue(out, value);
   return hash;
+}
+
+/** The same of several elements of one key, whose values `writeValues` writes one behind the other. */
+export function writeGathered(
+  out: ByteWriter,
+  key: unknown,
+  timestampMs: number,
+  window: Window,
+  count: number,
+  writeValues: (out: ByteWriter) => void,
+): number {
+  const version = count === 1 ? ELEMENT_VERSION : GATHERED_VERSION;
+  const hash = writePlaceAndKey(out, version, key, timestampMs, window, NO_FIRING);
+  if (count > 1) out.varint(count);
+  writeValues(out);
+  return hash;
+}
+
+function writePlaceAndKey(
+  out: ByteWriter,
+  version: number,
+  key: unknown,
+  timestampMs: number,
+  window: Window,
+  pane: Pane,
+): number {
+  if (typeof key === "string" && window.kind === "interval" && pane === NO_FIRING) {
+    const hash = writeCommon(out, version, key, timestampMs, window);
+    if (hash !== undefined) return hash;
+  }
+  const isCanonical = hasCanonicalEncoding(key);
+  const hash = isCanonical ? 0 : keyHash(key);
+  writePlace(out, version, timestampMs, window, pane);
+  const start = out.length;
+  writeValue(out, key, "key");
+  return isCanonical ? out.digest(start, murmur3) : hash;
 }
 
 /** The place and the key where they are as most are: with one check for room. Undefined, and nothing written, where not. */
 function writeCommon(
   out: ByteWriter,
+  version: number,
   key: string,
   timestampMs: number,
   window: IntervalWindow,
@@ -75,7 +102,7 @@ function writeCommon(
   const before = out.length;
   const start = out.claim(COMMON_PLACE_BYTES + length + 2);
   const { all, view } = out;
-  putCommonPlace(all, view, start, ELEMENT_VERSION, timestampMs, window);
+  putCommonPlace(all, view, start, version, timestampMs, window);
   const keyStart = start + COMMON_PLACE_BYTES;
   if (putShortAscii(all, keyStart, Tag.string, key)) return murmur3(all, keyStart, keyStart + length + 2);
   out.truncate(before);
@@ -137,7 +164,7 @@ export interface MutablePlace {
 /** What an encoded element begins with; key and value follow. */
 export function readPlace(reader: ByteReader, place: MutablePlace): void {
   if (isCommonPlace(reader)) {
-    place.form = "element";
+    place.form = reader.all[reader.offset] === ELEMENT_VERSION ? "element" : "gathered";
     place.timestampMs = reader.view.getFloat64(reader.offset + 1);
     place.window = lastWindow;
     place.pane = NO_FIRING;
@@ -154,7 +181,7 @@ export function readPlace(reader: ByteReader, place: MutablePlace): void {
 function isCommonPlace({ remaining, offset: at, all, view }: ByteReader): boolean {
   return (
     remaining >= COMMON_PLACE_BYTES &&
-    all[at] === ELEMENT_VERSION &&
+    (all[at] === ELEMENT_VERSION || all[at] === GATHERED_VERSION) &&
     all[at + 9] === 1 &&
     all[at + 26] === NO_FIRING_FLAGS &&
     all[at + 27] === 0 &&
@@ -164,26 +191,34 @@ function isCommonPlace({ remaining, offset: at, all, view }: ByteReader): boolea
   );
 }
 
-/** What an inbox holds: an element for the grouping, or a pane that was set aside. */
+/** What an inbox holds: an element for the grouping, several with an array of their values, or a pane that was set aside. */
 export interface InboxElement extends ShuffledElement {
-  readonly form: "element" | "pane" | "timer";
+  readonly form: "element" | "gathered" | "pane" | "timer";
 }
 
 export function decodeInboxElement(bytes: Uint8Array): InboxElement {
   const reader = new ByteReader(bytes, "an element of an inbox");
   const place: MutablePlace = { form: "element", timestampMs: 0, window: GLOBAL_WINDOW, pane: NO_FIRING };
   readPlace(reader, place);
-  const element = { ...place, key: readValue(reader), value: readValue(reader) };
+  const key = readValue(reader);
+  const value = place.form === "gathered" ? readValues(reader) : readValue(reader);
   reader.end();
-  return element;
+  return { ...place, key, value };
+}
+
+function readValues(reader: ByteReader): unknown[] {
+  const values: unknown[] = [];
+  for (let count = reader.count(); count > 0; count--) values.push(readValue(reader));
+  return values;
 }
 
 function readForm(reader: ByteReader): InboxElement["form"] {
   const version = reader.byte();
   if (version === ELEMENT_VERSION) return "element";
+  if (version === GATHERED_VERSION) return "gathered";
   if (version === PANE_VERSION) return "pane";
   if (version === TIMER_VERSION) return "timer";
-  return reader.fail(`version ${version} is unknown, this code reads version ${ELEMENT_VERSION}`);
+  return reader.fail(`version ${version} is unknown, this code reads versions up to ${GATHERED_VERSION}`);
 }
 
 export function writeWindow(out: ByteWriter, window: Window): void {

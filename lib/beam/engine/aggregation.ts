@@ -81,6 +81,8 @@ export class TentativeAggregation<V> {
   private watermarkMs: number;
   private lastWindow: Window | undefined;
   private lastCells: Map<KeyId, OpenCell> = new Map();
+  private timedWindow: Window | undefined;
+  private times: RowTimes = NO_TIMES;
   private came = 0;
   droppedLate = 0;
 
@@ -134,7 +136,14 @@ export class TentativeAggregation<V> {
 
   private change(cell: OpenCell | undefined): RowChange<V> {
     if (cell === FIRED) return { value: undefined, times: NO_TIMES };
-    return { value: this.codec.encode(cell.id, cell), times: timesOfWindow(cell.window) };
+    return { value: this.codec.encode(cell.id, cell), times: this.timesOf(cell.window) };
+  }
+
+  /** Of neighbours in one window the same object. */
+  private timesOf(window: Window): RowTimes {
+    if (window !== this.timedWindow) this.times = timesOfWindow(window);
+    this.timedWindow = window;
+    return this.times;
   }
 
   private cellsOf(window: Window): Map<KeyId, OpenCell> {

@@ -28,6 +28,9 @@ const SLAB_BYTES = 64 * 1024;
 /** Once a group has more than one value. */
 const SECOND_ROOM_BYTES = 64;
 
+/** Most groups have none, and there are many groups. */
+const NO_PARTS: readonly never[] = [];
+
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
 let slabUsed = 0;
 
@@ -37,7 +40,7 @@ let slabUsed = 0;
  */
 export class Bag {
   /** Of what came since, what fills a chunk. */
-  readonly sealed: Sealed[] = [];
+  sealed: readonly Sealed[] = NO_PARTS;
   private bytes: Uint8Array = slab;
   private start = 0;
   private end = 0;
@@ -94,7 +97,7 @@ export class Bag {
 
   copy(): Bag {
     const copy = Bag.of(this.chunks, this.read, this.tail);
-    copy.sealed.push(...this.sealed);
+    copy.sealed = this.sealed;
     return copy;
   }
 
@@ -122,7 +125,7 @@ export class Bag {
 
   private seal(): void {
     const { bytes, start, end, count } = this;
-    this.sealed.push({ bytes, start, end, count });
+    this.sealed = [...this.sealed, { bytes, start, end, count }];
     this.start = end;
     this.limit = end;
     this.count = 0;
@@ -133,16 +136,19 @@ const NO_CHUNKS = (): never => {
   throw new Error("a new group has no chunks");
 };
 
-/**
- * GroupByKey: values are appended and never looked at before they are emitted. A value comes as the reader that stands
- * at its encoding, and reads no further.
- */
+/** Values of one key as they came: the rest of what a reader is to read. */
+export interface EncodedValues {
+  readonly reader: ByteReader;
+  readonly count: number;
+}
+
+/** GroupByKey: values are appended and never looked at before they are emitted. What is added are `EncodedValues`. */
 export const BAGS: Accumulation = {
-  create: () => new Bag([], NO_CHUNKS),
+  create: () => new Bag(NO_PARTS, NO_CHUNKS),
   add(accumulator, value) {
-    const reader = value as ByteReader;
+    const { reader, count } = value as EncodedValues;
     const { offset, remaining } = reader;
-    (accumulator as Bag).append(reader.all, offset, offset + remaining, 1);
+    (accumulator as Bag).append(reader.all, offset, offset + remaining, count);
     return accumulator;
   },
   extract: (accumulator) => (accumulator as Bag).values(),
@@ -155,7 +161,7 @@ export const BAGS: Accumulation = {
       bags.flatMap(({ chunks }) => chunks),
       read,
     );
-    for (const { sealed } of bags) merged.sealed.push(...sealed);
+    merged.sealed = bags.flatMap(({ sealed }) => sealed);
     for (const { tail } of bags) merged.append(tail.bytes, tail.start, tail.end, tail.count);
     return merged;
   },
@@ -218,9 +224,7 @@ export class BundleChunks implements AccumulatorCoder {
   ) {}
 
   read(reader: ByteReader, row: string): Bag {
-    const chunks: Chunk[] = [];
-    for (let count = reader.count(2); count > 0; count--)
-      chunks.push({ number: reader.varint(), count: reader.varint() });
+    const chunks = readChunks(reader);
     note(this.opened, row, chunks);
     const count = reader.varint();
     const length = reader.count();
@@ -233,9 +237,10 @@ export class BundleChunks implements AccumulatorCoder {
   write(out: ByteWriter, accumulator: unknown, row: string): void {
     const bag = accumulator as Bag;
     note(this.kept, row, bag.chunks);
-    const chunks = bag.sealed.map((part) => this.make(row, part));
-    out.varint(bag.chunks.length + chunks.length);
-    for (const { number, count } of [...bag.chunks, ...chunks]) {
+    const made = bag.sealed.map((part) => this.make(row, part));
+    const chunks = made.length === 0 ? bag.chunks : [...bag.chunks, ...made];
+    out.varint(chunks.length);
+    for (const { number, count } of chunks) {
       out.varint(number);
       out.varint(count);
     }
@@ -248,9 +253,10 @@ export class BundleChunks implements AccumulatorCoder {
   /** What becomes of chunks' rows with these changes of the groups' rows. */
   changes(rows: RowChanges<StoredRow>): RowChanges<StoredRow> {
     const changes = new Map<string, RowChange<StoredRow>>();
-    for (const row of rows.keys()) {
+    for (const [row, numbers] of this.opened) {
+      if (!rows.has(row)) continue;
       const kept = this.kept.get(row);
-      for (const number of this.opened.get(row) ?? [])
+      for (const number of numbers)
         if (!kept?.has(number)) changes.set(chunkId(row, number), { value: undefined, times: NO_TIMES });
     }
     for (const [id, value] of this.made) changes.set(id, { value, times: NO_TIMES });
@@ -273,7 +279,16 @@ export class BundleChunks implements AccumulatorCoder {
   }
 }
 
+function readChunks(reader: ByteReader): readonly Chunk[] {
+  let count = reader.count(2);
+  if (count === 0) return NO_PARTS;
+  const chunks: Chunk[] = [];
+  for (; count > 0; count--) chunks.push({ number: reader.varint(), count: reader.varint() });
+  return chunks;
+}
+
 function note(sets: Map<string, Set<number>>, row: string, chunks: readonly Chunk[]): void {
+  if (chunks.length === 0) return;
   const set = sets.get(row) ?? new Set<number>();
   for (const { number } of chunks) set.add(number);
   sets.set(row, set);

@@ -53,7 +53,7 @@ export interface OpenGrouping<G = Grouping> {
   readonly droppedLate: number;
   /** Of a stage that begins with a transform with side inputs. */
   readonly views?: Views;
-  /** `add` wants the reader that stands at the value's encoding instead of the value. */
+  /** `add` wants `EncodedValues` instead of the value. */
   readonly takesEncodings?: boolean;
   add(keyId: KeyId, key: unknown, value: unknown, window: Window, timestampMs: number, pane: Pane): void;
   /** Of a stateful stage: a timer or an expiry that comes back from dead-letter. */

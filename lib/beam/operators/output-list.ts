@@ -1,7 +1,7 @@
 import type { BundleOutput, OutputBlock, Spool, StageOutputs } from "../api";
 import { ByteReader } from "../coders/byte-reader";
 import { ByteWriter } from "../coders/byte-writer";
-import { writeKeyed } from "../coders/element-coder";
+import { writeGathered, writeKeyed } from "../coders/element-coder";
 import type { Pane } from "../engine/panes";
 import type { Window } from "../engine/windows";
 
@@ -19,7 +19,7 @@ export class OutputList implements StageOutputs {
 
   constructor(
     private readonly spool: Spool,
-    private readonly added: (bytes: number) => void,
+    private readonly added: (bytes: number, elements: number) => void,
   ) {}
 
   get isEmpty(): boolean {
@@ -28,23 +28,42 @@ export class OutputList implements StageOutputs {
 
   /** @throws UnencodableValueError, with nothing added. */
   addKeyed(key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    this.write(timestampMs, 1, (out) => writeKeyed(out, key, value, timestampMs, window, pane));
+  }
+
+  /**
+   * Values of one key, which `writeValues` writes one behind the other.
+   *
+   * @throws UnencodableValueError, with nothing added.
+   */
+  addGathered(
+    key: unknown,
+    timestampMs: number,
+    window: Window,
+    count: number,
+    writeValues: (out: ByteWriter) => void,
+  ): void {
+    this.write(timestampMs, count, (out) => writeGathered(out, key, timestampMs, window, count, writeValues));
+  }
+
+  private write(timestampMs: number, elements: number, encode: (out: ByteWriter) => number): void {
     const { out } = this.block;
     const start = out.length;
     let hash: number;
     try {
-      hash = writeKeyed(out, key, value, timestampMs, window, pane);
+      hash = encode(out);
     } catch (error) {
       out.truncate(start);
       throw error;
     }
     this.block.end(timestampMs, hash);
-    this.added(out.length - start);
+    this.added(out.length - start, elements);
   }
 
   add(bytes: Uint8Array, timestampMs: number, keyHash: number): void {
     this.block.out.bytes(bytes);
     this.block.end(timestampMs, keyHash);
-    this.added(bytes.length);
+    this.added(bytes.length, 1);
   }
 
   spill(): void {

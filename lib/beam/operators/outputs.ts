@@ -1,6 +1,7 @@
 import type { SinkEffect, Spool, StageOutputs } from "../api";
 import { encodeElement } from "../coders/element-coder";
-import { keyHash, murmur3 } from "../coders/key";
+import { keyHash, keyId, murmur3 } from "../coders/key";
+import type { KeyId } from "../engine/aggregation";
 import type { ElementCoder, GroupingCoders } from "../graph/element-coders";
 import type { SinkPlace, SinkSpec } from "../primitives";
 import type { Operator } from "./elementwise";
@@ -33,14 +34,14 @@ export class BundleOutputs {
   list(stage: string): OutputList {
     let outputs = this.lists.get(stage);
     if (outputs === undefined) {
-      outputs = new OutputList(this.spool, (bytes) => this.added(bytes));
+      outputs = new OutputList(this.spool, (bytes, elements) => this.added(bytes, elements));
       this.lists.set(stage, outputs);
     }
     return outputs;
   }
 
-  private added(length: number): void {
-    this.elements++;
+  private added(length: number, elements: number): void {
+    this.elements += elements;
     const bytes = length + OVERHEAD_BYTES;
     this.pendingBytes += bytes;
     this.bytesInMemory += bytes;
@@ -108,6 +109,14 @@ export function keyedParts(
   if (typeof element === "object" && element !== null && "key" in element)
     return element as { key: unknown; value?: unknown };
   throw code.refusal("grouping needs elements of the form {key, value}", element);
+}
+
+export function keyIdOf(key: unknown, element: unknown, code: UserCode): KeyId {
+  try {
+    return keyId(key);
+  } catch (error) {
+    throw code.unencodable(error, element);
+  }
 }
 
 /** The end of a stage before a transform with side inputs: any shard may process the element. */

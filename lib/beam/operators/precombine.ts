@@ -1,14 +1,14 @@
-import { keyId } from "../coders/key";
 import type { KeyId } from "../engine/aggregation";
 import type { Pane } from "../engine/panes";
-import { type Window, windowName } from "../engine/windows";
+import type { Window } from "../engine/windows";
 import { UnencodableValueError } from "../errors";
 import type { ElementCoder } from "../graph/element-coders";
 import type { UserCombineFn } from "../graph/node";
 import { guarded, type Lifted } from "./accumulation";
 import type { Operator } from "./elementwise";
-import { type BundleOutputs, keyedParts, toPlain } from "./outputs";
+import { type BundleOutputs, keyedParts, keyIdOf, toPlain } from "./outputs";
 import type { UserCode } from "./user-code";
+import { WindowTables } from "./window-tables";
 
 /** Keys of one window that a bundle combines at a time; beyond that it sends them on and begins anew. */
 export const PRECOMBINED_KEYS = 65_536;
@@ -37,7 +37,7 @@ export function precombineOperator(
   outputs: BundleOutputs,
   keyCoder?: ElementCoder,
 ): Operator {
-  const tables = new Tables();
+  const tables = new WindowTables<Cell>();
   const list = outputs.list(stage);
   const send = ({ key, window, pane, timestampMs, elements, accumulator }: Cell): void => {
     const value: Lifted = [elements, accumulator];
@@ -64,7 +64,7 @@ export function precombineOperator(
     receive(element, timestampMs, window, pane) {
       const { key: given, value } = keyedParts(element, code);
       const key = toPlain(keyCoder, given, code, element);
-      const id = idOf(key, element, code);
+      const id = keyIdOf(key, element, code);
       const cell = tables.get(id, window) ?? open(id, key, value, timestampMs, window, pane);
       cell.elements++;
       if (timestampMs < cell.timestampMs) cell.timestampMs = timestampMs;
@@ -79,54 +79,3 @@ export function precombineOperator(
 }
 
 type Place = [timestampMs: number, window: Window, pane: Pane];
-
-/** Cells by window and key. Most elements are in the window of the one before, as the same object. */
-class Tables {
-  size = 0;
-  private byName = new Map<string, Map<KeyId, Cell>>();
-  private byWindow = new Map<Window, Map<KeyId, Cell>>();
-  private lastWindow: Window | undefined;
-  private last = new Map<KeyId, Cell>();
-
-  get(id: KeyId, window: Window): Cell | undefined {
-    return this.table(window).get(id);
-  }
-
-  add(id: KeyId, cell: Cell): void {
-    this.table(cell.window).set(id, cell);
-    this.size++;
-  }
-
-  /** All cells, which are forgotten here. */
-  take(): Cell[] {
-    const cells: Cell[] = [];
-    for (const table of this.byName.values()) for (const cell of table.values()) cells.push(cell);
-    this.byName = new Map();
-    this.byWindow = new Map();
-    this.lastWindow = undefined;
-    this.size = 0;
-    return cells;
-  }
-
-  private table(window: Window): Map<KeyId, Cell> {
-    if (window === this.lastWindow) return this.last;
-    this.lastWindow = window;
-    let table = this.byWindow.get(window);
-    if (table === undefined) {
-      const name = windowName(window);
-      table = this.byName.get(name) ?? new Map<KeyId, Cell>();
-      this.byName.set(name, table);
-      this.byWindow.set(window, table);
-    }
-    this.last = table;
-    return table;
-  }
-}
-
-function idOf(key: unknown, element: unknown, code: UserCode): KeyId {
-  try {
-    return keyId(key);
-  } catch (error) {
-    throw code.unencodable(error, element);
-  }
-}

@@ -81,7 +81,10 @@ export function describeInboxElement(bytes: Uint8Array): { kind: SetAsidePane["k
   try {
     const { form, key, value, timestampMs } = decodeInboxElement(bytes);
     const keyText = key === undefined ? "" : `${elementText(key)}: `;
-    return { kind: form, text: `${keyText}${elementText(value)} at ${timestampMs} ms` };
+    return {
+      kind: form === "gathered" ? "element" : form,
+      text: `${keyText}${elementText(value)} at ${timestampMs} ms`,
+    };
   } catch (error) {
     return {
       kind: "element",

@@ -11,6 +11,7 @@ import { asyncOperator } from "./async";
 import { batchOperator } from "./batches";
 import { Place, type Reach } from "./context";
 import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperator } from "./elementwise";
+import { gatherOperator } from "./gather";
 import type { Origins } from "./origin";
 import {
   type BundleOutputs,
@@ -44,6 +45,8 @@ export interface StagePlan {
   readonly stageOfShuffle: ReadonlyMap<GraphNode, string>;
   /** The znodes that context parameters look up. */
   readonly followed: ReadonlySet<FollowedZnode<unknown>>;
+  /** Groupings that the stage feeds whose windows each give one pane, at their end. */
+  readonly gathered: ReadonlySet<GraphNode>;
   /** Of a stage that groups, where windows may give more than one pane. */
   readonly panes: PanePlan | undefined;
   /** Of a stage that begins with a transform with side inputs, or whose elements just pass. */
@@ -64,6 +67,11 @@ export function planStage(
     stateful:
       work.kind === "stateful" ? planStateful(work.spec, windowing.get(stage.root.inputs[0]!)!) : undefined,
     panes: input === undefined || firesOnceAtTheEnd(input) ? undefined : planPanes(input),
+    gathered: new Set(
+      stage.shuffles.filter(
+        ({ work, inputs }) => work.kind === "groupByKey" && firesOnceAtTheEnd(windowing.get(inputs[0]!)!),
+      ),
+    ),
     sides: sideInputsOf(stage, windowing),
     followed: new Set([stage.root, ...stage.nodes].flatMap(followedByParams)),
     pipeline,
@@ -136,6 +144,7 @@ class Wiring {
     const stage = this.plan.stageOfShuffle.get(node)!;
     if (node.work.kind === "combine" && node.work.isLifted)
       return precombineOperator(node.work.combineFn, stage, code, this.outputs, node.coders?.key);
+    if (this.plan.gathered.has(node)) return gatherOperator(stage, code, this.outputs, node.coders);
     if (isGrouping(node.work))
       return shuffleOperator(stage, code, this.outputs, node.work.kind === "view", node.coders);
     if (node.work.kind === "splittable") return spreadingOperator(stage, code, this.outputs, () => 0);
