@@ -19,7 +19,7 @@ import {
 } from "beamkeeper";
 import type { Reader, Writer } from "protobufjs/minimal";
 import { shardOf } from "../../lib/checkpoint/layout";
-import { at, collect, readTest, runCollecting } from "../support/collect";
+import { at, collect, readTest, runCollecting, runCollectingAsync } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
 
 /** No plain data, so that only its own coder can carry it. */
@@ -70,7 +70,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
     test.each([
       ["at the end of windows, lifted", beam.windowInto(fixedWindows(10))],
       ["in sessions", beam.windowInto(sessions(10))],
-    ])("top, smallest, sample, min, max and mean %s", (_name, windowing) => {
+    ])("top, smallest, sample, min, max and mean %s", async (_name, windowing) => {
       const build = (root: beam.Root) =>
         (root.apply(readTest<Score>("in")).apply(windowing) as beam.PCollection<Score>)
           .apply(
@@ -87,7 +87,9 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(collect("out"));
       const points = [3, 9, 4, 9, 1];
       const elements = points.map((each, i) => at(i, { who: "a", points: each }));
-      const result = runCollecting(build, shape, { in: [...elements, at(5, { who: "b", points: 7 })] });
+      const result = await runCollectingAsync(build, shape, {
+        in: [...elements, at(5, { who: "b", points: 7 })],
+      });
       const [a, b] = result.of("out").map(({ payload }) => payload as Record<string, number[]>);
       expect(a).toMatchObject({ who: "a", top: [9, 9], smallest: [1, 3, 4], min: 1, max: 9, mean: 5.2 });
       expect(a!.sample).toHaveLength(2);
@@ -97,7 +99,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
       });
     });
 
-    test("distinct, also where a window has several panes", () => {
+    test("distinct, also where a window has several panes", async () => {
       const strategy = windowingStrategy({ trigger: trigger.repeatedly(trigger.afterCount(1)) });
       const build = (root: beam.Root) => {
         const words = root.apply(readTest<string>("in"));
@@ -111,12 +113,12 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(collect("lengths"));
       };
       const input = ["a", "bb", "a", "cc"].map((word, i) => at(i, word));
-      const result = runCollecting(build, shape, { in: [...input, at(10_000, "a")] });
+      const result = await runCollectingAsync(build, shape, { in: [...input, at(10_000, "a")] });
       expect(result.values("once").sort()).toEqual(["a", "a", "bb", "cc"]);
       expect((result.values("lengths") as string[]).map((word) => word.length).sort()).toEqual([1, 1, 2]);
     });
 
-    test("a coder of the user's carries keys and values, and tells which keys are equal", () => {
+    test("a coder of the user's carries keys and values, and tells which keys are equal", async () => {
       const build = (root: beam.Root) => {
         const points = root
           .apply(readTest<number>("in"))
@@ -139,7 +141,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .map(({ x, label }) => [x, label])
           .apply(collect("reshuffled"));
       };
-      const result = runCollecting(build, shape, { in: [1, 2, 3, 4].map((n) => at(n, n)) });
+      const result = await runCollectingAsync(build, shape, { in: [1, 2, 3, 4].map((n) => at(n, n)) });
       expect(result.values("keys").sort()).toEqual([
         [0, "decoded", [0]],
         [1, "decoded", [1, 1]],
@@ -153,7 +155,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
       expect(result.values("reshuffled")).toEqual([0, 1, 1, 2].map((x) => [x, "decoded"]));
     });
 
-    test("reshuffle keeps windows, times and panes", () => {
+    test("reshuffle keeps windows, times and panes", async () => {
       const strategy = windowingStrategy({
         trigger: trigger.repeatedly(trigger.afterCount(1)),
         outputTime: "earliest",
@@ -167,7 +169,12 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
         groups.apply(reshuffled()).apply(collect("after"));
         words.apply(reshuffled()).apply(collect("words"));
       };
-      const result = runCollecting(build, shape, { in: [at(1, "a"), at(2, "a"), at(12_000, "b")] }, 2);
+      const result = await runCollectingAsync(
+        build,
+        shape,
+        { in: [at(1, "a"), at(2, "a"), at(12_000, "b")] },
+        2,
+      );
       const places = (name: string) =>
         result
           .of(name)
@@ -185,18 +192,18 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
     test.each([
       ["no elements", [], [0], []],
       ["elements", [3, 4], [7], [7]],
-    ])("combineGlobally in the global window of %s", (_name, numbers, withDefault, without) => {
+    ])("combineGlobally in the global window of %s", async (_name, numbers, withDefault, without) => {
       const build = (root: beam.Root) => {
         const input = root.apply(readTest<number>("in", true));
         input.apply(combineGlobally(sum)).apply(collect("sum"));
         input.apply(combineGlobally(sum, { withoutDefaults: true })).apply(collect("without"));
       };
-      const result = runCollecting(build, shape, { in: numbers.map((n) => at(n, n)) }, 2);
+      const result = await runCollectingAsync(build, shape, { in: numbers.map((n) => at(n, n)) }, 2);
       expect(result.values("sum")).toEqual(withDefault);
       expect(result.values("without")).toEqual(without);
     });
 
-    test("combineGlobally under a trigger gives panes, and the default only where there is none", () => {
+    test("combineGlobally under a trigger gives panes, and the default only where there is none", async () => {
       const strategy = windowingStrategy({
         trigger: trigger.repeatedly(trigger.afterCount(2)),
         accumulation: "accumulating",
@@ -207,26 +214,27 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(beam.windowInto(beam.globalWindows(), strategy))
           .apply(combineGlobally(sum))
           .apply(collect("out"));
-      const run = (numbers: number[]) => runCollecting(build, shape, { in: numbers.map((n) => at(n, n)) }, 2);
-      expect(run([]).values("out")).toEqual([0]);
-      expect(run([1, 2, 3]).values("out")).toEqual([3, 6]);
+      const run = (numbers: number[]) =>
+        runCollectingAsync(build, shape, { in: numbers.map((n) => at(n, n)) }, 2);
+      expect((await run([])).values("out")).toEqual([0]);
+      expect((await run([1, 2, 3])).values("out")).toEqual([3, 6]);
     });
 
-    test("combineGlobally in windows gives one value for each that has elements", () => {
+    test("combineGlobally in windows gives one value for each that has elements", async () => {
       const build = (root: beam.Root) =>
         root
           .apply(readTest<number>("in"))
           .apply(beam.windowInto(fixedWindows(10)))
           .apply(combineGlobally(sum, { withoutDefaults: true }))
           .apply(collect("out"));
-      const result = runCollecting(build, shape, { in: [1, 2, 25_000].map((n) => at(n, n)) });
+      const result = await runCollectingAsync(build, shape, { in: [1, 2, 25_000].map((n) => at(n, n)) });
       expect(result.of("out").map(({ payload, timestampMs }) => [payload, timestampMs])).toEqual([
         [3, 9999],
         [25_000, 29_999],
       ]);
     });
 
-    test("rows of a declared schema", () => {
+    test("rows of a declared schema", async () => {
       const build = (root: beam.Root) =>
         (
           root
@@ -237,7 +245,7 @@ describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
           .apply(beam.groupBy("who"))
           .map(({ key, value }) => [key, [...value]])
           .apply(collect("out"));
-      const result = runCollecting(build, shape, {
+      const result = await runCollectingAsync(build, shape, {
         in: [at(1, { points: 5, who: "é", more: "is not in the schema" }), at(2, { who: "é", points: -1 })],
       });
       expect(result.values("out")).toEqual([

@@ -9,7 +9,7 @@ import {
   sessions,
   slidingWindows,
 } from "../../lib/index";
-import { at, collect, readTest, runCollecting } from "../support/collect";
+import { at, collect, readTest, runCollecting, runCollectingAsync } from "../support/collect";
 import { SHAPES } from "../support/memory-runner";
 
 interface Row {
@@ -28,8 +28,14 @@ function grouped(windowFn: AnyWindowFn) {
       .apply(collect("out"));
 }
 
-function panes(windowFn: AnyWindowFn, times: readonly number[], shape: (typeof SHAPES)[number]): string[] {
-  const result = runCollecting(grouped(windowFn), shape, { in: times.map((time) => at(time, { k: "a" })) });
+const inputAt = (times: readonly number[]) => ({ in: times.map((time) => at(time, { k: "a" })) });
+
+async function panes(
+  windowFn: AnyWindowFn,
+  times: readonly number[],
+  shape: (typeof SHAPES)[number],
+): Promise<string[]> {
+  const result = await runCollectingAsync(grouped(windowFn), shape, inputAt(times));
   return result
     .of("out")
     .map(
@@ -42,48 +48,48 @@ function panes(windowFn: AnyWindowFn, times: readonly number[], shape: (typeof S
 describe.each(SHAPES.map((shape) => [JSON.stringify(shape), shape] as const))(
   "in bundles of shape %s",
   (_, shape) => {
-    test("sliding windows of the SDK and of our own, negative and sub-second", () => {
+    test("sliding windows of the SDK and of our own, negative and sub-second", async () => {
       const times = [-1, 0, 499, 500];
-      expect(panes(slidingWindows(1, 0.5), times, shape)).toEqual(
+      expect(await panes(slidingWindows(1, 0.5), times, shape)).toEqual(
         ["a1 -1000..0", "a3 -500..500", "a3 0..1000", "a1 500..1500"].sort(),
       );
-      expect(panes(beam.slidingWindows(1, 0.5), times, shape)).toEqual(
-        panes(slidingWindows(1, 0.5), times, shape),
+      expect(await panes(beam.slidingWindows(1, 0.5), times, shape)).toEqual(
+        await panes(slidingWindows(1, 0.5), times, shape),
       );
     });
 
-    test("elements between two windows are in none", () => {
-      expect(panes(slidingWindows(1, 2), [0, 999, 1000, 1999, 2000], shape)).toEqual([
+    test("elements between two windows are in none", async () => {
+      expect(await panes(slidingWindows(1, 2), [0, 999, 1000, 1999, 2000], shape)).toEqual([
         "a1 2000..3000",
         "a2 0..1000",
       ]);
     });
 
-    test("calendar days", () => {
+    test("calendar days", async () => {
       const windowFn = calendarDays(1, { timeZone: "Europe/Vienna" });
       const noon = Date.parse("2026-03-29T12:00Z");
       const start = Date.parse("2026-03-28T23:00Z");
-      expect(panes(windowFn, [noon, start, start - 1], shape)).toEqual([
+      expect(await panes(windowFn, [noon, start, start - 1], shape)).toEqual([
         `a1 ${start - 86_400_000}..${start}`,
         `a2 ${start}..${start + 23 * 3_600_000}`,
       ]);
     });
 
-    test("custom windows by element", () => {
+    test("custom windows by element", async () => {
       const windowFn = customWindows<Row>({
         name: "by-key-length",
         assign: ({ element, timestampMs }) => [
           { startMs: timestampMs, endMs: timestampMs + element.k.length },
         ],
       });
-      expect(panes(windowFn, [5, 5, -3], shape)).toEqual(["a1 -3..-2", "a2 5..6"]);
+      expect(await panes(windowFn, [5, 5, -3], shape)).toEqual(["a1 -3..-2", "a2 5..6"]);
     });
   },
 );
 
 test("what a custom window function gives is checked, by transform and element", () => {
   const windowFn = customWindows<Row>({ name: "bad", assign: () => [{ startMs: 5, endMs: 5 }] });
-  expect(() => panes(windowFn, [1], "whole")).toThrow(
+  expect(() => runCollecting(grouped(windowFn), "whole", inputAt([1]))).toThrow(
     /transform "windowInto" on element .*customWindows "bad": a window is \{ startMs, endMs \}/,
   );
 });

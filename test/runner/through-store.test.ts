@@ -28,15 +28,11 @@ jest.mock("../support/memory-runner", () => ({
   testWhereWatermarksAreLearnedAtOnce: test.skip,
 }));
 
-describe.each([
-  "side-inputs",
-  "stateful",
-  "triggers",
-  "lifting",
-  "pipelines",
-  "async",
-  "pipeline-transcripts",
-])("%s", (file) => {
+const FILES = [
+  ...["side-inputs", "stateful", "triggers", "lifting", "pipelines", "async", "pipeline-transcripts"],
+  ...["shapes", "windows"],
+];
+describe.each(FILES)("%s", (file) => {
   require(`../beam/${file}.test`);
 });
 
