@@ -73,12 +73,13 @@ export class ByteReader {
   private take(bytes: Uint8Array): void {
     this.given = bytes;
     this.givenStart = bytes.byteOffset;
+    // What lies beside the bytes before may have been written since.
+    this.pageStart = 0;
+    this.pageEnd = 0;
     if (bytes.buffer === this.memory) return;
     this.memory = bytes.buffer;
     this.buffer = Buffer.from(bytes.buffer) as RawBuffer;
     this.opened = undefined;
-    this.pageStart = 0;
-    this.pageEnd = 0;
   }
 
   /** Reads the bytes of a text, one a character (latin1), from now on. What is read must not keep `all`. */
@@ -257,7 +258,8 @@ export class ByteReader {
   private turnPage(start: number): void {
     const { buffer } = this;
     this.pageStart = start;
-    this.pageEnd = Math.min(start + PAGE_BYTES, buffer.length);
+    const end = this.given === undefined ? buffer.length : this.givenStart + this.given.length;
+    this.pageEnd = Math.min(start + PAGE_BYTES, end);
     this.page = buffer.latin1Slice(start, this.pageEnd);
     this.isPageAscii = isAscii(buffer.subarray(start, this.pageEnd));
   }

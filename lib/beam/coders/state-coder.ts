@@ -62,9 +62,14 @@ export const PLAIN_ACCUMULATORS: AccumulatorCoder = {
 };
 
 export function cellCodec(stage: string, accumulators = PLAIN_ACCUMULATORS): CellCodec<StoredRow> {
-  const shared = new ByteReader(NO_BYTES, stateOf(stage));
-  const readerOf = (row: StoredRow): ByteReader =>
-    accumulators.keepsBytes ? rowReader(row, stage) : shared.resetToText(row as string);
+  const ofIds = new ByteReader(NO_BYTES, stateOf(stage));
+  const ofRows = new ByteReader(NO_BYTES, stateOf(stage));
+  const readerOf = (row: StoredRow): ByteReader => {
+    if (!accumulators.keepsBytes) return ofRows.resetToText(row as string);
+    const bytes = Buffer.from(row as string, "latin1");
+    ofRows.reset(bytes, 0, bytes.length);
+    return ofRows;
+  };
   return {
     id: placeText,
     encode: (id, { key, accumulator }) =>
@@ -73,7 +78,7 @@ export function cellCodec(stage: string, accumulators = PLAIN_ACCUMULATORS): Cel
         accumulators.write(out, accumulator, id);
       }),
     decode(id, row): Cell {
-      const ofId = rowReader(id, stage);
+      const ofId = ofIds.resetToText(id);
       const window = readWindow(ofId);
       const reader = readerOf(row);
       const cell = { window, key: readKey(reader, ofId), accumulator: accumulators.read(reader, id) };
@@ -91,10 +96,6 @@ export function cellCodec(stage: string, accumulators = PLAIN_ACCUMULATORS): Cel
       return { window, key, accumulator };
     },
   };
-}
-
-function rowReader(row: StoredRow, stage: string): ByteReader {
-  return new ByteReader(Buffer.from(row as string, "latin1"), stateOf(stage));
 }
 
 /** A key in a window: the same for equal ones, and different for others. */

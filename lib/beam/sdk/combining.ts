@@ -42,18 +42,30 @@ function inParallel(exprs: readonly ((element: unknown) => unknown)[]): (element
 function severalCombineFns(fns: readonly UserCombineFn[]): UserCombineFn {
   return {
     createAccumulator: () => fns.map((fn) => fn.createAccumulator()),
-    addInput(accumulator, input) {
-      const accumulators = accumulator as unknown[];
-      const inputs = input as readonly unknown[];
-      for (let i = 0; i < fns.length; i++) accumulators[i] = fns[i]!.addInput(accumulators[i], inputs[i]);
-      return accumulators;
-    },
+    addInput: fns.length === 1 ? addToOne(fns[0]!) : addToEach(fns),
     mergeAccumulators(accumulators) {
       const all = [...accumulators] as (readonly unknown[])[];
       return fns.map((fn, i) => fn.mergeAccumulators(all.map((each) => each[i])));
     },
     extractOutput: (accumulator) =>
       fns.map((fn, i) => fn.extractOutput((accumulator as readonly unknown[])[i])),
+  };
+}
+
+function addToOne(fn: UserCombineFn): UserCombineFn["addInput"] {
+  return (accumulator, input) => {
+    const accumulators = accumulator as unknown[];
+    accumulators[0] = fn.addInput(accumulators[0], (input as readonly unknown[])[0]);
+    return accumulators;
+  };
+}
+
+function addToEach(fns: readonly UserCombineFn[]): UserCombineFn["addInput"] {
+  return (accumulator, input) => {
+    const accumulators = accumulator as unknown[];
+    const inputs = input as readonly unknown[];
+    for (let i = 0; i < fns.length; i++) accumulators[i] = fns[i]!.addInput(accumulators[i], inputs[i]);
+    return accumulators;
   };
 }
 

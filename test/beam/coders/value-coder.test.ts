@@ -269,3 +269,16 @@ describe("damaged bytes give an error of their own", () => {
     },
   );
 });
+
+test("a reader of one memory sees what was written there after it had read beside it", () => {
+  const memory = Buffer.alloc(4096);
+  const reader = new ByteReader(Buffer.alloc(0), "a test");
+  let start = 0;
+  for (const text of ["a".repeat(100), "b".repeat(100), "é".repeat(100), "c".repeat(100)]) {
+    const bytes = encodeValue(text).subarray(1);
+    bytes.copy(memory, start);
+    reader.reset(memory.subarray(start, start + bytes.length), 0, bytes.length);
+    expect(readValue(reader)).toBe(text);
+    start += bytes.length;
+  }
+});
