@@ -7,14 +7,14 @@ import { STATE_LIMITS, type StoredState } from "../checkpoint/state";
 import { type StateCell, valueBytes } from "../checkpoint/state-record";
 import { loadState, type ReadHead } from "../checkpoint/stored-state";
 import type { ShardContext } from "./shard-context";
-import { FolderSpool } from "./spool";
+import { FileSpool } from "./spool";
 
 /** The state of a shard as the engine has it, and as it is stored. */
 export interface LoadedShard {
   readonly shard: StageShard;
   readonly stored: StoredState;
   /** Where the engine keeps large groups. */
-  readonly spool: FolderSpool;
+  readonly spool: FileSpool;
 }
 
 /** The state of a shard after a commit, valid for as long as the head says that this commit is the last. */
@@ -57,7 +57,7 @@ export class WarmShards {
 async function loadCold(context: ShardContext, current: ReadHead): Promise<WarmShard | undefined> {
   const { client, blobs, layout, pipeline, stage } = context;
   const { head } = current;
-  const spool = new FolderSpool();
+  const spool = new FileSpool();
   const loader = pipeline.loadShard(stage.id, spool);
   const take = (cell: StateCell): void => loader.add(cell.id, valueBytes(cell));
   const limits = { ...STATE_LIMITS, inlineBytes: context.limits.segmentSizeBytes };

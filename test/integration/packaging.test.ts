@@ -311,6 +311,7 @@ test("no role may do what its function does not; each statement names its resour
       "kinesis:DescribeStream kinesis:DescribeStreamSummary kinesis:GetRecords kinesis:GetShardIterator kinesis:ListShards",
       ["arn:aws:kinesis:us-east-1:000000000000:stream/clicks"],
     ],
+    ["sqs:SendMessage", [{ "Fn::GetAtt": ["StreamFailureQueue", "Arn"] }]],
   ]);
   expect(granted("DriverRole")).toEqual([
     ["logs:CreateLogStream logs:PutLogEvents", { "Fn::GetAtt": ["DriverLogGroup", "Arn"] }],
