@@ -19,3 +19,10 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
     },
   );
 });
+
+test("there are transcripts of each transform, and each expects something", () => {
+  const kinds = new Set(transcripts.map(({ transform }) => transform!.kind));
+  expect([...kinds].sort()).toEqual(["read", "side_input", "stateful"]);
+  const silent = transcripts.filter(({ steps }) => !steps.some(({ kind }) => kind === "expect"));
+  expect(silent.map(({ name }) => name)).toEqual([]);
+});

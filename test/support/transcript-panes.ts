@@ -42,3 +42,42 @@ export function sorted(values: readonly unknown[]): unknown[] {
 export function show(value: unknown): string {
   return JSON.stringify(value);
 }
+
+/** What every firing has, however its runner tells of it. */
+interface Firing {
+  readonly timing: string;
+  readonly isFirst: boolean;
+  readonly isLast: boolean;
+  readonly index: number;
+}
+
+/** The first and the last timestamp of a window in ms; undefined for the global one. */
+export type WindowBounds = readonly [first: number, last: number] | undefined;
+
+export function windowSeconds(bounds: WindowBounds): unknown {
+  return bounds === undefined ? "global" : bounds.map(wholeSeconds);
+}
+
+/** A firing's attributes as transcripts name them. */
+export function firingAttributes(
+  { timing, isFirst, isLast, index }: Firing,
+  nonspeculativeIndex: number,
+  timestampMs: number,
+  window: WindowBounds,
+): Record<string, unknown> {
+  return {
+    window: windowSeconds(window),
+    timestamp: wholeSeconds(timestampMs),
+    early: timing === "EARLY",
+    on_time: timing === "ON_TIME",
+    late: timing === "LATE",
+    first: isFirst,
+    final: isLast,
+    index,
+    nonspeculative_index: nonspeculativeIndex,
+  };
+}
+
+function wholeSeconds(ms: number): number {
+  return Math.floor(ms / 1000);
+}

@@ -28,7 +28,7 @@ import {
   watermarksAreLearnedAtOnce,
 } from "./memory-runner";
 import type { Step, Transcript } from "./transcript-file";
-import { Outputs, sorted } from "./transcript-panes";
+import { firingAttributes, Outputs, sorted, type WindowBounds } from "./transcript-panes";
 import type { Transform } from "./transcript-transforms";
 
 type Keyed = beam.KV<string, unknown>;
@@ -142,26 +142,20 @@ const CONTEXT = {
 };
 
 /** An element as transcripts name its attributes. */
-function described(element: object, context: typeof CONTEXT): Row {
-  const pane = context.pane.lookup();
-  return {
-    ...element,
-    window: windowSeconds(context.window.lookup()),
-    timestamp: Math.floor(context.timestamp.lookup().toNumber() / 1000),
-    early: pane.timing === "EARLY",
-    on_time: pane.timing === "ON_TIME",
-    late: pane.timing === "LATE",
-    first: pane.isFirst,
-    final: pane.isLast,
-    index: pane.index,
-    nonspeculative_index: pane.onTimeIndex,
-  };
+function described(element: object, { window, timestamp, pane }: typeof CONTEXT): Row {
+  const firing = pane.lookup();
+  const attributes = firingAttributes(
+    firing,
+    firing.onTimeIndex,
+    timestamp.lookup().toNumber(),
+    boundsOf(window.lookup()),
+  );
+  return { ...element, ...attributes };
 }
 
-function windowSeconds(window: beam.Window): unknown {
-  if (!(window instanceof beam.IntervalWindow)) return "global";
-  const lastMs = window.end.toNumber() - 1;
-  return [Math.floor(window.start.toNumber() / 1000), Math.floor(lastMs / 1000)];
+function boundsOf(window: beam.Window): WindowBounds {
+  if (!(window instanceof beam.IntervalWindow)) return undefined;
+  return [window.start.toNumber(), window.end.toNumber() - 1];
 }
 
 function transformed(

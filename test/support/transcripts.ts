@@ -18,7 +18,14 @@ import {
   type Transcript,
   type TranscriptDocument,
 } from "./transcript-file";
-import { Outputs, show, sorted } from "./transcript-panes";
+import {
+  firingAttributes,
+  Outputs,
+  show,
+  sorted,
+  type WindowBounds,
+  windowSeconds,
+} from "./transcript-panes";
 import { runPipelineTranscript } from "./transcript-pipelines";
 
 /** Runs transcripts; `npm run transcripts -- FILE` runs files. See `Transcript` for their form. */
@@ -174,7 +181,8 @@ class TranscriptRun {
     const closed: string[] = [];
     for (const [id, row] of rows) {
       const { cells } = codec.decode(id, row);
-      for (const cell of cells) (cell.closed ? closed : open).push(show(windowSeconds(cell.window)));
+      for (const cell of cells)
+        (cell.closed ? closed : open).push(show(windowSeconds(boundsOf(cell.window))));
     }
     for (const [list, windows] of Object.entries(lists)) {
       for (const window of windows) {
@@ -189,24 +197,12 @@ class TranscriptRun {
 }
 
 function describe(key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane) {
-  return {
-    key,
-    window: windowSeconds(window),
-    values: sorted([...(value as unknown[])]),
-    timestamp: Math.floor(timestampMs / 1000),
-    early: pane.timing === "EARLY",
-    on_time: pane.timing === "ON_TIME",
-    late: pane.timing === "LATE",
-    first: pane.isFirst,
-    final: pane.isLast,
-    index: pane.index,
-    nonspeculative_index: pane.nonSpeculativeIndex,
-  };
+  const attributes = firingAttributes(pane, pane.nonSpeculativeIndex, timestampMs, boundsOf(window));
+  return { key, values: sorted([...(value as unknown[])]), ...attributes };
 }
 
-function windowSeconds(window: Window): unknown {
-  if (window.kind === "global") return "global";
-  return [Math.floor(window.startMs / 1000), Math.floor(maxTimestamp(window) / 1000)];
+function boundsOf(window: Window): WindowBounds {
+  return window.kind === "global" ? undefined : [window.startMs, maxTimestamp(window)];
 }
 
 /** Runs files and reports each transcript; the number of those that failed. */
