@@ -28,7 +28,8 @@ const OLDEST_NODE = [20, 19];
 const STAGES = [
   ["types", bin("typescript", "bin/tsc"), "--noEmit", "-p", "."],
   ["lint", bin("@biomejs/biome", "bin/biome"), "check", "."],
-  ["tests", bin("jest", "bin/jest.js")],
+  // Of the reporters only the one that prints nothing but what failed, and the counts.
+  ["tests", bin("jest", "bin/jest.js"), "--reporters=summary"],
 ];
 
 function bin(packageName, path) {
@@ -105,7 +106,9 @@ function hand(args) {
 
 /** Runs one stage quietly; resolves with its exit code and what it printed. */
 function runQuietly(args) {
-  const child = spawn(process.execPath, args, { cwd: PROJECT, stdio: ["ignore", "pipe", "pipe"] });
+  // The tests run on the oldest Node that is supported, which the AWS SDK advises against in each process.
+  const env = { ...process.env, AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: "true" };
+  const child = spawn(process.execPath, args, { cwd: PROJECT, env, stdio: ["ignore", "pipe", "pipe"] });
   const output = [];
   child.stdout.on("data", (chunk) => output.push(chunk));
   child.stderr.on("data", (chunk) => output.push(chunk));
@@ -127,6 +130,12 @@ function testCounts(output) {
   return { passed: count("passed"), failed: count("failed") };
 }
 
+/** The names of what failed, before everything that they printed. */
+function failedTests(output) {
+  const names = output.match(/^(FAIL .*|\s+● .* › .*)$/gm) ?? [];
+  return [...new Set(names)].map((name) => `${name}\n`).join("");
+}
+
 /** The last line is `N passed, N failed`; a stage that fails without failed tests counts as one. */
 async function test() {
   for (const [name, ...args] of STAGES) {
@@ -134,7 +143,7 @@ async function test() {
     const { code, output } = await runQuietly(args);
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
     say(`${code === 0 ? "ok  " : "FAIL"}  ${name.padEnd(10)} ${seconds.padStart(6)} s`);
-    if (code !== 0) process.stdout.write(output);
+    if (code !== 0) process.stdout.write(`${failedTests(output)}${output}`);
     const { passed, failed } = testCounts(output);
     if (code !== 0 || passed > 0)
       say(`${passed} passed, ${code === 0 ? failed : Math.max(failed, 1)} failed`);

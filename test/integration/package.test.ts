@@ -77,6 +77,8 @@ function nodeOf(executable: string, ...args: string[]): string {
     cwd: folder,
     env: { ...bareEnvironment(), ZOOKEEPER_CONNECT: ensemble.connectString },
     encoding: "utf8",
+    // What it says on the standard error is in the message of the error when it fails, and nowhere else.
+    stdio: ["ignore", "pipe", "pipe"],
   });
 }
 
