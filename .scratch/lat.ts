@@ -20,8 +20,11 @@ if (process.env.MARKS) {
   const read = R.read;
   R.read = async function (path: string, order: number) { marks.readSent.set(path, monotonicMs()); const r = await read.call(this, path, order); marks.read.set(path, monotonicMs()); return r; };
   const commit = P.commit;
-  P.commit = async function (batch: any, m: any) { const t = monotonicMs(); for (const p of batch.delivered.keys()) marks.collected.set(p, t); if (batch.elements.length === 0) marks.empties++; await commit.call(this, batch, m); const e = monotonicMs(); marks.commitMs.push(e - t); for (const p of batch.delivered.keys()) marks.committed.set(p, e); };
+  P.commit = async function (batch: any, m: any) { const t = monotonicMs(); for (const p of batch.delivered.keys()) marks.collected.set(p, t); if (batch.elements.length === 0) marks.empties++; await commit.call(this, batch, m); const e = monotonicMs(); if (e - t > 3 || (batch.elements.length === 0 && m.ops.length)) console.log("   slow", (e - t).toFixed(1), "elements", batch.elements.length, "ops", m.ops.map((o: any) => o.type + (o.data?.length ?? "")).slice(0, 4).join(), m.ops.length); marks.commitMs.push(e - t); for (const p of batch.delivered.keys()) marks.committed.set(p, e); };
 }
+import { StoredManifest } from "../lib/relay/stored-manifest";
+if (process.env.MARKS) { const S = StoredManifest.prototype as any; const c = S.compaction; S.compaction = function (n: number) { const t = monotonicMs(); const r = c.call(this, n); console.log("   compaction cpu", (monotonicMs() - t).toFixed(2)); return r; };
+ const { PerformanceObserver } = require("node:perf_hooks"); new PerformanceObserver((l: any) => { for (const e of l.getEntries()) if (e.duration > 2) console.log("   gc", e.duration.toFixed(1), e.detail.kind); }).observe({ entryTypes: ["gc"] }); }
 let runs = 0;
 async function contest(connectString: string, writer: any, contestant: any, mark: boolean) {
   const client = await connect({ connectString });

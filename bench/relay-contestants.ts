@@ -2,7 +2,7 @@
 import { segmentNames } from "../lib/checkpoint/layout";
 import { decodeSegment } from "../lib/checkpoint/segment";
 import { decodeZnodeChange } from "../lib/checkpoint/znode-change";
-import { type RelayCommit, SourceRelay } from "../lib/relay/source-relay";
+import { type CommitAhead, type RelayCommit, SourceRelay } from "../lib/relay/source-relay";
 import { connect, type ZooKeeper } from "../lib/zookeeper";
 import { relayOptions } from "./relay-take-up";
 import { monotonicMs } from "./relay-writer";
@@ -44,7 +44,7 @@ function cpuUs(since?: NodeJS.CpuUsage): number {
 export function relayContestant(connectString: string): Contestant {
   const stop = new AbortController();
   const commits: { elements: number; atMs: number; calledAtMs: number }[] = [];
-  let sentAtMs = Number.NaN;
+  const calledAtMs = new Map<number, number>();
   let client: ZooKeeper;
   let inbox: string;
   let running: Promise<void>;
@@ -56,17 +56,17 @@ export function relayContestant(connectString: string): Contestant {
       const begun = new Promise<void>((done) => {
         hasBegun = done;
       });
-      const onCommit = ({ elements, watermarkMs }: RelayCommit): void => {
+      const onCommit = ({ number, elements, watermarkMs }: RelayCommit): void => {
         if (watermarkMs > Number.NEGATIVE_INFINITY) hasBegun();
-        commits.push({ elements, atMs: monotonicMs(), calledAtMs: sentAtMs });
+        commits.push({ elements, atMs: monotonicMs(), calledAtMs: calledAtMs.get(number) ?? Number.NaN });
       };
-      // Here the relay calls the bundle function.
-      const onSent = (): void => {
-        sentAtMs = monotonicMs();
+      // Here the relay calls the bundle function; what it tells once more finds the call under way.
+      const onAhead = ({ number }: CommitAhead): void => {
+        if (!calledAtMs.has(number)) calledAtMs.set(number, monotonicMs());
       };
       const options = await relayOptions(client, root, `relay-${++runs}`, onCommit, IDLE_MS);
       inbox = options.current.scope.shard("read", 0).inbox;
-      running = new SourceRelay({ ...options, onSent }).run(stop.signal);
+      running = new SourceRelay({ ...options, onAhead }).run(stop.signal);
       await Promise.race([begun, running]);
       commits.length = 0;
       began = process.cpuUsage();

@@ -17,9 +17,14 @@ export interface FedInbox {
   readonly segments: number;
 }
 
+/** The shard of a stage that gets the elements of a key. */
+export function shardOfKey({ generation }: CurrentGeneration, stage: string, key: string): number {
+  return shardOf(keyHashOf(key), generation.shards[stage] ?? 1);
+}
+
 /** The operations that append the elements to the inboxes of each consumer's shards, in order for each key. */
 export function appends(
-  { generation, scope }: CurrentGeneration,
+  current: CurrentGeneration,
   consumers: readonly string[],
   elements: readonly KeyedElement[],
   segmentSizeBytes: number,
@@ -29,7 +34,7 @@ export function appends(
   for (const stage of elements.length > 0 ? consumers : []) {
     const byShard = new Map<number, SegmentElement[]>();
     for (const { key, element } of elements) {
-      const shard = shardOf(keyHashOf(key), generation.shards[stage] ?? 1);
+      const shard = shardOfKey(current, stage, key);
       const others = byShard.get(shard);
       if (others) others.push(element);
       else byShard.set(shard, [element]);
@@ -38,7 +43,7 @@ export function appends(
       const drafts = cutSegments(shardElements, segmentSizeBytes);
       fed.push({ stage, shard, segments: drafts.length });
       for (const { data, minTimestampMs } of drafts) {
-        const path = segmentPrefix(scope.shard(stage, shard).inbox, minTimestampMs);
+        const path = segmentPrefix(current.scope.shard(stage, shard).inbox, minTimestampMs);
         ops.push({ type: "create", path, data, mode: "persistent-sequential" });
       }
     }

@@ -60,16 +60,21 @@ export interface BatchState {
 
 /** Compares the znodes that were read with what is known of them; takes as many as fit in one commit. */
 export function collect(parts: BatchParts, state: BatchState): Batch {
-  const { reads, dirty, gaps } = parts;
-  const batch = emptyBatch(gaps.count);
-  const accept = (read: ReadZnode): boolean => {
-    const { path, zxid } = read;
-    const heard = { ...dirty.heardUpTo(path, zxid), earlierLives: gaps.mayHideLives(path) };
-    const difference = parts.reader.compare(read, state.known.get(path), heard, state.start);
-    return add(batch, parts, state, { read, heard, difference });
-  };
-  while (reads.next(accept));
+  const batch = emptyBatch(parts.gaps.count);
+  while (parts.reads.next((read) => add(batch, parts, state, compared(parts, state, read))));
   return batch;
+}
+
+/** What the next batch tells of what was read first; nothing where that has not come yet. */
+export function firstToTell(parts: BatchParts, state: BatchState): readonly ZnodeChange[] {
+  const read = parts.reads.answered;
+  return read ? changesOf(parts, compared(parts, state, read)) : [];
+}
+
+function compared({ dirty, gaps, reader }: BatchParts, state: BatchState, read: ReadZnode): Compared {
+  const { path, zxid } = read;
+  const heard = { ...dirty.heardUpTo(path, zxid), earlierLives: gaps.mayHideLives(path) };
+  return { read, heard, difference: reader.compare(read, state.known.get(path), heard, state.start) };
 }
 
 interface Compared {
@@ -79,16 +84,11 @@ interface Compared {
 }
 
 /** Adds what is to be delivered of one znode; false where it is too much for the batch. */
-function add(
-  batch: Batch,
-  parts: BatchParts,
-  state: BatchState,
-  { read, heard, difference }: Compared,
-): boolean {
+function add(batch: Batch, parts: BatchParts, state: BatchState, compared: Compared): boolean {
   const { blobs, consumers, maxBytes } = parts;
+  const { read, heard, difference } = compared;
   const { path, zxid } = read;
-  const present = presentOf(parts, read, difference.changes);
-  const changes = [...difference.changes, ...present];
+  const changes = changesOf(parts, compared);
   const elements = changes.map((change, index) => encode(change, changes[index + 1], state));
   const inline = elements.reduce((sum, element) => sum + blobs.inlineBytes(element) * consumers, 0);
   const bytes = inline + path.length + 96;
@@ -98,7 +98,7 @@ function add(
   batch.bytes += bytes;
   batch.blobBytes += blobBytes;
   for (const element of elements) batch.elements.push({ key: path, element });
-  batch.existing += present.length;
+  batch.existing += changes.length - difference.changes.length;
   batch.coalesced += Math.max(0, heard.events.length - 1);
   batch.missed += difference.changes.reduce((sum, { missed }) => sum + missed, 0);
   const { known } = difference;
@@ -107,15 +107,14 @@ function add(
   return true;
 }
 
-/** What a snapshot tells of the znode; nothing where a change tells its value already. */
-function presentOf(
+/** What has changed, and what a snapshot tells of the znode unless a change tells its value already. */
+function changesOf(
   { snapshot, reader }: BatchParts,
-  read: ReadZnode,
-  changes: readonly ZnodeChange[],
+  { read, difference: { changes } }: Compared,
 ): readonly ZnodeChange[] {
-  if (!snapshot.isOpen(read.path) || changes.some(({ data }) => data !== null)) return [];
+  if (!snapshot.isOpen(read.path) || changes.some(({ data }) => data !== null)) return changes;
   const present = reader.present(read);
-  return present ? [present] : [];
+  return present ? [...changes, present] : changes;
 }
 
 /**

@@ -30,6 +30,11 @@ export class ReadAhead {
     return this.reads.length;
   }
 
+  /** What was read first; undefined where it has not come yet. */
+  get answered(): ReadZnode | undefined {
+    return this.reads[0]?.znode;
+  }
+
   /** Reads what is dirty and not being read, up to so many at once. */
   send(limit: number): void {
     for (const path of this.dirty.take(limit - this.reads.length)) {
@@ -56,7 +61,7 @@ export class ReadAhead {
 
   /** Takes the next znode that was read; undefined where none has come yet. `accept` says whether it is to be taken. */
   next(accept: (znode: ReadZnode) => boolean): ReadZnode | undefined {
-    const znode = this.reads[0]?.znode;
+    const znode = this.answered;
     if (!znode || !accept(znode)) return undefined;
     this.reads.shift();
     return znode;

@@ -2,9 +2,6 @@ import type { SnapshotProgress } from "../checkpoint/records";
 import type { CurrentGeneration } from "../checkpoint/scope";
 import type { FedInbox } from "./appends";
 
-/** A commit of the relay that is under way. */
-export type SentCommit = Pick<RelayCommit, "sourceId" | "number" | "fed" | "elements">;
-
 /** What a commit of the relay did. */
 export interface RelayCommit {
   readonly sourceId: string;

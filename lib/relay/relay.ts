@@ -398,7 +398,7 @@ function newSource(
     budget,
     isHeld: () => dispatcher.holdsSource(id),
     nextTimerMs: (watermarkMs) => dispatcher.nextTimerMs(watermarkMs),
-    onSent: ({ number, fed }) => dispatcher.announce({ source: id, number }, fed),
+    onAhead: ({ number, fed }) => dispatcher.announce({ source: id, number }, fed),
     onCommit: hearCommits(options, dispatcher, heardCommits, named, id),
   });
   return { id, source: relay };

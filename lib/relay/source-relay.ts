@@ -9,9 +9,10 @@ import type { Clock } from "../clock";
 import type { Log } from "../log";
 import type { Op, Watch, WatchNotification, ZooKeeperClient } from "../zookeeper";
 import { appends } from "./appends";
-import { type Batch, collect, emptyBatch } from "./batch";
+import { type Batch, type BatchParts, type BatchState, collect, emptyBatch } from "./batch";
 import { BatchSize, nextBatchInMs } from "./batch-window";
 import { ChangeReader } from "./change-reader";
+import { CommitTeller, type CommitTellerOptions } from "./commit-ahead";
 import { DirtyPaths } from "./dirty-paths";
 import { cursorAhead, SourceError, takenOver } from "./errors";
 import { Gaps } from "./gaps";
@@ -19,7 +20,7 @@ import { generationAfter } from "./generation-after";
 import type { RelayLimits } from "./limits";
 import type { SourceMetrics } from "./metrics";
 import { ReadAhead } from "./read-ahead";
-import type { RelayCommit, SentCommit } from "./relay-commit";
+import type { RelayCommit } from "./relay-commit";
 import { SourceBlobs } from "./source-blobs";
 import { SourceEnsemble } from "./source-ensemble";
 import { SourceSnapshot } from "./source-snapshot";
@@ -27,10 +28,11 @@ import { SourceWalk } from "./source-walk";
 import { type ManifestChange, recordMissing, StoredManifest } from "./stored-manifest";
 import type { TokenBucket } from "./token-bucket";
 
+export type { CommitAhead } from "./commit-ahead";
 export type { RelayLimits } from "./limits";
-export type { RelayCommit, SentCommit } from "./relay-commit";
+export type { RelayCommit } from "./relay-commit";
 
-export interface SourceRelayOptions {
+export interface SourceRelayOptions extends CommitTellerOptions {
   /** Of the ensemble that holds the root. */
   readonly client: ZooKeeperClient;
   /** Of the ensemble that the source is on, where that is another one. */
@@ -46,8 +48,6 @@ export interface SourceRelayOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: RelayLimits;
-  /** Called when a commit with elements is sent, which may yet come to nothing. */
-  readonly onSent?: (commit: SentCommit) => void;
   /** Called after each commit. */
   readonly onCommit: (commit: RelayCommit) => void;
   readonly metrics?: SourceMetrics | undefined;
@@ -88,6 +88,7 @@ export class SourceRelay {
   private readonly reads: ReadAhead;
   private readonly batchSize: BatchSize;
   private readonly snapshot: SourceSnapshot;
+  private readonly teller: CommitTeller;
   private readonly blobs: SourceBlobs;
   private readonly layout: SourceLayout;
   private manifest!: StoredManifest;
@@ -121,6 +122,7 @@ export class SourceRelay {
     this.reads = new ReadAhead(this.reader, this.dirty);
     this.batchSize = new BatchSize(options.limits);
     this.snapshot = new SourceSnapshot(this.watching, this.reader, this.dirty, () => this.wake());
+    this.teller = new CommitTeller(options);
     this.blobs = new SourceBlobs(options, this.layout.cursor);
     this.current = options.current;
   }
@@ -216,6 +218,7 @@ export class SourceRelay {
     if (waitMs > 0) return this.sleep(waitMs, signal);
     // A batch that has waited for its window goes as a whole.
     await (this.options.limits.lingerMs > 0 ? this.reads.all() : this.reads.first());
+    this.teller.read(this.cursor.number + 1, this.current, this.parts, this.state);
     const batch = this.collect();
     // A gap meanwhile: what was read is read again.
     if (batch.delivered.size === 0 && !isHeartbeat) return;
@@ -335,19 +338,20 @@ export class SourceRelay {
     this.wake();
   }
 
-  private collect(): Batch {
-    const { reads, reader, dirty, snapshot, gaps, blobs, cursor, options } = this;
+  private get parts(): BatchParts {
+    const { reads, reader, dirty, snapshot, gaps, blobs, options } = this;
     const consumers = options.consumers.length;
-    const start = { zxid: cursor.startZxid ?? 0n, mode: options.source.start };
-    const batch = collect(
-      { reads, reader, dirty, snapshot, gaps, blobs, consumers, maxBytes: this.batchSize.bytes },
-      {
-        known: this.manifest.known,
-        start,
-        watermarkMs: cursor.watermarkMs,
-        latestMs: this.cursorMtimeMs,
-      },
-    );
+    return { reads, reader, dirty, snapshot, gaps, blobs, consumers, maxBytes: this.batchSize.bytes };
+  }
+
+  private get state(): BatchState {
+    const { startZxid, watermarkMs } = this.cursor;
+    const start = { zxid: startZxid ?? 0n, mode: this.options.source.start };
+    return { known: this.manifest.known, start, watermarkMs, latestMs: this.cursorMtimeMs };
+  }
+
+  private collect(): Batch {
+    const batch = collect(this.parts, this.state);
     if (batch.elements.length > 0) this.batchSize.delivered(batch.delivered.size, batch.bytes);
     return batch;
   }
@@ -378,7 +382,7 @@ export class SourceRelay {
     ];
     const fence = { path: this.layout.cursor, decode: decodeCursor };
     const sent = sendFenced(client, { commitId, fence, own, user: [] });
-    this.tellSent(cursor, segments.fed, batch);
+    this.teller.sent(cursor.number, segments.fed);
     const outcome = await sent.catch((error: unknown) => {
       if (error instanceof CommitLostError)
         throw new SourceError(error.message, "retryable", { cause: error });
@@ -424,13 +428,6 @@ export class SourceRelay {
       coalesced,
     });
     if (garbage.length > 0) await this.blobs.discard(garbage);
-  }
-
-  /** Where no server can be reached, a commit is not on its way. */
-  private tellSent({ number }: Cursor, fed: SentCommit["fed"], { elements }: Batch): void {
-    const { client, sourceId, onSent } = this.options;
-    if (fed.length === 0 || client.state !== "connected") return;
-    onSent?.({ sourceId, number, fed, elements: elements.length });
   }
 
   /**

@@ -38,7 +38,11 @@ interface Rewriting {
 // bytes, a start reads d, and a commit rewrites s / d; the root balances the two. Of a million znodes that is 6,000.
 const MIN_DELTAS = 64;
 const MIN_COMPACTION_BYTES = 16 * 1024;
-const MAX_DELETES = 500;
+// What waits for a commit of the compaction waits for a millisecond or two, and not for all of it: a snapshot is written in
+// this many chunks, where they don't become smaller than that, and what is stale goes a few at a time.
+const CHUNKS = 8;
+const MIN_CHUNK_BYTES = 8 * 1024;
+const MAX_DELETES = 64;
 const READS_IN_FLIGHT = 64;
 // Chunks of the snapshot are large.
 const CHUNKS_IN_FLIGHT = 8;
@@ -189,7 +193,8 @@ export class StoredManifest {
   private newRewriting(times: number): Rewriting {
     const bytes = this.known.size * ROW_BYTES + this.known.pathBytes;
     const before = this.rewriting?.parts ?? 1;
-    const parts = Math.max(before * times, Math.ceil(bytes / (this.maxBytes * PART_SHARE)), 1);
+    const few = Math.min(CHUNKS, Math.ceil(bytes / MIN_CHUNK_BYTES));
+    const parts = Math.max(before * times, Math.ceil(bytes / (this.maxBytes * PART_SHARE)), few, 1);
     if (this.rewriting) {
       const { generation, chunks } = this.rewriting;
       this.stale = [...this.stale, ...chunks.map((_, index) => this.layout.manifestChunk(generation, index))];

@@ -24,7 +24,12 @@ import { type Clock, systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
 import { limitsOf } from "../../lib/relay/limits";
-import { type RelayCommit, type RelayLimits, SourceRelay } from "../../lib/relay/source-relay";
+import {
+  type CommitAhead,
+  type RelayCommit,
+  type RelayLimits,
+  SourceRelay,
+} from "../../lib/relay/source-relay";
 import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { movesData } from "../../lib/simulation/steps";
 import { ManualClock } from "../../lib/testing/manual-clock";
@@ -91,6 +96,7 @@ interface RelaySetup {
   /** When a timer is due (default: never). */
   readonly dueMs?: number;
   readonly store?: BlobStore;
+  readonly onAhead?: (commit: CommitAhead) => void;
 }
 
 class RunningRelay {
@@ -127,6 +133,7 @@ class RunningRelay {
       log: silent,
       limits: { ...LIMITS, ...limits },
       onCommit: (commit) => this.note(commit),
+      ...(setup.onAhead && { onAhead: setup.onAhead }),
       nextTimerMs: (watermarkMs) => (watermarkMs < dueMs ? dueMs : Number.POSITIVE_INFINITY),
     });
     const ready = standsBy ? this.relay.standBy(this.waiting.signal) : Promise.resolve();
@@ -408,6 +415,41 @@ test.each([
   const sizes = relay.commits.slice(before).map(({ elements }) => elements);
   // The last of them may still be on their way when the batch before them is sent.
   expect(Math.max(...sizes)).toBe(2);
+});
+
+test("who gets a commit is told once a change was read, and when it is sent; of large values only then", async () => {
+  const SEGMENT_BYTES = 1_024;
+  await client.create(`${app}/a`, bytes("1"));
+  const commits = new HeldCommits();
+  const told: CommitAhead[] = [];
+  const relay = new RunningRelay({
+    through: commits.client,
+    limits: { segmentSizeBytes: SEGMENT_BYTES },
+    source: { filter: { shown: [true] } },
+    onAhead: (commit) => told.push(commit),
+  });
+  await relay.caughtUp();
+  const tellings = async (value: Buffer): Promise<CommitAhead[]> => {
+    told.length = 0;
+    commits.hold();
+    await client.setData(`${app}/a`, value);
+    await commits.isHeld;
+    const ahead = [...told];
+    commits.release();
+    await relay.delivered(relay.elements + 1);
+    const { number, fed } = relay.commits.at(-1)!;
+    for (const commit of ahead)
+      expect(commit).toMatchObject({ number, fed: [{ stage: "read", shard: fed[0]!.shard }] });
+    return ahead;
+  };
+  const shown = (padding: number): Buffer =>
+    bytes(JSON.stringify({ shown: true, padding: " ".repeat(padding) }));
+  expect(await tellings(shown(0))).toHaveLength(2);
+  expect(await tellings(shown(SEGMENT_BYTES))).toHaveLength(1);
+  told.length = 0;
+  await client.setData(`${app}/a`, bytes('{"shown":false}'));
+  await relay.caughtUp();
+  expect(told).toEqual([]);
 });
 
 describe("a batch with a window", () => {
