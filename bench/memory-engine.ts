@@ -29,11 +29,7 @@ export function runTimed(
       for (const { bytes, count, ends } of given.blocks()) {
         for (let start = 0; start < count; start += BUNDLE_ELEMENTS) {
           const end = Math.min(start + BUNDLE_ELEMENTS, count);
-          const result = run(stage, (bundle) => {
-            for (let i = start; i < end; i++)
-              bundle.processElement(bytes, i === 0 ? 0 : ends[i - 1], ends[i]);
-          });
-          deliver(result);
+          deliver(run(stage, (bundle) => takeIn(bundle, bytes, ends, start, end)));
         }
       }
     }
@@ -58,11 +54,24 @@ export function runTimed(
   if (sides === "before") runOthers();
   for (let start = 0; start < elements.length; start += BUNDLE_ELEMENTS) {
     const end = Math.min(start + BUNDLE_ELEMENTS, elements.length);
-    const result = run(source!.id, (bundle) => {
-      for (let i = start; i < end; i++) bundle.processSourceElement(elements[i], 0);
-    });
-    deliver(result);
+    deliver(run(source!.id, (bundle) => read(bundle, elements, start, end)));
   }
   if (sides === "after") runOthers();
   for (const { id } of rest) finish(id);
+}
+
+// Not functions within `runTimed`, whose compiled code would be lost with each garbage collection between two runs.
+
+function read(bundle: TentativeBundle, elements: readonly unknown[], start: number, end: number): void {
+  for (let i = start; i < end; i++) bundle.processSourceElement(elements[i], 0);
+}
+
+function takeIn(
+  bundle: TentativeBundle,
+  bytes: Uint8Array,
+  ends: ArrayLike<number>,
+  start: number,
+  end: number,
+): void {
+  for (let i = start; i < end; i++) bundle.processElement(bytes, i === 0 ? 0 : ends[i - 1], ends[i]);
 }

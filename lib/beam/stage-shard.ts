@@ -103,8 +103,10 @@ class Shard implements StageShard {
 /** Of a bundle whose panes are all set aside, so that nothing comes here. */
 const UNWIRED: StageOperators = {
   operators: [],
-  receive: () => {
-    throw new Error("a bundle that sets everything aside emits nothing");
+  first: {
+    receive() {
+      throw new Error("a bundle that sets everything aside emits nothing");
+    },
   },
 };
 
@@ -207,7 +209,7 @@ class Bundle implements TentativeBundle {
       throw new RangeError("the timestamp of a source's element is not a number");
     this.origins.element = this.inputs++;
     this.elementsIn++;
-    this.stage.receive(value, clampTimestamp(timestampMs), GLOBAL_WINDOW, NO_FIRING);
+    this.stage.first.receive(value, clampTimestamp(timestampMs), GLOBAL_WINDOW, NO_FIRING);
     this.origins.element = undefined;
   }
 
@@ -216,7 +218,7 @@ class Bundle implements TentativeBundle {
     if (Number.isNaN(timestampMs)) throw new RangeError("the timestamp of a record is not a number");
     this.origins.element = this.inputs++;
     this.elementsIn++;
-    this.stage.receive(value, clampTimestamp(timestampMs), window, pane);
+    this.stage.first.receive(value, clampTimestamp(timestampMs), window, pane);
     this.origins.element = undefined;
   }
 
@@ -325,8 +327,10 @@ class Bundle implements TentativeBundle {
     const code = new UserCode(pipeline, stage.root.name);
     const { metrics, finalizations, znodes } = this;
     const place = new Place(code.transform, { metrics, finalizations, znodes, views: undefined });
-    const next: Receiver = (value, timestampMs, window, pane) =>
-      this.stage.receive(value, timestampMs, window, pane);
+    const next: Receiver = {
+      receive: (value, timestampMs, window, pane) =>
+        this.stage.first.receive(value, timestampMs, window, pane),
+    };
     return new StatefulCode(stateful!, code, gate, place, next);
   }
 
@@ -353,7 +357,7 @@ class Bundle implements TentativeBundle {
   private readonly emit: Emit = (key, value, timestampMs, window, pane) => {
     const isGroup = this.plan.sides === undefined;
     const element = isGroup ? { key: this.decoded("key", key), value } : this.decoded("value", value);
-    this.stage.receive(element, timestampMs, window, pane);
+    this.stage.first.receive(element, timestampMs, window, pane);
   };
 
   private checkUsable(fits: boolean, otherwise: string): void {

@@ -53,19 +53,24 @@ export function writeKeyed(
   return hash;
 }
 
-/** The same of several elements of one key, whose values `writeValues` writes one behind the other. */
+/** Encoded values, one behind the other. */
+export interface EncodedParts {
+  writeTo(out: ByteWriter): void;
+}
+
+/** The same of several elements of one key. */
 export function writeGathered(
   out: ByteWriter,
   key: unknown,
   timestampMs: number,
   window: Window,
   count: number,
-  writeValues: (out: ByteWriter) => void,
+  values: EncodedParts,
 ): number {
   const version = count === 1 ? ELEMENT_VERSION : GATHERED_VERSION;
   const hash = writePlaceAndKey(out, version, key, timestampMs, window, NO_FIRING);
   if (count > 1) out.varint(count);
-  writeValues(out);
+  values.writeTo(out);
   return hash;
 }
 

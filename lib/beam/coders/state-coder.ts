@@ -62,40 +62,59 @@ export const PLAIN_ACCUMULATORS: AccumulatorCoder = {
 };
 
 export function cellCodec(stage: string, accumulators = PLAIN_ACCUMULATORS): CellCodec<StoredRow> {
-  const ofIds = new ByteReader(NO_BYTES, stateOf(stage));
-  const ofRows = new ByteReader(NO_BYTES, stateOf(stage));
-  const readerOf = (row: StoredRow): ByteReader => {
-    if (!accumulators.keepsBytes) return ofRows.resetToText(row as string);
+  return new CellRows(stage, accumulators);
+}
+
+class CellRows implements CellCodec<StoredRow> {
+  private readonly ofIds: ByteReader;
+  private readonly ofRows: ByteReader;
+
+  constructor(
+    stage: string,
+    private readonly accumulators: AccumulatorCoder,
+  ) {
+    this.ofIds = new ByteReader(NO_BYTES, stateOf(stage));
+    this.ofRows = new ByteReader(NO_BYTES, stateOf(stage));
+  }
+
+  id(key: unknown, window: Window): string {
+    return placeText(key, window);
+  }
+
+  encode(id: string, { key, accumulator }: Cell): StoredRow {
+    return withTextWriter((out) => {
+      writeKey(out, key);
+      this.accumulators.write(out, accumulator, id);
+    });
+  }
+
+  decode(id: string, row: StoredRow): Cell {
+    const ofId = this.ofIds.resetToText(id);
+    const window = readWindow(ofId);
+    const reader = this.readerOf(row);
+    const key = readKey(reader, ofId);
+    const accumulator = this.accumulators.read(reader, id);
+    reader.end();
+    return { key, window, accumulator };
+  }
+
+  reopen(id: string, row: StoredRow, key: unknown, window: Window): Cell {
+    if (!isInId(key)) return this.decode(id, row);
+    const reader = this.readerOf(row);
+    // Else the key came first in another form.
+    const isSame = reader.byte() === KEY_IN_ID;
+    if (!isSame) return this.decode(id, row);
+    const accumulator = this.accumulators.read(reader, id);
+    reader.end();
+    return { key, window, accumulator };
+  }
+
+  private readerOf(row: StoredRow): ByteReader {
+    if (!this.accumulators.keepsBytes) return this.ofRows.resetToText(row as string);
     const bytes = Buffer.from(row as string, "latin1");
-    ofRows.reset(bytes, 0, bytes.length);
-    return ofRows;
-  };
-  return {
-    id: placeText,
-    encode: (id, { key, accumulator }) =>
-      withTextWriter((out) => {
-        writeKey(out, key);
-        accumulators.write(out, accumulator, id);
-      }),
-    decode(id, row): Cell {
-      const ofId = ofIds.resetToText(id);
-      const window = readWindow(ofId);
-      const reader = readerOf(row);
-      const cell = { window, key: readKey(reader, ofId), accumulator: accumulators.read(reader, id) };
-      reader.end();
-      return cell;
-    },
-    reopen(id, row, key, window): Cell {
-      if (!isInId(key)) return this.decode(id, row);
-      const reader = readerOf(row);
-      // Else the key came first in another form.
-      const isSame = reader.byte() === KEY_IN_ID;
-      if (!isSame) return this.decode(id, row);
-      const accumulator = accumulators.read(reader, id);
-      reader.end();
-      return { window, key, accumulator };
-    },
-  };
+    this.ofRows.reset(bytes, 0, bytes.length);
+    return this.ofRows;
+  }
 }
 
 /** A key in a window: the same for equal ones, and different for others. */

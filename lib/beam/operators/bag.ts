@@ -143,17 +143,27 @@ export interface EncodedValues {
 }
 
 /** GroupByKey: values are appended and never looked at before they are emitted. What is added are `EncodedValues`. */
-export const BAGS: Accumulation = {
-  create: () => new Bag(NO_PARTS, NO_CHUNKS),
-  add(accumulator, value) {
+class Bags implements Accumulation {
+  create(): unknown {
+    return new Bag(NO_PARTS, NO_CHUNKS);
+  }
+
+  add(accumulator: unknown, value: unknown): unknown {
     const { reader, count } = value as EncodedValues;
     const { offset, remaining } = reader;
     (accumulator as Bag).append(reader.all, offset, offset + remaining, count);
     return accumulator;
-  },
-  extract: (accumulator) => (accumulator as Bag).values(),
-  copy: (accumulator) => (accumulator as Bag).copy(),
-  merge(accumulators) {
+  }
+
+  extract(accumulator: unknown): unknown {
+    return (accumulator as Bag).values();
+  }
+
+  copy(accumulator: unknown): unknown {
+    return (accumulator as Bag).copy();
+  }
+
+  merge(accumulators: readonly unknown[]): unknown {
     const bags = accumulators as readonly Bag[];
     // All are of one key, so their chunks are read in the same way.
     const read = bags.find(({ chunks }) => chunks.length > 0)?.read ?? NO_CHUNKS;
@@ -164,20 +174,29 @@ export const BAGS: Accumulation = {
     merged.sealed = bags.flatMap(({ sealed }) => sealed);
     for (const { tail } of bags) merged.append(tail.bytes, tail.start, tail.end, tail.count);
     return merged;
-  },
-};
+  }
+}
+
+export const BAGS: Accumulation = new Bags();
 
 /** From what the general coder wrote, by a coder of the user's. */
 export type Decode = (plain: unknown) => unknown;
 
 /** The same with a coder of the user's, which is asked when a group is emitted. */
-export function bagsOf(decode: Decode): Accumulation {
-  return {
-    ...BAGS,
-    extract: (accumulator) =>
-      accumulator instanceof Bag ? accumulator.values(decode) : (accumulator as unknown[]).map(decode),
-    plain: (accumulator) => [...(accumulator as Bag).values()],
-  };
+export class DecodedBags extends Bags {
+  constructor(private readonly decode: Decode) {
+    super();
+  }
+
+  override extract(accumulator: unknown): unknown {
+    return accumulator instanceof Bag
+      ? accumulator.values(this.decode)
+      : (accumulator as unknown[]).map(this.decode);
+  }
+
+  plain(accumulator: unknown): unknown {
+    return [...(accumulator as Bag).values()];
+  }
 }
 
 function decodeValues({ bytes, start, end, count }: Sealed, subject: string): unknown[] {

@@ -69,7 +69,7 @@ export function batchOperator(settings: BatchSettings, next: Receiver): Operator
   const windows = new Map<string, { readonly window: Window; readonly batches: Batches<Batched> }>();
   const emit = (items: readonly Batched[], window: Window): void => {
     const timestampMs = items.reduce((least, item) => Math.min(least, item.timestampMs), Infinity);
-    next(
+    next.receive(
       items.map(({ value }) => value),
       timestampMs,
       window,

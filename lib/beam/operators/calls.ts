@@ -118,7 +118,7 @@ export class AsyncOperator implements Operator {
     if (batch !== undefined) this.batches = new Batches<Item>(batch, ({ value }) => value);
   }
 
-  readonly receive: Receiver = (value, timestampMs, window, pane) => {
+  receive(value: unknown, timestampMs: number, window: Window, pane: Pane): void {
     if (this.isOver) return;
     const origin = this.origins.current();
     if (this.batches === undefined) this.ready.push(new Call(value, timestampMs, window, pane, origin));
@@ -128,7 +128,7 @@ export class AsyncOperator implements Operator {
       this.ready.push(Call.ofBatch(batch));
     }
     this.begin();
-  };
+  }
 
   /** Enough calls wait for their turn. */
   get isBusy(): boolean {
@@ -178,7 +178,7 @@ export class AsyncOperator implements Operator {
   private async finishBundle(): Promise<void> {
     try {
       for (const { value, windows, timestampMs, pane } of (await this.calling.finishBundle?.()) ?? [])
-        for (const window of windows) this.next(value, timestampMs, window, pane);
+        for (const window of windows) this.next.receive(value, timestampMs, window, pane);
     } catch (error) {
       throw this.code.failureOutsideElements(error);
     }
@@ -263,7 +263,7 @@ export class AsyncOperator implements Operator {
 
   private emitOne({ timestampMs, window, pane, origin }: Item, result: unknown): void {
     this.origins.resume(origin);
-    this.next(result, timestampMs, window, pane);
+    this.next.receive(result, timestampMs, window, pane);
   }
 
   private failCall(call: Call, error: unknown): void {

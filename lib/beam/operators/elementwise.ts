@@ -3,15 +3,14 @@ import type { Window } from "../engine/windows";
 import type { ElementFn, SplitOptions, UserDoFn } from "../graph/node";
 import { bindContext, followsElement, type Place } from "./context";
 import type { Receiver } from "./receiver";
-import { elementText, isThenable, promiseFinder, type UserCode } from "./user-code";
+import { elementText, isThenable, PromiseFinder, type UserCode } from "./user-code";
 import { fromSdkWindowedValue } from "./windowed-value";
 
 const ASYNC =
   "returned a Promise; use mapAsync, flatMapAsync or parDoAsync from Beamkeeper, or return the value itself";
 
-/** What an operator of one bundle has beside its receiver. */
-export interface Operator {
-  readonly receive: Receiver;
+/** What takes elements in one bundle. */
+export interface Operator extends Receiver {
   start?(): void;
   finish?(): void;
 }
@@ -23,38 +22,54 @@ export function mapOperator(
   place: Place,
   next: Receiver,
 ): Operator {
-  if (isAbsent(context)) return plainMapOperator(fn, code, next);
-  const call = bindCall(fn, context, place);
-  const isPromise = promiseFinder();
-  return {
-    receive(value, timestampMs, window, pane) {
-      let result: unknown;
-      try {
-        result = call(value, timestampMs, window, pane);
-      } catch (error) {
-        throw code.failure(error, value);
-      }
-      if (isPromise(result)) throw code.refusal(ASYNC, value);
-      next(result, timestampMs, window, pane);
-    },
-  };
+  return isAbsent(context)
+    ? new PlainMapOperator(fn, code, next)
+    : new MapOperator(bindCall(fn, context, place), code, next);
+}
+
+class MapOperator implements Operator {
+  private readonly promises = new PromiseFinder();
+
+  constructor(
+    private readonly call: Call,
+    private readonly code: UserCode,
+    private readonly next: Receiver,
+  ) {}
+
+  receive(value: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { call } = this;
+    let result: unknown;
+    try {
+      result = call(value, timestampMs, window, pane);
+    } catch (error) {
+      throw this.code.failure(error, value);
+    }
+    if (this.promises.finds(result)) throw this.code.refusal(ASYNC, value);
+    this.next.receive(result, timestampMs, window, pane);
+  }
 }
 
 /** The most frequent operator by far, with one call less. */
-function plainMapOperator(fn: ElementFn, code: UserCode, next: Receiver): Operator {
-  const isPromise = promiseFinder();
-  return {
-    receive(value, timestampMs, window, pane) {
-      let result: unknown;
-      try {
-        result = fn(value);
-      } catch (error) {
-        throw code.failure(error, value);
-      }
-      if (isPromise(result)) throw code.refusal(ASYNC, value);
-      next(result, timestampMs, window, pane);
-    },
-  };
+class PlainMapOperator implements Operator {
+  private readonly promises = new PromiseFinder();
+
+  constructor(
+    private readonly fn: ElementFn,
+    private readonly code: UserCode,
+    private readonly next: Receiver,
+  ) {}
+
+  receive(value: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { fn } = this;
+    let result: unknown;
+    try {
+      result = fn(value);
+    } catch (error) {
+      throw this.code.failure(error, value);
+    }
+    if (this.promises.finds(result)) throw this.code.refusal(ASYNC, value);
+    this.next.receive(result, timestampMs, window, pane);
+  }
 }
 
 export function flatMapOperator(
@@ -64,53 +79,70 @@ export function flatMapOperator(
   place: Place,
   next: Receiver,
 ): Operator {
-  const call = bindCall(fn, context, place);
-  return {
-    receive(value, timestampMs, window, pane) {
-      try {
-        const results = call(value, timestampMs, window, pane);
-        if (Array.isArray(results))
-          for (let i = 0; i < results.length; i++) next(results[i], timestampMs, window, pane);
-        else for (const result of iterable(results, code, value)) next(result, timestampMs, window, pane);
-      } catch (error) {
-        throw code.failure(error, value);
-      }
-    },
-  };
+  return new FlatMapOperator(bindCall(fn, context, place), code, next);
 }
 
-export function parDoOperator(
-  doFn: UserDoFn,
-  context: unknown,
-  code: UserCode,
-  place: Place,
-  next: Receiver,
-): Operator {
-  const bound = bindContext(context, place);
-  return {
-    receive(value, timestampMs, window, pane) {
-      place.moveTo(timestampMs, window, pane);
-      try {
-        for (const result of iterable(doFn.process(value, bound), code, value))
-          next(result, timestampMs, window, pane);
-      } catch (error) {
-        throw code.failure(error, value);
+class FlatMapOperator implements Operator {
+  constructor(
+    private readonly call: Call,
+    private readonly code: UserCode,
+    private readonly next: Receiver,
+  ) {}
+
+  receive(value: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { call, code, next } = this;
+    try {
+      const results = call(value, timestampMs, window, pane);
+      if (Array.isArray(results))
+        for (let i = 0; i < results.length; i++) next.receive(results[i], timestampMs, window, pane);
+      else
+        for (const result of iterable(results, code, value)) next.receive(result, timestampMs, window, pane);
+    } catch (error) {
+      throw code.failure(error, value);
+    }
+  }
+}
+
+export class ParDoOperator implements Operator {
+  private readonly bound: unknown;
+
+  constructor(
+    private readonly doFn: UserDoFn,
+    context: unknown,
+    private readonly code: UserCode,
+    private readonly place: Place,
+    private readonly next: Receiver,
+  ) {
+    this.bound = bindContext(context, place);
+  }
+
+  receive(value: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { code, next } = this;
+    this.place.moveTo(timestampMs, window, pane);
+    try {
+      for (const result of iterable(this.doFn.process(value, this.bound), code, value))
+        next.receive(result, timestampMs, window, pane);
+    } catch (error) {
+      throw code.failure(error, value);
+    }
+  }
+
+  start(): void {
+    const { doFn } = this;
+    if (doFn.startBundle === undefined) return;
+    outsideElements(this.code, () => doFn.startBundle!(this.bound));
+  }
+
+  finish(): void {
+    const { doFn, code, next } = this;
+    if (doFn.finishBundle === undefined) return;
+    outsideElements(code, () => {
+      for (const result of doFn.finishBundle!(this.bound) ?? []) {
+        const { value, timestampMs, windows, pane } = fromSdkWindowedValue(result, code);
+        for (const window of windows) next.receive(value, timestampMs, window, pane);
       }
-    },
-    start() {
-      if (doFn.startBundle === undefined) return;
-      outsideElements(code, () => doFn.startBundle!(bound));
-    },
-    finish() {
-      if (doFn.finishBundle === undefined) return;
-      outsideElements(code, () => {
-        for (const result of doFn.finishBundle!(bound) ?? []) {
-          const { value, timestampMs, windows, pane } = fromSdkWindowedValue(result, code);
-          for (const window of windows) next(value, timestampMs, window, pane);
-        }
-      });
-    },
-  };
+    });
+  }
 }
 
 /** Beam's TypeScript SDK `split`: each property of an element goes to the output of its name. */
@@ -129,17 +161,19 @@ export function splitOperator(
       for (const tag of tags) {
         const output =
           outputs[tag] ?? (unknownTagBehavior === "rename" ? outputs[unknownTagName] : undefined);
-        if (output !== undefined) output((value as Record<string, unknown>)[tag], timestampMs, window, pane);
+        if (output !== undefined)
+          output.receive((value as Record<string, unknown>)[tag], timestampMs, window, pane);
         else if (unknownTagBehavior !== "ignore") throw code.refusal(`split knows no output "${tag}"`, value);
       }
     },
   };
 }
 
+type Call = (value: unknown, timestampMs: number, window: Window, pane: Pane) => unknown;
+
 /** The user's function as one of the element and its place; without a context it gets the element alone, as in Beam. */
-function bindCall(fn: ElementFn, context: unknown, place: Place): Receiver | typeof plain {
-  const plain = (value: unknown): unknown => fn(value);
-  if (isAbsent(context)) return plain;
+function bindCall(fn: ElementFn, context: unknown, place: Place): Call {
+  if (isAbsent(context)) return (value: unknown): unknown => fn(value);
   const bound = bindContext(context, place);
   if (!followsElement(context)) return (value: unknown): unknown => fn(value, bound);
   return (value: unknown, timestampMs: number, window: Window, pane: Pane): unknown => {

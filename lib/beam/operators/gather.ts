@@ -1,9 +1,11 @@
 import { ByteWriter, copyBytes } from "../coders/byte-writer";
+import type { EncodedParts } from "../coders/element-coder";
 import { writeValue } from "../coders/value-coder";
 import type { KeyId } from "../engine/aggregation";
 import type { Window } from "../engine/windows";
 import type { GroupingCoders } from "../graph/element-coders";
 import type { Operator } from "./elementwise";
+import type { OutputList } from "./output-list";
 import { type BundleOutputs, keyedParts, keyIdOf, sizeOf, toPlain } from "./outputs";
 import type { UserCode } from "./user-code";
 import { WindowTables } from "./window-tables";
@@ -14,15 +16,34 @@ export const GATHERED_BYTES = 64 * 1024;
 /** What a key that waits adds to a bundle beside itself, roughly, for cutting it. */
 const CELL_BYTES = 64;
 
-interface Cell {
-  readonly key: unknown;
-  readonly window: Window;
-  timestampMs: number;
-  count: number;
-  /** Of its values, which the log has. */
-  bytes: number;
-  readonly first: number;
-  last: number;
+/** The values of a key and window, which lie in the log. */
+class Cell implements EncodedParts {
+  count = 0;
+  /** Of its values. */
+  bytes = 0;
+  private last: number;
+
+  constructor(
+    readonly key: unknown,
+    readonly window: Window,
+    public timestampMs: number,
+    private readonly log: ValueLog,
+    private readonly first: number,
+  ) {
+    this.last = first;
+  }
+
+  add(place: number, bytes: number, timestampMs: number): void {
+    if (this.last !== place) this.log.link(this.last, place);
+    this.last = place;
+    this.count++;
+    this.bytes += bytes;
+    if (timestampMs < this.timestampMs) this.timestampMs = timestampMs;
+  }
+
+  writeTo(out: ByteWriter): void {
+    this.log.copyChain(this.first, this.bytes, out);
+  }
 }
 
 /**
@@ -30,67 +51,69 @@ interface Cell {
  * together within the bundle and go through the shuffle as one element, in their order. Of the elements' own times only
  * the earliest is of use, since it is what holds the watermark on the way.
  */
-export function gatherOperator(
-  stage: string,
-  code: UserCode,
-  outputs: BundleOutputs,
-  coders: GroupingCoders | undefined,
-): Operator {
-  const tables = new WindowTables<Cell>();
-  const list = outputs.list(stage);
-  let log: ValueLog | undefined;
-  let ofKeys = 0;
-  const flush = (): void => {
+export class GatherOperator implements Operator {
+  private readonly tables = new WindowTables<Cell>();
+  private readonly list: OutputList;
+  private log: ValueLog | undefined;
+  private ofKeys = 0;
+
+  constructor(
+    stage: string,
+    private readonly code: UserCode,
+    private readonly outputs: BundleOutputs,
+    private readonly coders: GroupingCoders | undefined,
+  ) {
+    this.list = outputs.list(stage);
+  }
+
+  receive(element: unknown, timestampMs: number, window: Window): void {
+    const { code, coders, outputs } = this;
+    let { key, value } = keyedParts(element, code);
+    if (coders !== undefined) {
+      key = toPlain(coders.key, key, code, element);
+      value = toPlain(coders.value, value, code, element);
+    }
+    const id = keyIdOf(key, element, code);
+    this.log ??= takeLog();
+    const { log } = this;
+    const before = log.length;
+    let place: number;
+    try {
+      place = log.add(value);
+    } catch (error) {
+      throw code.unencodable(error, element);
+    }
+    const { length } = log;
+    const cell = this.tables.get(id, window) ?? this.open(id, key, timestampMs, window, place);
+    cell.add(place, length - before, timestampMs);
+    outputs.pendingBytes += length - before;
+    if (length > GATHERED_BYTES) this.finish();
+  }
+
+  finish(): void {
+    const { log, list } = this;
     if (log === undefined) return;
-    outputs.pendingBytes -= ofKeys + log.length;
-    ofKeys = 0;
-    for (const cell of tables.take()) {
+    this.outputs.pendingBytes -= this.ofKeys + log.length;
+    this.ofKeys = 0;
+    for (const cell of this.tables.take()) {
       try {
-        const { key, timestampMs, window, count, first, bytes } = cell;
-        list.addGathered(key, timestampMs, window, count, log.chainFrom(first, bytes));
+        list.addGathered(cell.key, cell.timestampMs, cell.window, cell.count, cell);
       } catch (error) {
-        throw code.unencodable(error, { key: cell.key });
+        throw this.code.unencodable(error, { key: cell.key });
       }
     }
     giveBack(log);
-    log = undefined;
-  };
-  const open = (id: KeyId, key: unknown, timestampMs: number, window: Window, at: number): Cell => {
-    const cell = { key, window, timestampMs, count: 0, bytes: 0, first: at, last: at };
-    tables.add(id, cell);
+    this.log = undefined;
+  }
+
+  private open(id: KeyId, key: unknown, timestampMs: number, window: Window, place: number): Cell {
+    const cell = new Cell(key, window, timestampMs, this.log!, place);
+    this.tables.add(id, cell);
     const bytes = CELL_BYTES + sizeOf(key);
-    ofKeys += bytes;
-    outputs.pendingBytes += bytes;
+    this.ofKeys += bytes;
+    this.outputs.pendingBytes += bytes;
     return cell;
-  };
-  return {
-    receive(element, timestampMs, window) {
-      let { key, value } = keyedParts(element, code);
-      if (coders !== undefined) {
-        key = toPlain(coders.key, key, code, element);
-        value = toPlain(coders.value, value, code, element);
-      }
-      const id = keyIdOf(key, element, code);
-      log ??= takeLog();
-      const before = log.length;
-      let at: number;
-      try {
-        at = log.add(value);
-      } catch (error) {
-        throw code.unencodable(error, element);
-      }
-      const { length } = log;
-      const cell = tables.get(id, window) ?? open(id, key, timestampMs, window, at);
-      if (cell.last !== at) log.link(cell.last, at);
-      cell.last = at;
-      cell.count++;
-      cell.bytes += length - before;
-      if (timestampMs < cell.timestampMs) cell.timestampMs = timestampMs;
-      outputs.pendingBytes += length - before;
-      if (length > GATHERED_BYTES) flush();
-    },
-    finish: flush,
-  };
+  }
 }
 
 const FIRST_COUNT = 1024;
@@ -130,19 +153,17 @@ class ValueLog {
   }
 
   /** Writes a value and all that are linked to it, together so many bytes. */
-  chainFrom(first: number, bytes: number): (out: ByteWriter) => void {
-    return (out) => {
-      const { ends, next } = this;
-      const source = this.out.all;
-      let to = out.claim(bytes);
-      const target = out.all;
-      for (let at = first; at !== NONE; at = next[at]!) {
-        const from = at === 0 ? 0 : ends[at - 1]!;
-        const end = ends[at]!;
-        copyBytes(source, from, end, target, to);
-        to += end - from;
-      }
-    };
+  copyChain(first: number, bytes: number, out: ByteWriter): void {
+    const { ends, next } = this;
+    const source = this.out.all;
+    let to = out.claim(bytes);
+    const target = out.all;
+    for (let at = first; at !== NONE; at = next[at]!) {
+      const from = at === 0 ? 0 : ends[at - 1]!;
+      const end = ends[at]!;
+      copyBytes(source, from, end, target, to);
+      to += end - from;
+    }
   }
 
   clear(): void {

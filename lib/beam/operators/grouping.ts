@@ -162,19 +162,42 @@ class OnceGrouping implements Grouping {
   }
 
   begin(accumulation: Accumulation, emit: Emit, watermarkMs: number): OpenGrouping {
-    const { plan, state } = this;
-    const chunks = chunksOf(plan, state.rows);
-    const bundle = new TentativeAggregation(state, accumulation, cellCodec(plan.stage, chunks), watermarkMs);
-    return {
-      get droppedLate() {
-        return bundle.droppedLate;
-      },
-      takesEncodings: plan.isCollecting,
-      add: (keyId, key, value, window) => bundle.add(keyId, key, value, window),
-      advance: (watermark, limit) => bundle.advance(watermark, limit, emit),
-      advanceClock: () => false,
-      result: () => new OnceGrouping(plan, withChunks(bundle.result(), chunks)),
-    };
+    return new OpenOnceGrouping(this.plan, this.state, accumulation, emit, watermarkMs);
+  }
+}
+
+class OpenOnceGrouping implements OpenGrouping {
+  readonly takesEncodings: boolean;
+  private readonly chunks: BundleChunks | undefined;
+  private readonly bundle: TentativeAggregation<StoredRow>;
+
+  constructor(
+    private readonly plan: GroupingPlan,
+    state: AggregateState<StoredRow>,
+    accumulation: Accumulation,
+    private readonly emit: Emit,
+    watermarkMs: number,
+  ) {
+    this.takesEncodings = plan.isCollecting;
+    this.chunks = chunksOf(plan, state.rows);
+    const codec = cellCodec(plan.stage, this.chunks);
+    this.bundle = new TentativeAggregation(state, accumulation, codec, watermarkMs);
+  }
+
+  get droppedLate(): number {
+    return this.bundle.droppedLate;
+  }
+  add(keyId: KeyId, key: unknown, value: unknown, window: Window): void {
+    this.bundle.add(keyId, key, value, window);
+  }
+  advance(watermarkMs: number, limit: number): boolean {
+    return this.bundle.advance(watermarkMs, limit, this.emit);
+  }
+  advanceClock(): boolean {
+    return false;
+  }
+  result(): Grouping {
+    return new OnceGrouping(this.plan, withChunks(this.bundle.result(), this.chunks));
   }
 }
 
@@ -209,20 +232,44 @@ class PaneGrouping implements Grouping {
   }
 
   begin(accumulation: Accumulation, emit: Emit, watermarkMs: number, nowMs?: number): OpenGrouping {
-    const { plan, panes, state } = this;
-    const chunks = chunksOf(plan, state.rows);
-    const codec = paneCodec(plan.stage, panes.trigger.size, chunks);
-    const bundle = new TentativePanes(panes, state, accumulation, codec, emit, watermarkMs, nowMs);
-    return {
-      get droppedLate() {
-        return bundle.droppedLate;
-      },
-      takesEncodings: plan.isCollecting,
-      add: (keyId, key, value, window, timestampMs) => bundle.add(keyId, key, value, window, timestampMs),
-      advance: (watermark, limit) => bundle.advance(watermark, limit),
-      advanceClock: (now, limit) => bundle.advanceClock(now, limit),
-      result: () => new PaneGrouping(plan, panes, withChunks(bundle.result(), chunks)),
-    };
+    return new OpenPaneGrouping(this.plan, this.panes, this.state, accumulation, emit, watermarkMs, nowMs);
+  }
+}
+
+class OpenPaneGrouping implements OpenGrouping {
+  readonly takesEncodings: boolean;
+  private readonly chunks: BundleChunks | undefined;
+  private readonly bundle: TentativePanes<StoredRow>;
+
+  constructor(
+    private readonly plan: GroupingPlan,
+    private readonly panes: PanePlan,
+    state: PaneState<StoredRow>,
+    accumulation: Accumulation,
+    emit: Emit,
+    watermarkMs: number,
+    nowMs: number | undefined,
+  ) {
+    this.takesEncodings = plan.isCollecting;
+    this.chunks = chunksOf(plan, state.rows);
+    const codec = paneCodec(plan.stage, panes.trigger.size, this.chunks);
+    this.bundle = new TentativePanes(panes, state, accumulation, codec, emit, watermarkMs, nowMs);
+  }
+
+  get droppedLate(): number {
+    return this.bundle.droppedLate;
+  }
+  add(keyId: KeyId, key: unknown, value: unknown, window: Window, timestampMs: number): void {
+    this.bundle.add(keyId, key, value, window, timestampMs);
+  }
+  advance(watermarkMs: number, limit: number): boolean {
+    return this.bundle.advance(watermarkMs, limit);
+  }
+  advanceClock(nowMs: number, limit: number): boolean {
+    return this.bundle.advanceClock(nowMs, limit);
+  }
+  result(): Grouping {
+    return new PaneGrouping(this.plan, this.panes, withChunks(this.bundle.result(), this.chunks));
   }
 }
 

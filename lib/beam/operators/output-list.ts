@@ -1,7 +1,7 @@
 import type { BundleOutput, OutputBlock, Spool, StageOutputs } from "../api";
 import { ByteReader } from "../coders/byte-reader";
 import { ByteWriter } from "../coders/byte-writer";
-import { writeGathered, writeKeyed } from "../coders/element-coder";
+import { type EncodedParts, writeGathered, writeKeyed } from "../coders/element-coder";
 import type { Pane } from "../engine/panes";
 import type { Window } from "../engine/windows";
 
@@ -12,6 +12,11 @@ export const BROADCAST = -1;
 const FIRST_SIZE_BYTES = 1024;
 const FIRST_COUNT = 16;
 
+/** Counts what all lists of a bundle are given. */
+export interface OutputTally {
+  added(bytes: number, elements: number): void;
+}
+
 /** Elements for one stage in the order in which they came, one behind the other in one buffer; the older ones in the spool. */
 export class OutputList implements StageOutputs {
   private readonly spilled: number[] = [];
@@ -19,7 +24,7 @@ export class OutputList implements StageOutputs {
 
   constructor(
     private readonly spool: Spool,
-    private readonly added: (bytes: number, elements: number) => void,
+    private readonly tally: OutputTally,
   ) {}
 
   get isEmpty(): boolean {
@@ -28,42 +33,47 @@ export class OutputList implements StageOutputs {
 
   /** @throws UnencodableValueError, with nothing added. */
   addKeyed(key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane): void {
-    this.write(timestampMs, 1, (out) => writeKeyed(out, key, value, timestampMs, window, pane));
-  }
-
-  /**
-   * Values of one key, which `writeValues` writes one behind the other.
-   *
-   * @throws UnencodableValueError, with nothing added.
-   */
-  addGathered(
-    key: unknown,
-    timestampMs: number,
-    window: Window,
-    count: number,
-    writeValues: (out: ByteWriter) => void,
-  ): void {
-    this.write(timestampMs, count, (out) => writeGathered(out, key, timestampMs, window, count, writeValues));
-  }
-
-  private write(timestampMs: number, elements: number, encode: (out: ByteWriter) => number): void {
     const { out } = this.block;
     const start = out.length;
     let hash: number;
     try {
-      hash = encode(out);
+      hash = writeKeyed(out, key, value, timestampMs, window, pane);
     } catch (error) {
       out.truncate(start);
       throw error;
     }
-    this.block.end(timestampMs, hash);
-    this.added(out.length - start, elements);
+    this.written(start, timestampMs, hash, 1);
+  }
+
+  /**
+   * Values of one key, encoded one behind the other.
+   *
+   * @throws UnencodableValueError, with nothing added.
+   */
+  addGathered(key: unknown, timestampMs: number, window: Window, count: number, values: EncodedParts): void {
+    const { out } = this.block;
+    const start = out.length;
+    let hash: number;
+    try {
+      hash = writeGathered(out, key, timestampMs, window, count, values);
+    } catch (error) {
+      out.truncate(start);
+      throw error;
+    }
+    this.written(start, timestampMs, hash, count);
   }
 
   add(bytes: Uint8Array, timestampMs: number, keyHash: number): void {
-    this.block.out.bytes(bytes);
-    this.block.end(timestampMs, keyHash);
-    this.added(bytes.length, 1);
+    const { out } = this.block;
+    const start = out.length;
+    out.bytes(bytes);
+    this.written(start, timestampMs, keyHash, 1);
+  }
+
+  private written(start: number, timestampMs: number, keyHash: number, elements: number): void {
+    const { block } = this;
+    block.end(timestampMs, keyHash);
+    this.tally.added(block.out.length - start, elements);
   }
 
   spill(): void {

@@ -2,10 +2,12 @@ import type { SinkEffect, Spool, StageOutputs } from "../api";
 import { encodeElement } from "../coders/element-coder";
 import { keyHash, keyId, murmur3 } from "../coders/key";
 import type { KeyId } from "../engine/aggregation";
+import type { Pane } from "../engine/panes";
+import type { Window } from "../engine/windows";
 import type { ElementCoder, GroupingCoders } from "../graph/element-coders";
 import type { SinkPlace, SinkSpec } from "../primitives";
 import type { Operator } from "./elementwise";
-import { BROADCAST, OutputList } from "./output-list";
+import { BROADCAST, OutputList, type OutputTally } from "./output-list";
 import type { Receiver } from "./receiver";
 import { isThenable, type UserCode } from "./user-code";
 
@@ -16,7 +18,7 @@ const OVERHEAD_BYTES = 32;
 const MEMORY_BYTES = 8 * 1024 * 1024;
 
 /** What a bundle gives off: elements for downstream stages and effects for the commit. */
-export class BundleOutputs {
+export class BundleOutputs implements OutputTally {
   private readonly lists = new Map<string, OutputList>();
   readonly effects: SinkEffect[] = [];
   pendingBytes = 0;
@@ -34,13 +36,13 @@ export class BundleOutputs {
   list(stage: string): OutputList {
     let outputs = this.lists.get(stage);
     if (outputs === undefined) {
-      outputs = new OutputList(this.spool, (bytes, elements) => this.added(bytes, elements));
+      outputs = new OutputList(this.spool, this);
       this.lists.set(stage, outputs);
     }
     return outputs;
   }
 
-  private added(length: number, elements: number): void {
+  added(length: number, elements: number): void {
     this.elements += elements;
     const bytes = length + OVERHEAD_BYTES;
     this.pendingBytes += bytes;
@@ -70,21 +72,29 @@ export function shuffleOperator(
   coders: GroupingCoders | undefined,
 ): Operator {
   if (asOne) return keyedOperator(stage, code, outputs, null);
-  const list = outputs.list(stage);
-  return {
-    receive(element, timestampMs, window, pane) {
-      let { key, value } = keyedParts(element, code);
-      if (coders !== undefined) {
-        key = toPlain(coders.key, key, code, element);
-        value = toPlain(coders.value, value, code, element);
-      }
-      try {
-        list.addKeyed(key, value, timestampMs, window, pane);
-      } catch (error) {
-        throw code.unencodable(error, element);
-      }
-    },
-  };
+  return new ShuffleOperator(outputs.list(stage), code, coders);
+}
+
+class ShuffleOperator implements Operator {
+  constructor(
+    private readonly list: OutputList,
+    private readonly code: UserCode,
+    private readonly coders: GroupingCoders | undefined,
+  ) {}
+
+  receive(element: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { code, coders } = this;
+    let { key, value } = keyedParts(element, code);
+    if (coders !== undefined) {
+      key = toPlain(coders.key, key, code, element);
+      value = toPlain(coders.value, value, code, element);
+    }
+    try {
+      this.list.addKeyed(key, value, timestampMs, window, pane);
+    } catch (error) {
+      throw code.unencodable(error, element);
+    }
+  }
 }
 
 /** By a coder of the user's; as it is where there is none. */
@@ -127,10 +137,12 @@ export function parkingOperator(stage: string, code: UserCode, outputs: BundleOu
 /** A pane of a side input, on its way to every shard of a stage that looks it up. */
 export function sideOperator(stage: string, tag: string, outputs: BundleOutputs): Receiver {
   const list = outputs.list(stage);
-  return (element, timestampMs, window, pane) => {
-    const { value } = element as { value: unknown };
-    const bytes = encodeElement({ key: tag, value, timestampMs, window, pane });
-    list.add(bytes, timestampMs, BROADCAST);
+  return {
+    receive(element, timestampMs, window, pane) {
+      const { value } = element as { value: unknown };
+      const bytes = encodeElement({ key: tag, value, timestampMs, window, pane });
+      list.add(bytes, timestampMs, BROADCAST);
+    },
   };
 }
 

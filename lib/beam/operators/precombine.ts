@@ -6,6 +6,7 @@ import type { ElementCoder } from "../graph/element-coders";
 import type { UserCombineFn } from "../graph/node";
 import { guarded, type Lifted } from "./accumulation";
 import type { Operator } from "./elementwise";
+import type { OutputList } from "./output-list";
 import { type BundleOutputs, keyedParts, keyIdOf, toPlain } from "./outputs";
 import type { UserCode } from "./user-code";
 import { WindowTables } from "./window-tables";
@@ -30,52 +31,63 @@ interface Cell {
  * through the shuffle. The time of an accumulator is that of its earliest element, so that none is held back less.
  * Beam model: `CombinePerKeyPrecombine`.
  */
-export function precombineOperator(
-  fn: UserCombineFn,
-  stage: string,
-  code: UserCode,
-  outputs: BundleOutputs,
-  keyCoder?: ElementCoder,
-): Operator {
-  const tables = new WindowTables<Cell>();
-  const list = outputs.list(stage);
-  const send = ({ key, window, pane, timestampMs, elements, accumulator }: Cell): void => {
+export class PrecombineOperator implements Operator {
+  private readonly tables = new WindowTables<Cell>();
+  private readonly list: OutputList;
+
+  constructor(
+    private readonly fn: UserCombineFn,
+    stage: string,
+    private readonly code: UserCode,
+    private readonly outputs: BundleOutputs,
+    private readonly keyCoder?: ElementCoder,
+  ) {
+    this.list = outputs.list(stage);
+  }
+
+  receive(element: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { code, fn } = this;
+    const { key: given, value } = keyedParts(element, code);
+    const key = toPlain(this.keyCoder, given, code, element);
+    const id = keyIdOf(key, element, code);
+    const cell = this.tables.get(id, window) ?? this.open(id, key, value, timestampMs, window, pane);
+    cell.elements++;
+    if (timestampMs < cell.timestampMs) cell.timestampMs = timestampMs;
+    try {
+      cell.accumulator = fn.addInput(cell.accumulator, value);
+    } catch (error) {
+      throw code.failure(error, value);
+    }
+  }
+
+  finish(): void {
+    this.outputs.pendingBytes -= this.tables.size * CELL_BYTES;
+    for (const cell of this.tables.take()) this.send(cell);
+  }
+
+  private open(
+    id: KeyId,
+    key: unknown,
+    value: unknown,
+    timestampMs: number,
+    window: Window,
+    pane: Pane,
+  ): Cell {
+    if (this.tables.size === PRECOMBINED_KEYS) this.finish();
+    const accumulator = guarded(this.code, value, () => this.fn.createAccumulator());
+    const cell = { key, window, pane, timestampMs, elements: 0, accumulator };
+    this.tables.add(id, cell);
+    this.outputs.pendingBytes += CELL_BYTES;
+    return cell;
+  }
+
+  private send({ key, window, pane, timestampMs, elements, accumulator }: Cell): void {
     const value: Lifted = [elements, accumulator];
     try {
-      list.addKeyed(key, value, timestampMs, window, pane);
+      this.list.addKeyed(key, value, timestampMs, window, pane);
     } catch (error) {
       if (!(error instanceof UnencodableValueError)) throw error;
-      throw code.refusal(error.message.replace(/^value\[1\]/, "the accumulator"), { key });
+      throw this.code.refusal(error.message.replace(/^value\[1\]/, "the accumulator"), { key });
     }
-  };
-  const flush = (): void => {
-    outputs.pendingBytes -= tables.size * CELL_BYTES;
-    for (const cell of tables.take()) send(cell);
-  };
-  const open = (id: KeyId, key: unknown, value: unknown, ...[timestampMs, window, pane]: Place): Cell => {
-    if (tables.size === PRECOMBINED_KEYS) flush();
-    const accumulator = guarded(code, value, () => fn.createAccumulator());
-    const cell = { key, window, pane, timestampMs, elements: 0, accumulator };
-    tables.add(id, cell);
-    outputs.pendingBytes += CELL_BYTES;
-    return cell;
-  };
-  return {
-    receive(element, timestampMs, window, pane) {
-      const { key: given, value } = keyedParts(element, code);
-      const key = toPlain(keyCoder, given, code, element);
-      const id = keyIdOf(key, element, code);
-      const cell = tables.get(id, window) ?? open(id, key, value, timestampMs, window, pane);
-      cell.elements++;
-      if (timestampMs < cell.timestampMs) cell.timestampMs = timestampMs;
-      try {
-        cell.accumulator = fn.addInput(cell.accumulator, value);
-      } catch (error) {
-        throw code.failure(error, value);
-      }
-    },
-    finish: flush,
-  };
+  }
 }
-
-type Place = [timestampMs: number, window: Window, pane: Pane];

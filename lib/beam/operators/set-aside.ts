@@ -26,9 +26,7 @@ export class PaneGate {
     private readonly next: Emit,
     private readonly aside: SetAside,
   ) {
-    // What is set aside is not changed, so that an accumulator that can't be copied stops nothing.
-    const copy = aside === "all" ? (accumulator: unknown) => accumulator : own.copy;
-    this.accumulation = { ...own, copy, extract: (accumulator) => this.extract(accumulator) };
+    this.accumulation = new Gated(own, this, aside === "all");
   }
 
   readonly emit: Emit = (key, value, timestampMs, window, pane) => {
@@ -41,7 +39,8 @@ export class PaneGate {
     this.current = undefined;
   };
 
-  private extract(accumulator: unknown): unknown {
+  /** A pane begins. */
+  extract(accumulator: unknown): unknown {
     this.current = this.count++;
     if (!this.isAside(this.current)) return this.own.extract(accumulator);
     this.held = { accumulator };
@@ -73,6 +72,32 @@ export class PaneGate {
       const bytes = encodeReplay("timer", { key, value, ...place });
       return { kind: "timer", number, position, text: elementText(value), bytes };
     }
+  }
+}
+
+/** An accumulation whose panes go through a gate. */
+class Gated implements Accumulation {
+  constructor(
+    private readonly own: Accumulation,
+    private readonly gate: PaneGate,
+    private readonly isAllAside: boolean,
+  ) {}
+
+  create(): unknown {
+    return this.own.create();
+  }
+  add(accumulator: unknown, value: unknown): unknown {
+    return this.own.add(accumulator, value);
+  }
+  extract(accumulator: unknown): unknown {
+    return this.gate.extract(accumulator);
+  }
+  /** What is set aside is not changed, so that an accumulator that can't be copied stops nothing. */
+  copy(accumulator: unknown): unknown {
+    return this.isAllAside ? accumulator : this.own.copy(accumulator);
+  }
+  merge(accumulators: readonly unknown[]): unknown {
+    return this.own.merge(accumulators);
   }
 }
 

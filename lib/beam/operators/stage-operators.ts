@@ -10,8 +10,8 @@ import { znodeParams } from "../znode-param";
 import { asyncOperator } from "./async";
 import { batchOperator } from "./batches";
 import { Place, type Reach } from "./context";
-import { flatMapOperator, mapOperator, type Operator, parDoOperator, splitOperator } from "./elementwise";
-import { gatherOperator } from "./gather";
+import { flatMapOperator, mapOperator, type Operator, ParDoOperator, splitOperator } from "./elementwise";
+import { GatherOperator } from "./gather";
 import type { Origins } from "./origin";
 import {
   type BundleOutputs,
@@ -21,17 +21,17 @@ import {
   sinkOperator,
   spreadingOperator,
 } from "./outputs";
-import { precombineOperator } from "./precombine";
+import { PrecombineOperator } from "./precombine";
 import { fanOut, type Receiver } from "./receiver";
 import { sideInputsOf } from "./side-inputs";
-import { keyingOperator, planStateful } from "./stateful";
+import { KeyingOperator, planStateful } from "./stateful";
 import type { StatefulPlan } from "./stateful-code";
 import { UserCode } from "./user-code";
-import { assignTimestampsOperator, windowIntoOperator } from "./windowing";
+import { AssignTimestampsOperator, WindowIntoOperator } from "./windowing";
 
 /** The operators of a stage for one bundle, wired from the root's output to shuffles and sinks. */
 export interface StageOperators {
-  readonly receive: Receiver;
+  readonly first: Receiver;
   /** In the order in which data flows. */
   readonly operators: readonly Operator[];
 }
@@ -94,8 +94,8 @@ export interface Surroundings extends Reach {
 
 export function wireStage(plan: StagePlan, surroundings: Surroundings): StageOperators {
   const wiring = new Wiring(plan, surroundings);
-  const receive = wiring.first(plan.stage.root);
-  return { receive, operators: wiring.operators.reverse() };
+  const first = wiring.first(plan.stage.root);
+  return { first, operators: wiring.operators.reverse() };
 }
 
 class Wiring {
@@ -116,7 +116,7 @@ class Wiring {
     if (!hasSides(root)) return this.next(root);
     const operator = this.make(root);
     this.operators.push(operator);
-    return operator.receive;
+    return operator;
   }
 
   private receiverOf(collection: string): Receiver {
@@ -134,8 +134,8 @@ class Wiring {
     if (known !== undefined) return known;
     const operator = isShuffle(node) ? this.shuffle(node) : this.make(node);
     this.operators.push(operator);
-    this.receivers.set(node, operator.receive);
-    return operator.receive;
+    this.receivers.set(node, operator);
+    return operator;
   }
 
   /** The end of this stage and the beginning of another. */
@@ -143,8 +143,8 @@ class Wiring {
     const code = new UserCode(this.plan.pipeline, node.name);
     const stage = this.plan.stageOfShuffle.get(node)!;
     if (node.work.kind === "combine" && node.work.isLifted)
-      return precombineOperator(node.work.combineFn, stage, code, this.outputs, node.coders?.key);
-    if (this.plan.gathered.has(node)) return gatherOperator(stage, code, this.outputs, node.coders);
+      return new PrecombineOperator(node.work.combineFn, stage, code, this.outputs, node.coders?.key);
+    if (this.plan.gathered.has(node)) return new GatherOperator(stage, code, this.outputs, node.coders);
     if (isGrouping(node.work))
       return shuffleOperator(stage, code, this.outputs, node.work.kind === "view", node.coders);
     if (node.work.kind === "splittable") return spreadingOperator(stage, code, this.outputs, () => 0);
@@ -154,7 +154,7 @@ class Wiring {
       const { keyOf } = node.work.spec;
       return keyOf === undefined
         ? shuffleOperator(stage, code, this.outputs, false, undefined)
-        : keyingOperator(stage, keyOf, code, this.outputs);
+        : new KeyingOperator(stage, keyOf, code, this.outputs);
     }
     return parkingOperator(stage, code, this.outputs);
   }
@@ -169,7 +169,7 @@ class Wiring {
       case "flatMap":
         return flatMapOperator(work.fn, work.context, code, place, this.next(node));
       case "parDo":
-        return parDoOperator(work.doFn, work.context, code, place, this.next(node));
+        return new ParDoOperator(work.doFn, work.context, code, place, this.next(node));
       case "async":
         return asyncOperator(work.fn, work.context, code, place, this.surroundings, this.next(node));
       case "batch":
@@ -177,13 +177,13 @@ class Wiring {
       case "split":
         return splitOperator(work.options, code, this.byTag(node));
       case "assignTimestamps":
-        return assignTimestampsOperator(work.fn, code, this.next(node));
+        return new AssignTimestampsOperator(work.fn, code, this.next(node));
       case "windowInto":
-        return windowIntoOperator(work.windowing.windowFn, code, this.next(node));
+        return new WindowIntoOperator(work.windowing.windowFn, code, this.next(node));
       case "write":
         return sinkOperator(work.spec, code, this.outputs);
       default:
-        return { receive: this.next(node) };
+        return this.next(node);
     }
   }
 

@@ -179,7 +179,7 @@ export class StatefulCode implements KeyedCalls<StatefulPlace> {
 
   private giveOne(result: unknown, timestampMs: number, window: Window, pane: Pane): void {
     if (!(result instanceof Timestamped)) {
-      this.next(result, timestampMs, window, pane);
+      this.next.receive(result, timestampMs, window, pane);
       return;
     }
     const ownMs = clampTimestamp(result.timestampMs);
@@ -187,7 +187,7 @@ export class StatefulCode implements KeyedCalls<StatefulPlace> {
       throw new RangeError(
         `gave an element the timestamp ${result.timestampMs}, which is before ${timestampMs}, that of what it comes from`,
       );
-    this.next(result.value, ownMs, window, pane);
+    this.next.receive(result.value, ownMs, window, pane);
   }
 
   private current(): StatefulPlace {

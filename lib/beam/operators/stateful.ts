@@ -16,12 +16,15 @@ import {
   nextTimerOfKeyed,
   TentativeKeyedState,
 } from "../engine/keyed-state";
+import type { Pane } from "../engine/panes";
 import { NO_TIMES, Rows } from "../engine/rows";
 import type { Windowing } from "../engine/windowing";
+import type { Window } from "../engine/windows";
 import type { StatefulSpec } from "../graph/stateful";
 import { isChunkId } from "./bag";
 import type { Operator } from "./elementwise";
 import { changesOf, type Grouping, latin1, type OpenGrouping, spooling } from "./grouping";
+import type { OutputList } from "./output-list";
 import type { BundleOutputs } from "./outputs";
 import { type CellRows, PlaceCells } from "./state-cells";
 import type { ReplayedCall, StatefulCode, StatefulPlan } from "./stateful-code";
@@ -44,22 +47,26 @@ export function planStateful(spec: StatefulSpec, windowing: Windowing): Stateful
 }
 
 /** The end of a stage before a stateful transform, which gets the elements by key. */
-export function keyingOperator(
-  stage: string,
-  keyOf: NonNullable<StatefulSpec["keyOf"]>,
-  code: UserCode,
-  outputs: BundleOutputs,
-): Operator {
-  const list = outputs.list(stage);
-  return {
-    receive(value, timestampMs, window, pane) {
-      try {
-        list.addKeyed(keyOf(value), value, timestampMs, window, pane);
-      } catch (error) {
-        throw code.failure(error, value);
-      }
-    },
-  };
+export class KeyingOperator implements Operator {
+  private readonly list: OutputList;
+
+  constructor(
+    stage: string,
+    private readonly keyOf: NonNullable<StatefulSpec["keyOf"]>,
+    private readonly code: UserCode,
+    outputs: BundleOutputs,
+  ) {
+    this.list = outputs.list(stage);
+  }
+
+  receive(value: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    const { keyOf } = this;
+    try {
+      this.list.addKeyed(keyOf(value), value, timestampMs, window, pane);
+    } catch (error) {
+      throw this.code.failure(error, value);
+    }
+  }
 }
 
 /** What a stateful stage needs to know to keep its state. */

@@ -59,14 +59,15 @@ export function isThenable(value: unknown): boolean {
  * Finds promises among the results of one function. The first result is asked for a `then`; those after it only
  * whether they are Promises, since looking for what objects of many forms lack costs as much as a whole operator.
  */
-export function promiseFinder(): (result: unknown) => boolean {
-  let isFirst = true;
-  return (result) => {
+export class PromiseFinder {
+  private isFirst = true;
+
+  finds(result: unknown): boolean {
     if (typeof result !== "object") return false;
-    if (!isFirst) return result instanceof Promise;
-    isFirst = false;
+    if (!this.isFirst) return result instanceof Promise;
+    this.isFirst = false;
     return isThenable(result);
-  };
+  }
 }
 
 /** Says already where it happened; a value without an encoding does not. */
