@@ -12,10 +12,14 @@
  * | uuid | Node's own | its version 4 is all that the SDK asks for |
  * | bson | nothing | the SDK's coder for objects, whose place Beamkeeper's own coders take |
  * | the SDK's protobuf messages | made when they are first asked for, and read and written by protobuf-ts's reflection | making all takes a quarter of the time to load, and the code for each is a sixth of a function |
+ * | the SDK's modules | the same without what serialisation asks for | a fifth of the SDK; nothing is serialised (sdk-source.js) |
+ * | serialization of the SDK | nothing | registers all exports of all modules for serialisation |
+ * | @protobuf-ts/runtime's reader of JSON | nothing | messages are read as bytes |
  * | the SDK's runners, its worker, and their APIs | nothing | Beamkeeper runs the pipeline itself, and says which combines can be lifted |
  * | the SDK's sources in other languages | nothing | a pipeline that uses one is refused when it is packaged |
  */
 const { readFileSync } = require("node:fs");
+const { INTEROP, INTEROP_SOURCE, slimModule } = require("./sdk-source.js");
 
 const SERIALIZER = `
 exports.default = () => { throw new Error("functions are not serialised in a bundle; run pipelines with Beamkeeper"); };
@@ -39,6 +43,19 @@ module.exports = new Proxy(Absent, { get: (target, name) => (name in target ? ta
 /** The SDK describes a service that it never calls here. */
 const SERVICES = `exports.ServiceType = class ServiceType {};`;
 
+/** What the SDK registers for its serialisation, all that its modules export, is never asked for. */
+const UNREGISTERED = `
+exports.requireForSerialization = () => {};
+exports.registeredObjects = [];
+exports.getRegisteredModules = () => [];
+Object.defineProperty(exports, "__esModule", { value: true });`;
+
+/** Messages are read from JSON by nobody. */
+const NO_JSON_READER = `
+export class ReflectionJsonReader {
+  read() { throw new Error("messages are not read from JSON in Beamkeeper's functions"); }
+}`;
+
 const RANDOM_IDS = `exports.v4 = () => require("node:crypto").randomUUID();`;
 
 const CONTENTS = new Map([
@@ -51,6 +68,7 @@ const CONTENTS = new Map([
   ["@protobuf-ts/runtime-rpc", SERVICES],
   ["uuid", RANDOM_IDS],
   ["bson", NOTHING],
+  [INTEROP, INTEROP_SOURCE],
 ]);
 
 /** The SDK's own modules that only run pipelines, or talk to what runs them. */
@@ -81,6 +99,9 @@ function lazyMessages(text, path) {
   const small = text.replace(GENERATED_METHODS, "");
   return small.replace(GENERATED_MESSAGE, (_, name, made) => `lazily("${name}", () => ${made});`) + LAZILY;
 }
+
+/** Each `require` of an ES module copies its exports, and the SDK's messages ask for this one some ten times a file. */
+const RUNTIME = "@protobuf-ts/runtime";
 
 /** What is handed on whole is copied by its own names. */
 const HANDED_ON = /export\s*\*\s*from\s*["']apache-beam/;
@@ -122,10 +143,29 @@ function beamPlugin() {
         contents: NOTHING,
         loader: "js",
       }));
-      build.onLoad({ filter: /\/apache_beam\/proto\/org\/apache\/.*\.js$/ }, ({ path }) => ({
-        contents: lazyMessages(readFileSync(path, "utf8"), path),
+      build.onResolve({ filter: new RegExp(`^${RUNTIME}$`) }, ({ path, kind, namespace, resolveDir }) =>
+        kind === "require-call" && namespace === "file"
+          ? { path, namespace: "beamkeeper-once", pluginData: { resolveDir } }
+          : undefined,
+      );
+      build.onLoad({ filter: /./, namespace: "beamkeeper-once" }, ({ path, pluginData }) => ({
+        contents: `module.exports = require(${JSON.stringify(path)});`,
+        loader: "js",
+        resolveDir: pluginData.resolveDir,
+      }));
+      build.onLoad({ filter: /\/apache-beam\/dist\/src\/apache_beam\/serialization\.js$/ }, () => ({
+        contents: UNREGISTERED,
         loader: "js",
       }));
+      build.onLoad({ filter: /\/@protobuf-ts\/runtime\/.*\/reflection-json-reader\.js$/ }, () => ({
+        contents: NO_JSON_READER,
+        loader: "js",
+      }));
+      build.onLoad({ filter: /\/apache-beam\/dist\/src\/apache_beam\/.*\.js$/ }, ({ path }) => {
+        const text = slimModule(readFileSync(path, "utf8"));
+        const isGenerated = /\/proto\/org\/apache\//.test(path);
+        return { contents: isGenerated ? lazyMessages(text, path) : text, loader: "js" };
+      });
       build.onResolve({ filter: /^protobufjs$/ }, ({ resolveDir }) =>
         build.resolve("protobufjs/minimal.js", { resolveDir, kind: "require-call" }),
       );

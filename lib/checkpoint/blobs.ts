@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
+// Node loads these with their first use, and a deployed function, whose files lie in S3, has none.
+import { promises as disk } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { NoNodeError, type Op, type ZooKeeperClient } from "../zookeeper";
@@ -30,8 +31,8 @@ export class DirectoryBlobs implements BlobStore {
   constructor(readonly folder: string) {}
 
   async put(name: string, data: Uint8Array): Promise<void> {
-    await mkdir(this.folder, { recursive: true });
-    const file = await open(join(this.folder, name), "w");
+    await disk.mkdir(this.folder, { recursive: true });
+    const file = await disk.open(join(this.folder, name), "w");
     try {
       await file.writeFile(data);
       await file.sync();
@@ -41,15 +42,15 @@ export class DirectoryBlobs implements BlobStore {
   }
 
   async get(name: string): Promise<Buffer | undefined> {
-    return absentAs(undefined, readFile(join(this.folder, name)));
+    return absentAs(undefined, disk.readFile(join(this.folder, name)));
   }
 
   async delete(name: string): Promise<void> {
-    await rm(join(this.folder, name), { force: true });
+    await disk.rm(join(this.folder, name), { force: true });
   }
 
   async list(prefix: string): Promise<string[]> {
-    const names = await absentAs([] as string[], readdir(this.folder));
+    const names = await absentAs([] as string[], disk.readdir(this.folder));
     return names.filter((name) => name.startsWith(prefix));
   }
 }

@@ -1,4 +1,5 @@
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+// Node loads these with their first use, and a deployed function, whose files lie in S3, has none.
+import { promises as disk } from "node:fs";
 import { dirname, isAbsolute, join, normalize, sep } from "node:path";
 
 /**
@@ -61,8 +62,8 @@ export class DirectoryFiles implements FileStore {
 
   async writeTemporary(name: string, data: Uint8Array): Promise<void> {
     const path = this.temporaryPath(name);
-    await mkdir(dirname(path), { recursive: true });
-    const file = await open(path, "w");
+    await disk.mkdir(dirname(path), { recursive: true });
+    const file = await disk.open(path, "w");
     try {
       await file.writeFile(data);
       await file.sync();
@@ -74,9 +75,9 @@ export class DirectoryFiles implements FileStore {
   async publish(temporary: string, final: string): Promise<void> {
     this.checkName(final);
     const target = join(this.folder, final);
-    await mkdir(dirname(target), { recursive: true });
+    await disk.mkdir(dirname(target), { recursive: true });
     try {
-      await rename(this.temporaryPath(temporary), target);
+      await disk.rename(this.temporaryPath(temporary), target);
     } catch (error) {
       if (!isAbsent(error) || !(await exists(target))) throw error;
     }
@@ -84,7 +85,9 @@ export class DirectoryFiles implements FileStore {
 
   async listTemporary(prefix: string): Promise<string[]> {
     try {
-      return (await readdir(join(this.folder, TEMPORARY_FOLDER))).filter((name) => name.startsWith(prefix));
+      return (await disk.readdir(join(this.folder, TEMPORARY_FOLDER))).filter((name) =>
+        name.startsWith(prefix),
+      );
     } catch (error) {
       if (isAbsent(error)) return [];
       throw error;
@@ -92,7 +95,7 @@ export class DirectoryFiles implements FileStore {
   }
 
   async removeTemporary(name: string): Promise<void> {
-    await rm(this.temporaryPath(name), { force: true });
+    await disk.rm(this.temporaryPath(name), { force: true });
   }
 
   private temporaryPath(name: string): string {
@@ -105,7 +108,7 @@ function isAbsent(error: unknown): boolean {
 }
 
 async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
+  return disk.stat(path).then(
     () => true,
     () => false,
   );

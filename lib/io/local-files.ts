@@ -1,5 +1,7 @@
 import type { Dirent, Stats } from "node:fs";
-import { type FileHandle, open, readdir, stat } from "node:fs/promises";
+// Node loads `disk` with its first use.
+import { promises as disk } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { InputFile, InputFiles } from "../beam/splittable";
 import { byName, parsePattern } from "./file-pattern";
@@ -54,7 +56,7 @@ export class LocalFiles implements InputFiles {
 async function openSame(file: InputFile): Promise<FileHandle> {
   let handle: FileHandle;
   try {
-    handle = await open(file.name, "r");
+    handle = await disk.open(file.name, "r");
   } catch (error) {
     throw toInputError(error, file.name);
   }
@@ -76,7 +78,7 @@ function toFile(name: string, { size, mtimeMs, ino }: Stats): InputFile {
 
 async function statOf(name: string): Promise<Stats | undefined> {
   try {
-    return await stat(name);
+    return await disk.stat(name);
   } catch (error) {
     if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return undefined;
     throw toInputError(error, name);
@@ -86,7 +88,7 @@ async function statOf(name: string): Promise<Stats | undefined> {
 async function* namesBelow(folder: string): AsyncGenerator<string> {
   let entries: Dirent[];
   try {
-    entries = await readdir(folder === "" ? "." : folder, { withFileTypes: true });
+    entries = await disk.readdir(folder === "" ? "." : folder, { withFileTypes: true });
   } catch (error) {
     if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return;
     throw toInputError(error, dirname(folder));
