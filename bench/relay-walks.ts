@@ -1,4 +1,4 @@
-/** The relay's walks and its memory over trees of 10,000, 100,000 and a million znodes: what grows, and how. */
+/** The relay's walks, its memory and its hand-over with trees of 10,000, 100,000 and a million znodes: what grows, and how. */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -7,6 +7,7 @@ import { Manifest } from "../lib/relay/manifest";
 import { walk } from "../lib/relay/walk";
 import type { Op, ZooKeeper } from "../lib/zookeeper";
 import type { Case, Metric, Sample } from "./frame";
+import { handOver } from "./relay-hand-over";
 
 const WALK: readonly Metric[] = [
   { name: "znodes/s", better: "higher" },
@@ -17,6 +18,8 @@ const TAKE_UP: readonly Metric[] = [
   { name: "CPU µs a znode", better: "lower" },
   { name: "MB at most", better: "lower" },
 ];
+const HAND_OVER: readonly Metric[] = [{ name: "ms without a commit", better: "lower" }];
+const MAX_HAND_OVER_MS = 300;
 const READS = 256;
 const FOLDER = 1_000;
 /** Creates in one multi, and folders that are filled at once. */
@@ -57,6 +60,16 @@ export function walkCases(client: ZooKeeper, connectString: string, sizes: reado
         once: true,
         ours: () => takenUp("relay", connectString, root, size),
         peer: () => takenUp("map", connectString, root, size),
+      },
+      {
+        name: `a hand-over with ${name} watched; peer: the budget`,
+        metrics: HAND_OVER,
+        once: true,
+        async ours() {
+          await tree();
+          return handOver(connectString, root);
+        },
+        peer: async () => ({ [HAND_OVER[0]!.name]: MAX_HAND_OVER_MS }),
       },
     ];
   });

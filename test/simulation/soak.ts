@@ -4,7 +4,6 @@
  *   npm run soak -- simulation [--from SEED] [--seeds N] [--workers N] [--nice N] [--progress FILE]
  *                                                                        new seeds until ctrl-C, or N of them
  *   npm run soak -- mutants [--seeds N] [--workers N] [NAME...]          breaks the code on purpose, see mutants.ts
- *   npm run soak -- kafka                                                what real Kafka brokers keep in ZooKeeper
  *   npm run soak -- client                                               the client's fuzz and re-establishments, long
  *   npm run soak -- matrix                                               the client on every kind of server
  *   npm run soak -- node                                                 all tests under the other versions of Node
@@ -17,7 +16,6 @@ import { parseArgs } from "node:util";
 import { ensureNode, NODE_VERSIONS } from "../../infra/node/versions";
 import { terminal } from "../../lib/cli/terminal";
 import { verify } from "../../lib/cli/verify";
-import { kafkaMetadata } from "../integration/kafka-metadata";
 import { hunt, MUTANTS } from "./mutants";
 import { Rounds, SeedProgress } from "./seed-progress";
 import { REPORT_EVERY, runSeeds } from "./seed-runner";
@@ -137,7 +135,6 @@ const VERBS: Readonly<Record<string, () => Promise<number>>> = {
   client: () => tests(["test/zookeeper/fuzz", "test/zookeeper/defects"], CLIENT),
   matrix: () => tests(["test/zookeeper/matrix"], { MATRIX: "all" }),
   node: nodes,
-  kafka: async () => ((await kafkaMetadata(say)) ? 0 : 1),
 };
 
 async function main(): Promise<number> {

@@ -31,7 +31,7 @@ export class KafkaBroker {
       "log.dirs": join(directory, "log"),
       "zookeeper.connect": zookeeper,
       "offsets.topic.replication.factor": 1,
-      "zookeeper.session.timeout.ms": 6_000,
+      "zookeeper.session.timeout.ms": 60_000,
       "group.initial.rebalance.delay.ms": 0,
     };
     const file = join(directory, "server.properties");
