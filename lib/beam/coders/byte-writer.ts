@@ -70,10 +70,11 @@ export class ByteWriter {
     this.position = this.start + length;
   }
 
-  /** The encoding so far. */
+  /** The encoding so far. A large one is copied where more would be kept in memory with it than it is long. */
   take(): Buffer {
     const bytes = this.buffer.subarray(this.start, this.position);
-    return this.buffer.length > SLAB_SIZE_BYTES ? Buffer.from(bytes) : bytes;
+    const { length } = this.buffer;
+    return length > SLAB_SIZE_BYTES && length > 2 * bytes.length ? Buffer.from(bytes) : bytes;
   }
 
   /** The encoding so far as a text, one character a byte (latin1): no copy of it is kept elsewhere. */
