@@ -1,4 +1,4 @@
-import type { BundleResult, CompiledPipeline, StageShard, TentativeBundle } from "../lib/beam/api";
+import type { CompiledPipeline, OutputBlock, StageShard, TentativeBundle } from "../lib/beam/api";
 
 const BUNDLE_ELEMENTS = 10_000;
 
@@ -14,64 +14,64 @@ export function runTimed(
   sides: "before" | "after" = "before",
 ): void {
   const [source, ...rest] = pipeline.stages;
-  const shards = new Map<string, StageShard>(
-    pipeline.stages.map(({ id }) => [id, pipeline.openShard(id)] as const),
-  );
-  const run = (stage: string, work: (bundle: TentativeBundle) => void): BundleResult => {
-    const bundle = shards.get(stage)!.beginBundle(-Infinity);
-    work(bundle);
-    const result = bundle.finish();
-    shards.set(stage, result.shard);
-    return result;
-  };
-  const deliver = ({ outputs }: BundleResult): void => {
-    for (const [stage, given] of outputs) {
-      for (const { bytes, count, ends } of given.blocks()) {
-        for (let start = 0; start < count; start += BUNDLE_ELEMENTS) {
-          const end = Math.min(start + BUNDLE_ELEMENTS, count);
-          deliver(run(stage, (bundle) => takeIn(bundle, bytes, ends, start, end)));
-        }
-      }
-    }
-  };
-  const finish = (id: string): void => {
-    for (let isMoreDue = true; isMoreDue; ) {
-      const result = run(id, (bundle) => {
-        isMoreDue = bundle.advanceWatermark(Infinity, BUNDLE_ELEMENTS);
-      });
-      deliver(result);
-    }
-  };
   const behind = new Set([source!.id]);
   for (const { id, upstream } of rest) if (upstream.some((above) => behind.has(above.id))) behind.add(id);
   const others = rest.filter(({ id }) => !behind.has(id));
-  const runOthers = (): void => {
-    for (const { id, kind } of others) {
-      if (kind === "ordinary") deliver(run(id, (bundle) => bundle.processSourceElement(new Uint8Array(), 0)));
-      else finish(id);
-    }
-  };
-  if (sides === "before") runOthers();
-  for (let start = 0; start < elements.length; start += BUNDLE_ELEMENTS) {
-    const end = Math.min(start + BUNDLE_ELEMENTS, elements.length);
-    deliver(run(source!.id, (bundle) => read(bundle, elements, start, end)));
+  const run = new MemoryRun(pipeline);
+  if (sides === "before") run.startAll(others);
+  run.read(source!.id, elements);
+  if (sides === "after") run.startAll(others);
+  for (const { id } of rest) run.finish(id);
+}
+
+/** With methods, as the runner: functions made for each run would be compiled for each, at the cost of what is measured. */
+class MemoryRun {
+  private readonly shards: Map<string, StageShard>;
+
+  constructor(pipeline: CompiledPipeline) {
+    this.shards = new Map(pipeline.stages.map(({ id }) => [id, pipeline.openShard(id)]));
   }
-  if (sides === "after") runOthers();
-  for (const { id } of rest) finish(id);
-}
 
-// Not functions within `runTimed`, whose compiled code would be lost with each garbage collection between two runs.
+  startAll(stages: CompiledPipeline["stages"]): void {
+    for (const { id, kind } of stages) {
+      if (kind === "ordinary") this.read(id, [new Uint8Array()]);
+      else this.finish(id);
+    }
+  }
 
-function read(bundle: TentativeBundle, elements: readonly unknown[], start: number, end: number): void {
-  for (let i = start; i < end; i++) bundle.processSourceElement(elements[i], 0);
-}
+  read(stage: string, elements: readonly unknown[]): void {
+    for (let start = 0; start < elements.length; start += BUNDLE_ELEMENTS) {
+      const end = Math.min(start + BUNDLE_ELEMENTS, elements.length);
+      const bundle = this.begin(stage);
+      for (let i = start; i < end; i++) bundle.processSourceElement(elements[i], 0);
+      this.end(stage, bundle);
+    }
+  }
 
-function takeIn(
-  bundle: TentativeBundle,
-  bytes: Uint8Array,
-  ends: ArrayLike<number>,
-  start: number,
-  end: number,
-): void {
-  for (let i = start; i < end; i++) bundle.processElement(bytes, i === 0 ? 0 : ends[i - 1], ends[i]);
+  finish(stage: string): void {
+    for (let isMoreDue = true; isMoreDue; ) {
+      const bundle = this.begin(stage);
+      isMoreDue = bundle.advanceWatermark(Infinity, BUNDLE_ELEMENTS);
+      this.end(stage, bundle);
+    }
+  }
+
+  private takeIn(stage: string, { bytes, count, ends }: OutputBlock): void {
+    for (let start = 0; start < count; start += BUNDLE_ELEMENTS) {
+      const end = Math.min(start + BUNDLE_ELEMENTS, count);
+      const bundle = this.begin(stage);
+      for (let i = start; i < end; i++) bundle.processElement(bytes, i === 0 ? 0 : ends[i - 1], ends[i]);
+      this.end(stage, bundle);
+    }
+  }
+
+  private begin(stage: string): TentativeBundle {
+    return this.shards.get(stage)!.beginBundle(-Infinity);
+  }
+
+  private end(stage: string, bundle: TentativeBundle): void {
+    const { shard, outputs } = bundle.finish();
+    this.shards.set(stage, shard);
+    for (const [to, given] of outputs) for (const block of given.blocks()) this.takeIn(to, block);
+  }
 }

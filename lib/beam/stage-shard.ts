@@ -13,7 +13,7 @@ import { ByteReader } from "./coders/byte-reader";
 import { type MutablePlace, readPlace } from "./coders/element-coder";
 import { keyId } from "./coders/key";
 import { readValue } from "./coders/value-coder";
-import type { Emit } from "./engine/aggregation";
+import type { Emitter } from "./engine/aggregation";
 import { NO_FIRING } from "./engine/panes";
 import type { TentativeReads } from "./engine/reads";
 import { clampTimestamp } from "./engine/time";
@@ -110,7 +110,7 @@ const UNWIRED: StageOperators = {
   },
 };
 
-class Bundle implements TentativeBundle {
+class Bundle implements TentativeBundle, Emitter {
   private readonly outputs: BundleOutputs;
   private readonly metrics = new BundleMetrics();
   private readonly finalizations = new Finalizations();
@@ -157,9 +157,9 @@ class Bundle implements TentativeBundle {
       this.aggregation = before.begin(this.statefulCode(this.gate), inputWatermarkMs, nowMs);
     } else if (isShuffle(root) && root.work.kind !== "splittable") {
       const accumulation = accumulationOf(root, new UserCode(plan.pipeline, root.name));
-      const gate = new PaneGate(accumulation, this.emit, setAside);
+      const gate = new PaneGate(accumulation, this, setAside);
       this.gate = gate;
-      this.aggregation = before.begin(gate.accumulation, gate.emit, inputWatermarkMs, nowMs);
+      this.aggregation = before.begin(gate.accumulation, gate, inputWatermarkMs, nowMs);
     }
     const { outputs, metrics, finalizations, origins, znodes } = this;
     const { views } = this.aggregation ?? {};
@@ -354,11 +354,12 @@ class Bundle implements TentativeBundle {
     return guarded(new UserCode(pipeline, stage.root.name), plain, () => coder.fromPlain(plain));
   }
 
-  private readonly emit: Emit = (key, value, timestampMs, window, pane) => {
+  /** A pane of the grouping, on its way to the transforms behind it. */
+  emit(key: unknown, value: unknown, timestampMs: number, window: BoundedWindow, pane: Pane): void {
     const isGroup = this.plan.sides === undefined;
     const element = isGroup ? { key: this.decoded("key", key), value } : this.decoded("value", value);
     this.stage.first.receive(element, timestampMs, window, pane);
-  };
+  }
 
   private checkUsable(fits: boolean, otherwise: string): void {
     if (fits && !this.used) return;

@@ -148,8 +148,10 @@ class TranscriptRun {
       this.state,
       LISTS,
       paneCodec("transcript", this.plan.trigger.size),
-      (key, value, timestampMs, window, pane) =>
-        this.output.add(describe(key, value, timestampMs, window, pane)),
+      {
+        emit: (key, value, timestampMs, window, pane) =>
+          this.output.add(describe(key, value, timestampMs, window, pane)),
+      },
       -Infinity,
       this.nowMs,
       this.triggerTime,

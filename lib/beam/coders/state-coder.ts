@@ -4,7 +4,7 @@ import type { Window } from "../engine/windows";
 import { ByteReader } from "./byte-reader";
 import type { ByteWriter } from "./byte-writer";
 import { readWindow, writeWindow } from "./element-coder";
-import { readValue, withTextWriter, withWriter, writeCanonical, writeValue } from "./value-coder";
+import { lendWriter, readValue, returnWriter, withWriter, writeCanonical, writeValue } from "./value-coder";
 
 /**
  * The state of one shard of an aggregate stage whose windows give one pane each.
@@ -82,10 +82,14 @@ class CellRows implements CellCodec<StoredRow> {
   }
 
   encode(id: string, { key, accumulator }: Cell): StoredRow {
-    return withTextWriter((out) => {
+    const out = lendWriter();
+    try {
       writeKey(out, key);
       this.accumulators.write(out, accumulator, id);
-    });
+      return out.takeText();
+    } finally {
+      returnWriter(out);
+    }
   }
 
   decode(id: string, row: StoredRow): Cell {
@@ -119,10 +123,14 @@ class CellRows implements CellCodec<StoredRow> {
 
 /** A key in a window: the same for equal ones, and different for others. */
 export function placeText(key: unknown, window: Window): string {
-  return withTextWriter((out) => {
+  const out = lendWriter();
+  try {
     writeWindow(out, window);
     writeCanonical(out, key);
-  });
+    return out.takeText();
+  } finally {
+    returnWriter(out);
+  }
 }
 
 /** When a stored row fires. */

@@ -124,20 +124,28 @@ const take = (out: ByteWriter): Buffer => out.take();
 const takeText = (out: ByteWriter): string => out.takeText();
 
 function written<T>(fill: (out: ByteWriter) => void, taken: (out: ByteWriter) => T): T {
-  // A value's getter might encode another value, so the shared writer is lent to one encoding at a time.
-  if (busy) {
-    const own = new ByteWriter(SINGLE_SIZE_BYTES);
-    fill(own);
-    return taken(own);
-  }
-  busy = true;
+  const out = lendWriter();
   try {
-    writer.reset();
-    fill(writer);
-    return taken(writer);
+    fill(out);
+    return taken(out);
   } finally {
-    busy = false;
+    returnWriter(out);
   }
+}
+
+/**
+ * A writer for one encoding, for where `withWriter` and its function for each encoding would cost too much; to be
+ * returned whatever happens. A value's getter might encode another value, so the shared one is lent to one at a time.
+ */
+export function lendWriter(): ByteWriter {
+  if (busy) return new ByteWriter(SINGLE_SIZE_BYTES);
+  busy = true;
+  writer.reset();
+  return writer;
+}
+
+export function returnWriter(out: ByteWriter): void {
+  if (out === writer) busy = false;
 }
 
 function write(out: ByteWriter, value: unknown, depth: number, canonical: boolean): void {

@@ -41,7 +41,10 @@ export interface AggregateState<V> {
 
 export const EMPTY_AGGREGATE: AggregateState<never> = { watermarkMs: -Infinity, rows: Rows.empty() };
 
-export type Emit = (key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane) => void;
+/** Takes panes: what a grouping gives of a key and window. */
+export interface Emitter {
+  emit(key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane): void;
+}
 
 /** The identity of a key: what equal keys share and different keys do not. */
 export type KeyId = string | number;
@@ -93,7 +96,7 @@ export class TentativeAggregation<V> {
     inputWatermarkMs: number,
   ) {
     this.watermarkMs = Math.max(state.watermarkMs, inputWatermarkMs);
-    this.dueRows = state.rows.due("timerMs", (id) => this.touched.has(id));
+    this.dueRows = state.rows.due("timerMs", this.touched);
   }
 
   add(keyId: KeyId, key: unknown, value: unknown, window: Window): void {
@@ -111,7 +114,7 @@ export class TentativeAggregation<V> {
   }
 
   /** Fires what is due, at most `limit` panes; true while more is due. */
-  advance(watermarkMs: number, limit: number, emit: Emit): boolean {
+  advance(watermarkMs: number, limit: number, out: Emitter): boolean {
     this.watermarkMs = Math.max(this.watermarkMs, watermarkMs);
     this.findDueCells();
     for (let left = limit; ; left--) {
@@ -121,7 +124,7 @@ export class TentativeAggregation<V> {
       if (cell === this.dueCells.at(-1)) this.dueCells.pop();
       this.touched.set(cell.id, FIRED);
       const value = this.accumulation.extract(cell.accumulator);
-      emit(cell.key, value, maxTimestamp(cell.window), cell.window, ON_TIME_AND_ONLY_FIRING);
+      out.emit(cell.key, value, maxTimestamp(cell.window), cell.window, ON_TIME_AND_ONLY_FIRING);
     }
   }
 

@@ -86,10 +86,9 @@ export class TentativeKeyedState<V, C extends Cells<V>> {
   ) {
     this.watermark = Math.max(state.watermarkMs, inputWatermarkMs);
     this.now = latest(state.nowMs, nowMs);
-    const isClaimed = (id: string) => this.claimed.has(id);
     this.untouched = {
-      event: state.rows.due("timerMs", isClaimed),
-      processing: state.rows.due("clockMs", isClaimed),
+      event: state.rows.due("timerMs", this.claimed),
+      processing: state.rows.due("clockMs", this.claimed),
     };
   }
 

@@ -1,4 +1,4 @@
-import type { Accumulation, Emit, KeyId } from "./aggregation";
+import type { Accumulation, Emitter, KeyId } from "./aggregation";
 import { close, forget, mergedPane, newCell, type OpenCell, type OpenKey } from "./open-cell";
 import {
   eventTimers,
@@ -55,16 +55,15 @@ export class TentativePanes<V> {
     private readonly state: PaneState<V>,
     private readonly accumulation: Accumulation,
     private readonly codec: PaneCodec<V>,
-    private readonly emit: Emit,
+    private readonly out: Emitter,
     inputWatermarkMs: number,
     nowMs?: number,
     private readonly triggerTime: TriggerTime = "element",
   ) {
     this.watermarkMs = Math.max(state.watermarkMs, inputWatermarkMs);
     this.nowMs = latest(state.nowMs, nowMs);
-    const isTouched = (id: string) => this.touched.has(id);
-    this.dueByTimer = state.rows.due("timerMs", isTouched);
-    this.dueByClock = state.rows.due("clockMs", isTouched);
+    this.dueByTimer = state.rows.due("timerMs", this.touched);
+    this.dueByClock = state.rows.due("clockMs", this.touched);
   }
 
   add(keyId: KeyId, key: unknown, value: unknown, window: Window, timestampMs: number): void {
@@ -236,7 +235,7 @@ export class TentativePanes<V> {
     // Extracting may change an accumulator, and one that is kept must outlive the pane.
     else if (keeps) accumulator = accumulation.copy(accumulator);
     const value = accumulation.extract(accumulator);
-    this.emit(key, value, timestampMs, cell.window, pane);
+    this.out.emit(key, value, timestampMs, cell.window, pane);
   }
 
   private accumulate(cell: OpenCell, value: unknown, timestampMs: number): void {

@@ -54,7 +54,7 @@ export class TentativeReads<V> {
    * in a bundle, and is gone after it unless it is kept again. What the bundle itself has kept as new comes last.
    */
   take(nowMs: number): KeptRead | undefined {
-    const due = this.rows.due("clockMs", (id) => this.taken.has(id));
+    const due = this.rows.due("clockMs", this.taken);
     const id = due.next(nowMs) ?? this.nextNew(nowMs);
     if (id === undefined) return undefined;
     const change = this.changes.get(id);
@@ -66,7 +66,7 @@ export class TentativeReads<V> {
 
   /** Whether `take` would give one. */
   isDue(nowMs: number): boolean {
-    const due = this.rows.due("clockMs", (id) => this.taken.has(id));
+    const due = this.rows.due("clockMs", this.taken);
     return (due.next(nowMs) ?? this.nextNew(nowMs)) !== undefined;
   }
 

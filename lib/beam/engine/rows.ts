@@ -1,4 +1,4 @@
-import { Column, Frontier, TimeIndex } from "./time-index";
+import { Column, Frontier, type LeftOutSlots, TimeIndex } from "./time-index";
 
 /** When a row has something to do, and what it holds back; Infinity for never and nothing. */
 export interface RowTimes {
@@ -22,11 +22,18 @@ export const NO_TIMES: RowTimes = { timerMs: Infinity, holdMs: Infinity, clockMs
 
 const NO_CHANGES: RowChanges<never> = new Map<string, never>();
 
-/** Rows that are due, the earliest first. What `isLeftOut` tells of is passed over. */
+/** Rows that are passed over, by id; a Map or Set of them is one. */
+export interface LeftOutRows {
+  has(id: string): boolean;
+}
+
+/** Rows that are due, the earliest first, without those that are left out. */
 export interface DueRows {
   /** The id of the next row that is due at `untilMs`, undefined if there is none. It stays the next until left out. */
   next(untilMs: number): string | undefined;
 }
+
+const NOTHING_DUE: DueRows = { next: () => undefined };
 
 /**
  * The rows of one shard, encoded, by id. As seen from outside it never changes: `with` gives the rows after a bundle,
@@ -122,24 +129,13 @@ export class Rows<V> {
     const index = table.index(time);
     // Rows of one window share their times, so most often the changes tell it already.
     if (index.leastOfAll >= least) return least;
-    return Math.min(
-      least,
-      index.least((slot) => this.pending.has(table.idAt(slot))),
-    );
+    return Math.min(least, index.least(new LeftOutSlotsOf(table, this.pending)));
   }
 
   /** Rows in the order of a time, then of coming. */
-  due(time: keyof RowTimes, isLeftOut: (id: string) => boolean): DueRows {
+  due(time: keyof RowTimes, leftOut: LeftOutRows): DueRows {
     const table = this.current();
-    if (table === undefined) return { next: () => undefined };
-    const index = table.index(time);
-    const frontier = new Frontier(index, (slot) => isLeftOut(table.idAt(slot)));
-    return {
-      next(untilMs) {
-        const slot = frontier.peek();
-        return slot === undefined || index.timeOf(slot) > untilMs ? undefined : table.idAt(slot);
-      },
-    };
+    return table === undefined ? NOTHING_DUE : new DueSlots(table, table.index(time), leftOut);
   }
 
   *entries(): Generator<[string, V]> {
@@ -164,6 +160,34 @@ export class Rows<V> {
       );
     }
     return this.table;
+  }
+}
+
+class LeftOutSlotsOf<V> implements LeftOutSlots {
+  constructor(
+    private readonly table: Table<V>,
+    private readonly rows: LeftOutRows,
+  ) {}
+
+  has(slot: number): boolean {
+    return this.rows.has(this.table.idAt(slot));
+  }
+}
+
+class DueSlots<V> implements DueRows {
+  private readonly frontier: Frontier;
+
+  constructor(
+    private readonly table: Table<V>,
+    private readonly index: TimeIndex,
+    leftOut: LeftOutRows,
+  ) {
+    this.frontier = new Frontier(index, new LeftOutSlotsOf(table, leftOut));
+  }
+
+  next(untilMs: number): string | undefined {
+    const slot = this.frontier.peek();
+    return slot === undefined || this.index.timeOf(slot) > untilMs ? undefined : this.table.idAt(slot);
   }
 }
 

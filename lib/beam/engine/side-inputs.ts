@@ -115,7 +115,7 @@ export class TentativeSideInputs<V> {
     watermarkMs: number,
   ) {
     this.watermarkMs = Math.max(state.watermarkMs, watermarkMs);
-    this.dueWaits = state.rows.due("timerMs", (id) => this.waits.has(codec.viewIdOfWait(id)!));
+    this.dueWaits = state.rows.due("timerMs", { has: (id) => this.waits.has(codec.viewIdOfWait(id)!) });
   }
 
   /** What a side input holds for a main window. */
@@ -242,7 +242,7 @@ export class TentativeSideInputs<V> {
     const ended = new Set<string>();
     for (const [id, { value, times }] of this.changes)
       if (value !== undefined && isPast(times.clockMs, this.watermarkMs)) ended.add(id);
-    const untouched = this.state.rows.due("clockMs", (id) => this.changes.has(id) || ended.has(id));
+    const untouched = this.state.rows.due("clockMs", { has: (id) => this.changes.has(id) || ended.has(id) });
     for (let id = untouched.next(this.watermarkMs); id !== undefined; id = untouched.next(this.watermarkMs))
       ended.add(id);
     if (ended.size === 0) return;

@@ -52,8 +52,8 @@ export class TimeIndex {
   }
 
   /** The smallest time of a slot that is not left out; costs in proportion to how many are. Infinity if none. */
-  least(isLeftOut: (slot: number) => boolean): number {
-    const first = new Frontier(this, isLeftOut).peek();
+  least(leftOut: LeftOutSlots): number {
+    const first = new Frontier(this, leftOut).peek();
     return first === undefined ? Infinity : this.times.get(first);
   }
 
@@ -126,6 +126,11 @@ export class TimeIndex {
   }
 }
 
+/** Slots that are passed over. */
+export interface LeftOutSlots {
+  has(slot: number): boolean;
+}
+
 /**
  * Walks the slots of an index in order without changing it. The index must stay as it is meanwhile; what is left out
  * may become more. Each step costs the logarithm of the steps so far.
@@ -136,7 +141,7 @@ export class Frontier {
 
   constructor(
     private readonly index: TimeIndex,
-    private readonly isLeftOut: (slot: number) => boolean,
+    private readonly leftOut: LeftOutSlots,
   ) {
     if (index.at(0) !== undefined) this.open.push(0);
   }
@@ -147,7 +152,7 @@ export class Frontier {
       const place = this.open[0];
       if (place === undefined) return undefined;
       const slot = this.index.at(place)!;
-      if (!this.isLeftOut(slot)) return slot;
+      if (!this.leftOut.has(slot)) return slot;
       this.take();
     }
   }

@@ -13,7 +13,7 @@ import {
 import {
   type Accumulation,
   type AggregateState,
-  type Emit,
+  type Emitter,
   holdOf,
   type KeyId,
   nextTimerOf,
@@ -45,7 +45,7 @@ export interface Grouping {
   /** What the last bundle changed. */
   changes(): StateChange[];
   shared(): Buffer | undefined;
-  begin(accumulation: Accumulation, emit: Emit, watermarkMs: number, nowMs?: number): OpenGrouping;
+  begin(accumulation: Accumulation, out: Emitter, watermarkMs: number, nowMs?: number): OpenGrouping;
 }
 
 /** The same as one bundle sees it. */
@@ -161,8 +161,8 @@ class OnceGrouping implements Grouping {
     return encodeShared(this.state.watermarkMs);
   }
 
-  begin(accumulation: Accumulation, emit: Emit, watermarkMs: number): OpenGrouping {
-    return new OpenOnceGrouping(this.plan, this.state, accumulation, emit, watermarkMs);
+  begin(accumulation: Accumulation, out: Emitter, watermarkMs: number): OpenGrouping {
+    return new OpenOnceGrouping(this.plan, this.state, accumulation, out, watermarkMs);
   }
 }
 
@@ -175,7 +175,7 @@ class OpenOnceGrouping implements OpenGrouping {
     private readonly plan: GroupingPlan,
     state: AggregateState<StoredRow>,
     accumulation: Accumulation,
-    private readonly emit: Emit,
+    private readonly out: Emitter,
     watermarkMs: number,
   ) {
     this.takesEncodings = plan.isCollecting;
@@ -191,7 +191,7 @@ class OpenOnceGrouping implements OpenGrouping {
     this.bundle.add(keyId, key, value, window);
   }
   advance(watermarkMs: number, limit: number): boolean {
-    return this.bundle.advance(watermarkMs, limit, this.emit);
+    return this.bundle.advance(watermarkMs, limit, this.out);
   }
   advanceClock(): boolean {
     return false;
@@ -231,8 +231,8 @@ class PaneGrouping implements Grouping {
     return encodeSharedPanes(this.state, this.panes.trigger.size);
   }
 
-  begin(accumulation: Accumulation, emit: Emit, watermarkMs: number, nowMs?: number): OpenGrouping {
-    return new OpenPaneGrouping(this.plan, this.panes, this.state, accumulation, emit, watermarkMs, nowMs);
+  begin(accumulation: Accumulation, out: Emitter, watermarkMs: number, nowMs?: number): OpenGrouping {
+    return new OpenPaneGrouping(this.plan, this.panes, this.state, accumulation, out, watermarkMs, nowMs);
   }
 }
 
@@ -246,14 +246,14 @@ class OpenPaneGrouping implements OpenGrouping {
     private readonly panes: PanePlan,
     state: PaneState<StoredRow>,
     accumulation: Accumulation,
-    emit: Emit,
+    out: Emitter,
     watermarkMs: number,
     nowMs: number | undefined,
   ) {
     this.takesEncodings = plan.isCollecting;
     this.chunks = chunksOf(plan, state.rows);
     const codec = paneCodec(plan.stage, panes.trigger.size, this.chunks);
-    this.bundle = new TentativePanes(panes, state, accumulation, codec, emit, watermarkMs, nowMs);
+    this.bundle = new TentativePanes(panes, state, accumulation, codec, out, watermarkMs, nowMs);
   }
 
   get droppedLate(): number {

@@ -5,14 +5,16 @@ import {
   encodeReplay,
   type ShuffledElement,
 } from "../coders/element-coder";
-import type { Accumulation, Emit } from "../engine/aggregation";
+import type { Accumulation, Emitter } from "../engine/aggregation";
+import type { Pane } from "../engine/panes";
+import type { Window } from "../engine/windows";
 import { elementText } from "./user-code";
 
 /**
  * Stands between the grouping of a bundle and the transforms behind it: counts the panes, knows which one is under
  * way when user code fails, and keeps those back that are to be set aside. The state moves on either way.
  */
-export class PaneGate {
+export class PaneGate implements Emitter {
   readonly accumulation: Accumulation;
   readonly setAside: SetAsidePane[] = [];
   /** Panes so far, the one under way included. */
@@ -23,21 +25,21 @@ export class PaneGate {
 
   constructor(
     private readonly own: Accumulation,
-    private readonly next: Emit,
+    private readonly next: Emitter,
     private readonly aside: SetAside,
   ) {
     this.accumulation = new Gated(own, this, aside === "all");
   }
 
-  readonly emit: Emit = (key, value, timestampMs, window, pane) => {
+  emit(key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane): void {
     this.current ??= this.count++;
     const place = { timestampMs, window, pane };
-    if (!this.isAside(this.current)) this.next(key, value, timestampMs, window, pane);
+    if (!this.isAside(this.current)) this.next.emit(key, value, timestampMs, window, pane);
     else if (this.held) this.setAside.push(this.keep(this.held.accumulator, key, place));
     else this.setAside.push(this.keepElement({ key, value, ...place }));
     this.held = undefined;
     this.current = undefined;
-  };
+  }
 
   /** A pane begins. */
   extract(accumulator: unknown): unknown {

@@ -5,11 +5,12 @@ import {
   sideInputCodec,
   timesOfSideInputRow,
 } from "../coders/side-input-coder";
-import type { Accumulation, Emit } from "../engine/aggregation";
+import type { Accumulation, Emitter } from "../engine/aggregation";
 import { Rows } from "../engine/rows";
 import {
   holdOfParked,
   nextTimerOfParked,
+  type Process,
   type SideInput,
   type SideInputCodec,
   type SideInputState,
@@ -84,9 +85,10 @@ class SideInputGrouping implements Grouping {
     return encodeSharedSides(this.state.watermarkMs);
   }
 
-  begin(_accumulation: Accumulation, emit: Emit, watermarkMs: number): OpenGrouping {
+  begin(_accumulation: Accumulation, out: Emitter, watermarkMs: number): OpenGrouping {
     const { sides, codec } = this;
-    const process = emit.bind(undefined, undefined);
+    const process: Process = (value, timestampMs, window, pane) =>
+      out.emit(undefined, value, timestampMs, window, pane);
     const open = new TentativeSideInputs(sides, this.state, codec, process, watermarkMs);
     return {
       views: open,

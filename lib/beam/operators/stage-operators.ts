@@ -3,6 +3,7 @@ import { murmur3 } from "../coders/key";
 import { type PanePlan, planPanes } from "../engine/pane-plan";
 import type { SideInput } from "../engine/side-inputs";
 import { firesOnceAtTheEnd } from "../engine/windowing";
+import { type Assignment, assigner } from "../engine/windows";
 import type { FollowedZnode } from "../followed-znode";
 import { type Consumer, consumersOf, type FusedStage } from "../graph/fusion";
 import { type Graph, type GraphNode, hasSides, isGrouping, isShuffle } from "../graph/node";
@@ -43,6 +44,8 @@ export interface StagePlan {
   readonly consumers: ReturnType<typeof consumersOf>;
   /** The stage that begins at a shuffle. */
   readonly stageOfShuffle: ReadonlyMap<GraphNode, string>;
+  /** Of the transforms that put elements into windows. */
+  readonly assignments: ReadonlyMap<GraphNode, Assignment>;
   /** The znodes that context parameters look up. */
   readonly followed: ReadonlySet<FollowedZnode<unknown>>;
   /** Groupings that the stage feeds whose windows each give one pane, at their end. */
@@ -73,12 +76,20 @@ export function planStage(
       ),
     ),
     sides: sideInputsOf(stage, windowing),
+    assignments: assignmentsOf(stage.nodes),
     followed: new Set([stage.root, ...stage.nodes].flatMap(followedByParams)),
     pipeline,
     stage,
     consumers: consumersOf({ nodes: [...stage.nodes, ...stage.shuffles] }),
     stageOfShuffle,
   };
+}
+
+function assignmentsOf(nodes: readonly GraphNode[]): Map<GraphNode, Assignment> {
+  const assignments = new Map<GraphNode, Assignment>();
+  for (const node of nodes)
+    if (node.work.kind === "windowInto") assignments.set(node, assigner(node.work.windowing.windowFn));
+  return assignments;
 }
 
 function followedByParams({ work }: GraphNode): FollowedZnode<unknown>[] {
@@ -179,7 +190,7 @@ class Wiring {
       case "assignTimestamps":
         return new AssignTimestampsOperator(work.fn, code, this.next(node));
       case "windowInto":
-        return new WindowIntoOperator(work.windowing.windowFn, code, this.next(node));
+        return new WindowIntoOperator(this.plan.assignments.get(node)!, code, this.next(node));
       case "write":
         return sinkOperator(work.spec, code, this.outputs);
       default:

@@ -1,6 +1,6 @@
 import type { Pane } from "../engine/panes";
 import { clampTimestamp } from "../engine/time";
-import { type Assignment, assigner, type Window, type WindowFn } from "../engine/windows";
+import type { Assignment, Window } from "../engine/windows";
 import { SdkLong } from "../graph/window-fn";
 import type { Operator } from "./elementwise";
 import type { Receiver } from "./receiver";
@@ -9,15 +9,11 @@ import { toMillis } from "./windowed-value";
 
 /** An element that is in several windows goes on once for each. */
 export class WindowIntoOperator implements Operator {
-  private readonly assign: Assignment;
-
   constructor(
-    windowFn: WindowFn,
+    private readonly assign: Assignment,
     private readonly code: UserCode,
     private readonly next: Receiver,
-  ) {
-    this.assign = assigner(windowFn);
-  }
+  ) {}
 
   receive(value: unknown, timestampMs: number, window: Window, pane: Pane): void {
     const { assign, next } = this;

@@ -83,15 +83,15 @@ test("the global window fires at the end of time only", () => {
   const bundle = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, CODEC, -Infinity);
   bundle.add("k", "k", 1, GLOBAL_WINDOW);
   const fired: unknown[] = [];
-  bundle.advance(1e15, 10, (key) => fired.push(key));
+  bundle.advance(1e15, 10, { emit: (key) => fired.push(key) });
   expect(fired).toEqual([]);
-  bundle.advance(Infinity, 10, (key) => fired.push(key));
+  bundle.advance(Infinity, 10, { emit: (key) => fired.push(key) });
   expect(fired).toEqual(["k"]);
 });
 
 test("a watermark that comes back lower takes nothing back", () => {
   const first = new TentativeAggregation(EMPTY_AGGREGATE, LISTS, CODEC, -Infinity);
-  first.advance(5000, 10, () => {});
+  first.advance(5000, 10, { emit() {} });
   const second = new TentativeAggregation(first.result(), LISTS, CODEC, 1000);
   second.add("k", "k", 1, fixedWindow(500, 1000, 0));
   expect(second.droppedLate).toBe(1);
@@ -156,7 +156,7 @@ function engine(input: readonly Step[], size: number, cuts: readonly boolean[], 
   const run = (bundle: TentativeAggregation<StoredRow>, from: number, to: number, out: typeof emit) => {
     for (let i = from; i < to; i++) {
       const step = input[i]!;
-      if ("watermark" in step) while (bundle.advance(step.watermark, limit, out));
+      if ("watermark" in step) while (bundle.advance(step.watermark, limit, { emit: out }));
       else bundle.add(step.key, step.key, i, fixedWindow(step.time, size, 0));
     }
   };

@@ -80,7 +80,7 @@ function run(windowing: Windowing, steps: readonly Step[], cuts: readonly boolea
       const values = [...(value as number[])];
       into.push({ key: key as string, window, values, timestampMs, pane, outputWatermarkMs });
     };
-    const bundle = new TentativePanes(plan, state, LISTS, codec, emit, -Infinity, 0);
+    const bundle = new TentativePanes(plan, state, LISTS, codec, { emit }, -Infinity, 0);
     for (let i = from; i < to; i++) {
       const step = steps[i]!;
       if (step.kind === "watermark") while (bundle.advance(step.time, limit));
