@@ -15,20 +15,20 @@ import {
 } from "./errors";
 
 /** KeeperException.Code */
-export const Code = {
-  ok: 0,
-  runtimeInconsistency: -2,
-  connectionLoss: -4,
-  noNode: -101,
-  noAuth: -102,
-  badVersion: -103,
-  noChildrenForEphemerals: -108,
-  nodeExists: -110,
-  notEmpty: -111,
-  sessionExpired: -112,
-  authFailed: -115,
-  noWatcher: -121,
-} as const;
+export enum Code {
+  ok = 0,
+  runtimeInconsistency = -2,
+  connectionLoss = -4,
+  noNode = -101,
+  noAuth = -102,
+  badVersion = -103,
+  noChildrenForEphemerals = -108,
+  nodeExists = -110,
+  notEmpty = -111,
+  sessionExpired = -112,
+  authFailed = -115,
+  noWatcher = -121,
+}
 
 interface KnownCode {
   readonly type: typeof ZooKeeperError;

@@ -7,42 +7,47 @@ import type { JuteReader, JuteWriter } from "./codec/jute";
 import { MalformedFrameError } from "./codec/jute";
 import { InvalidArgumentError } from "./errors";
 
-/** ZooDefs.OpCode */
-export const OpCode = {
-  error: -1,
-  create: 1,
-  delete: 2,
-  exists: 3,
-  getData: 4,
-  setData: 5,
-  getAcl: 6,
-  setAcl: 7,
-  getChildren: 8,
-  sync: 9,
-  ping: 11,
-  getChildren2: 12,
-  check: 13,
-  multi: 14,
-  create2: 15,
-  reconfig: 16,
-  checkWatches: 17,
-  removeWatches: 18,
-  createContainer: 19,
-  createTtl: 21,
-  multiRead: 22,
-  auth: 100,
-  setWatches: 101,
-  sasl: 102,
-  getEphemerals: 103,
-  getAllChildrenNumber: 104,
-  setWatches2: 105,
-  addWatch: 106,
-  whoAmI: 107,
-  closeSession: -11,
-} as const;
+/** ZooDefs.OpCode. In an enum, whose values a bundler writes where they are used: the switches over them become tables. */
+export enum OpCode {
+  error = -1,
+  create = 1,
+  delete = 2,
+  exists = 3,
+  getData = 4,
+  setData = 5,
+  getAcl = 6,
+  setAcl = 7,
+  getChildren = 8,
+  sync = 9,
+  ping = 11,
+  getChildren2 = 12,
+  check = 13,
+  multi = 14,
+  create2 = 15,
+  reconfig = 16,
+  checkWatches = 17,
+  removeWatches = 18,
+  createContainer = 19,
+  createTtl = 21,
+  multiRead = 22,
+  auth = 100,
+  setWatches = 101,
+  sasl = 102,
+  getEphemerals = 103,
+  getAllChildrenNumber = 104,
+  setWatches2 = 105,
+  addWatch = 106,
+  whoAmI = 107,
+  closeSession = -11,
+}
 
 /** Xids that are no request's number: ClientCnxn's constants. */
-export const Xid = { event: -1, ping: -2, auth: -4, setWatches: -8 } as const;
+export enum Xid {
+  event = -1,
+  ping = -2,
+  auth = -4,
+  setWatches = -8,
+}
 
 /** CreateMode's flags */
 export const CREATE_FLAGS: Readonly<Record<CreateMode, number>> = {
