@@ -14,7 +14,6 @@
  * | the SDK's protobuf messages | made when they are first asked for, and read and written by protobuf-ts's reflection | making all takes a quarter of the time to load, and the code for each is a sixth of a function |
  * | the SDK's modules | the same without what serialisation asks for | a fifth of the SDK; nothing is serialised (sdk-source.js) |
  * | serialization of the SDK | nothing | registers all exports of all modules for serialisation |
- * | @protobuf-ts/runtime's reader of JSON | nothing | messages are read as bytes |
  * | the SDK's runners, its worker, and their APIs | nothing | Beamkeeper runs the pipeline itself, and says which combines can be lifted |
  * | the SDK's sources in other languages | nothing | a pipeline that uses one is refused when it is packaged |
  */
@@ -49,12 +48,6 @@ exports.requireForSerialization = () => {};
 exports.registeredObjects = [];
 exports.getRegisteredModules = () => [];
 Object.defineProperty(exports, "__esModule", { value: true });`;
-
-/** Messages are read from JSON by nobody. */
-const NO_JSON_READER = `
-export class ReflectionJsonReader {
-  read() { throw new Error("messages are not read from JSON in Beamkeeper's functions"); }
-}`;
 
 const RANDOM_IDS = `exports.v4 = () => require("node:crypto").randomUUID();`;
 
@@ -155,10 +148,6 @@ function beamPlugin() {
       }));
       build.onLoad({ filter: /\/apache-beam\/dist\/src\/apache_beam\/serialization\.js$/ }, () => ({
         contents: UNREGISTERED,
-        loader: "js",
-      }));
-      build.onLoad({ filter: /\/@protobuf-ts\/runtime\/.*\/reflection-json-reader\.js$/ }, () => ({
-        contents: NO_JSON_READER,
         loader: "js",
       }));
       build.onLoad({ filter: /\/apache-beam\/dist\/src\/apache_beam\/.*\.js$/ }, ({ path }) => {
