@@ -5,7 +5,8 @@ import {
   sideInputCodec,
   timesOfSideInputRow,
 } from "../coders/side-input-coder";
-import type { Accumulation, Emitter } from "../engine/aggregation";
+import type { Accumulation, Emitter, KeyId } from "../engine/aggregation";
+import type { Pane } from "../engine/panes";
 import { Rows } from "../engine/rows";
 import {
   holdOfParked,
@@ -90,18 +91,31 @@ class SideInputGrouping implements Grouping {
     const process: Process = (value, timestampMs, window, pane) =>
       out.emit(undefined, value, timestampMs, window, pane);
     const open = new TentativeSideInputs(sides, this.state, codec, process, watermarkMs);
-    return {
-      views: open,
-      get droppedLate() {
-        return open.droppedLate;
-      },
-      add(_keyId, tag, value, window, timestampMs, pane) {
-        if (tag === undefined) open.add({ value, timestampMs, window, pane });
-        else open.addPane(tag as string, value as unknown[], window);
-      },
-      advance: (watermark, limit) => open.advance(watermark, limit),
-      advanceClock: () => false,
-      result: () => new SideInputGrouping(sides, codec, open.result()),
-    };
+    return new OpenSideInputs(sides, codec, open);
+  }
+}
+
+class OpenSideInputs implements OpenGrouping {
+  constructor(
+    private readonly sides: readonly SideInput[],
+    private readonly codec: SideInputCodec<string>,
+    readonly views: TentativeSideInputs<string>,
+  ) {}
+
+  get droppedLate(): number {
+    return this.views.droppedLate;
+  }
+  add(_id: KeyId, tag: unknown, value: unknown, window: Window, timestampMs: number, pane: Pane): void {
+    if (tag === undefined) this.views.add({ value, timestampMs, window, pane });
+    else this.views.addPane(tag as string, value as unknown[], window);
+  }
+  advance(watermarkMs: number, limit: number): boolean {
+    return this.views.advance(watermarkMs, limit);
+  }
+  advanceClock(): boolean {
+    return false;
+  }
+  result(): Grouping {
+    return new SideInputGrouping(this.sides, this.codec, this.views.result());
   }
 }

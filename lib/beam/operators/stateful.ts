@@ -8,6 +8,7 @@ import {
   timesOfKeyedRow,
 } from "../coders/keyed-state-coder";
 import type { StoredRow } from "../coders/state-coder";
+import type { KeyId } from "../engine/aggregation";
 import { type KeyedCodec, OpenPlace } from "../engine/keyed-place";
 import {
   holdOfKeyed,
@@ -129,25 +130,40 @@ export class StatefulState implements Omit<Grouping, "begin"> {
     const codec = codecOf(stage, rowsOf(stage, state.rows));
     const bundle = new TentativeKeyedState(stage.plan.keyed, state, codec, code, watermarkMs, nowMs);
     code.serve(bundle);
-    return {
-      get droppedLate() {
-        return bundle.droppedLate;
-      },
-      add: (keyId, key, value, window, timestampMs, pane) =>
-        bundle.add(keyId, key, { value, timestampMs, pane }, window),
-      replay(keyId, key, value, window, outputMs) {
-        const call = value as ReplayedCall;
-        if ("expired" in call) code.expire(expiredPlace(stage, key, window, call.expired));
-        else {
-          const { timer, tag, timeMs, isHeld } = call;
-          const index = stage.plan.timerNames.indexOf(timer);
-          bundle.replay(keyId, key, window, { index, tag, timeMs, outputMs, isHeld });
-        }
-      },
-      advance: (watermark, limit) => bundle.advance(watermark, limit),
-      advanceClock: (now, limit) => bundle.advanceClock(now, limit),
-      result: () => new StatefulState(stage, bundle.result()),
-    };
+    return new OpenStateful(stage, code, bundle);
+  }
+}
+
+class OpenStateful implements OpenGrouping<StatefulState> {
+  constructor(
+    private readonly stage: StatefulStage,
+    private readonly code: StatefulCode,
+    private readonly bundle: TentativeKeyedState<StoredRow, PlaceCells>,
+  ) {}
+
+  get droppedLate(): number {
+    return this.bundle.droppedLate;
+  }
+  add(keyId: KeyId, key: unknown, value: unknown, window: Window, timestampMs: number, pane: Pane): void {
+    this.bundle.add(keyId, key, { value, timestampMs, pane }, window);
+  }
+  replay(keyId: KeyId, key: unknown, value: unknown, window: Window, outputMs: number): void {
+    const call = value as ReplayedCall;
+    if ("expired" in call) this.code.expire(expiredPlace(this.stage, key, window, call.expired));
+    else {
+      const { timer, tag, timeMs, isHeld } = call;
+      const index = this.stage.plan.timerNames.indexOf(timer);
+      this.bundle.replay(keyId, key, window, { index, tag, timeMs, outputMs, isHeld });
+    }
+  }
+  advance(watermarkMs: number, limit: number): boolean {
+    return this.bundle.advance(watermarkMs, limit);
+  }
+  advanceClock(nowMs: number, limit: number): boolean {
+    return this.bundle.advanceClock(nowMs, limit);
+  }
+  result(): StatefulState {
+    return new StatefulState(this.stage, this.bundle.result());
   }
 }
 
