@@ -1,5 +1,5 @@
 import { ON_TIME_AND_ONLY_FIRING, type Pane } from "./panes";
-import { type DueRows, NO_TIMES, type RowChange, Rows, type RowTimes } from "./rows";
+import { type DueRows, NO_TIMES, REMOVED, type RowChange, Rows, type RowTimes } from "./rows";
 import { firingWatermark, maxTimestamp, type Window, windowName } from "./windows";
 
 /** How the values of one key and window come together. Beam model: `CombineFn`, `GroupByKey`. */
@@ -138,7 +138,7 @@ export class TentativeAggregation<V> {
   }
 
   private change(cell: OpenCell | undefined): RowChange<V> {
-    if (cell === FIRED) return { value: undefined, times: NO_TIMES };
+    if (cell === FIRED) return REMOVED;
     return { value: this.codec.encode(cell.id, cell), times: this.timesOf(cell.window) };
   }
 

@@ -20,7 +20,7 @@ import {
   timesOfTimer,
 } from "./keyed-place";
 import { expiryWatermark } from "./pane-cell";
-import { type DueRows, NO_TIMES, type RowChange, type Rows } from "./rows";
+import { type DueRows, NO_TIMES, REMOVED, type RowChange, type Rows } from "./rows";
 import { type Window, windowName } from "./windows";
 
 /** The state of one shard of a stateful stage. See `Rows`. */
@@ -45,8 +45,6 @@ const NEW_PLACES = 2 ** 52;
 
 /** Whoever sets a timer for a time that has come, whenever it fires, would never end. */
 const MOST_IN_A_ROW = 10_000;
-
-const REMOVED = { value: undefined, times: NO_TIMES };
 
 /**
  * Stateful processing as one bundle sees it: state and timers of each key in each window.

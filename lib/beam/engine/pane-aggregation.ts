@@ -11,7 +11,7 @@ import {
   paneHold,
 } from "./pane-cell";
 import { nextProcessingTimer, type PanePlan, timesOfCells } from "./pane-plan";
-import { type DueRows, NO_TIMES, type RowChange, Rows } from "./rows";
+import { type DueRows, REMOVED, type RowChange, Rows } from "./rows";
 import { freshTriggerState, type OpenTriggerState, type TriggerPlace } from "./trigger-machine";
 import {
   firingWatermark,
@@ -134,7 +134,7 @@ export class TentativePanes<V> {
   }
 
   private change({ id, key, cells }: OpenKey): RowChange<V> {
-    if (cells.length === 0) return { value: undefined, times: NO_TIMES };
+    if (cells.length === 0) return REMOVED;
     return { value: this.codec.encode(id, key, cells), times: timesOfCells(cells, this.plan) };
   }
 

@@ -1,5 +1,5 @@
 import type { Pane } from "./panes";
-import { NO_TIMES, type RowChange, type Rows, type RowTimes } from "./rows";
+import { NO_TIMES, REMOVED, type RowChange, type Rows, type RowTimes } from "./rows";
 import type { Window } from "./windows";
 
 /** Records that a source gave and that are not processed, with what it said of them. */
@@ -60,7 +60,7 @@ export class TentativeReads<V> {
     const change = this.changes.get(id);
     const row = change === undefined ? this.rows.get(id) : change.value;
     this.taken.add(id);
-    this.changes.set(id, { value: undefined, times: NO_TIMES });
+    this.changes.set(id, REMOVED);
     return this.codec.decode(id, row!);
   }
 

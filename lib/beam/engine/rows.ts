@@ -20,6 +20,8 @@ export type RowChanges<V> = ReadonlyMap<string, RowChange<V>>;
 
 export const NO_TIMES: RowTimes = { timerMs: Infinity, holdMs: Infinity, clockMs: Infinity };
 
+export const REMOVED: RowChange<never> = { value: undefined, times: NO_TIMES };
+
 const NO_CHANGES: RowChanges<never> = new Map<string, never>();
 
 /** Rows that are passed over, by id; a Map or Set of them is one. */

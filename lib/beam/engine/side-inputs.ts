@@ -1,5 +1,5 @@
 import type { Pane } from "./panes";
-import { type DueRows, NO_TIMES, type RowChange, type Rows, type RowTimes } from "./rows";
+import { type DueRows, NO_TIMES, REMOVED, type RowChange, type Rows, type RowTimes } from "./rows";
 import type { Windowing } from "./windowing";
 import { assigner, firingWatermark, GLOBAL_WINDOW, isSame, maxTimestamp, type Window } from "./windows";
 
@@ -317,8 +317,6 @@ const NO_VALUES: readonly unknown[] = [];
 function isOver({ first, next, parked }: OpenWait): boolean {
   return first === next && parked.length === 0;
 }
-
-const REMOVED = { value: undefined, times: NO_TIMES };
 
 /** Infinity is never, also at the end of time. */
 function isPast(timeMs: number, watermarkMs: number): boolean {

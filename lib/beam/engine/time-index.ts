@@ -133,37 +133,58 @@ export interface LeftOutSlots {
 
 /**
  * Walks the slots of an index in order without changing it. The index must stay as it is meanwhile; what is left out
- * may become more. Each step costs the logarithm of the steps so far.
+ * may become more. Where slots came in the order of their times, as most do, a step costs a comparison; else the
+ * logarithm of the steps so far.
  */
 export class Frontier {
-  /** Places of the index's heap, itself a heap: what is above each of them has been taken. */
+  // Places of the index's heap: what is above each of them has been taken.
+  /** Those that came in order, from `head` on. */
+  private readonly queue: number[] = [];
+  private head = 0;
+  /** The others, themselves a heap. */
   private readonly open: number[] = [];
 
   constructor(
     private readonly index: TimeIndex,
     private readonly leftOut: LeftOutSlots,
   ) {
-    if (index.at(0) !== undefined) this.open.push(0);
+    this.add(0);
   }
 
   /** The next slot, without taking it. */
   peek(): number | undefined {
     for (;;) {
-      const place = this.open[0];
+      const place = this.first();
       if (place === undefined) return undefined;
       const slot = this.index.at(place)!;
       if (!this.leftOut.has(slot)) return slot;
-      this.take();
+      this.take(place);
     }
   }
 
-  private take(): void {
-    const [place] = this.open as [number];
-    const last = this.open.pop()!;
-    if (this.open.length > 0) this.sink(last);
-    for (const below of [2 * place + 1, 2 * place + 2]) {
-      if (this.index.at(below) !== undefined) this.rise(below);
+  private first(): number | undefined {
+    const { queue, head, open } = this;
+    if (head === queue.length) return open[0];
+    const queued = queue[head]!;
+    return open.length > 0 && this.isBefore(open[0]!, queued) ? open[0] : queued;
+  }
+
+  private take(place: number): void {
+    const { queue, open } = this;
+    if (this.head < queue.length && place === queue[this.head]) this.head++;
+    else {
+      const last = open.pop()!;
+      if (open.length > 0) this.sink(last);
     }
+    this.add(2 * place + 1);
+    this.add(2 * place + 2);
+  }
+
+  private add(place: number): void {
+    const { queue } = this;
+    if (this.index.at(place) === undefined) return;
+    if (queue.length > 0 && this.isBefore(place, queue[queue.length - 1]!)) this.rise(place);
+    else queue.push(place);
   }
 
   private rise(added: number): void {

@@ -3,7 +3,7 @@ import { type ByteWriter, copyBytes } from "../coders/byte-writer";
 import type { AccumulatorCoder, StoredRow } from "../coders/state-coder";
 import { readValue } from "../coders/value-coder";
 import type { Accumulation } from "../engine/aggregation";
-import { NO_TIMES, type RowChange, type RowChanges } from "../engine/rows";
+import { NO_TIMES, REMOVED, type RowChange, type RowChanges } from "../engine/rows";
 
 /** Values of a group above this many bytes are put into chunks, rows of their own that are never written again. */
 export const CHUNK_BYTES = 64 * 1024;
@@ -275,8 +275,7 @@ export class BundleChunks implements AccumulatorCoder {
     for (const [row, numbers] of this.opened) {
       if (!rows.has(row)) continue;
       const kept = this.kept.get(row);
-      for (const number of numbers)
-        if (!kept?.has(number)) changes.set(chunkId(row, number), { value: undefined, times: NO_TIMES });
+      for (const number of numbers) if (!kept?.has(number)) changes.set(chunkId(row, number), REMOVED);
     }
     for (const [id, value] of this.made) changes.set(id, { value, times: NO_TIMES });
     return changes;
