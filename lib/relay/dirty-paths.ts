@@ -51,6 +51,11 @@ export class DirtyPaths {
     return this.paths.size;
   }
 
+  /** What is dirty now. */
+  get all(): readonly string[] {
+    return [...this.paths.keys()];
+  }
+
   /** How many have not been taken. */
   get untaken(): number {
     return this.waiting.size;
@@ -115,6 +120,12 @@ export class DirtyPaths {
     if (dirty.events.length === 0) this.remove(path);
   }
 
+  /** Another relay may have delivered some of what was heard of the path: counts are lower bounds. */
+  unsure(path: string): void {
+    const dirty = this.paths.get(path);
+    if (dirty) dirty.complete = false;
+  }
+
   /** Takes the first paths, oldest mark first, to be read; nobody else gets them until they are delivered or given back. */
   take(limit: number): string[] {
     const paths: string[] = [];
@@ -164,8 +175,7 @@ export class DirtyPaths {
   /** The read was refused: the events that it would have accounted for are forgotten, so the next count is a lower bound. */
   unread(path: string): void {
     this.unreadable.add(path);
-    const dirty = this.paths.get(path);
-    if (dirty) dirty.complete = false;
+    this.unsure(path);
   }
 
   /**

@@ -74,13 +74,16 @@ export function decodeUpdates(frame: Uint8Array, path: string): ManifestUpdate[]
   return updates;
 }
 
+/** A cold start reads a million rows: nothing is made for a row but its path and what is known of it. */
 class RowReader {
   private at = 0;
-  private before = Buffer.alloc(0);
+  /** The bytes of the path before, of which the next one shares the first. */
+  private path = Buffer.alloc(256);
+  private pathLength = 0;
 
   constructor(
     private readonly payload: Buffer,
-    private readonly path: string,
+    private readonly record: string,
   ) {}
 
   get isAtEnd(): boolean {
@@ -89,21 +92,27 @@ class RowReader {
 
   next(): ManifestUpdate {
     const shared = this.varint();
-    const rest = this.take(this.varint());
-    if (shared > this.before.length) throw this.broken();
-    this.before = Buffer.concat([this.before.subarray(0, shared), rest]);
-    const znode = this.before.toString("utf8");
-    if (this.take(1)[0] === 0) return [znode, null, this.take(8).readBigInt64BE(0)];
+    const rest = this.varint();
+    if (shared > this.pathLength) throw this.broken();
+    const from = this.take(rest);
+    this.pathLength = shared + rest;
+    if (this.pathLength > this.path.length)
+      this.path = Buffer.concat([this.path.subarray(0, shared)], this.pathLength * 2);
+    this.payload.copy(this.path, shared, from, from + rest);
+    const znode = this.path.toString("utf8", 0, this.pathLength);
+    if (this.payload[this.take(1)] === 0) return [znode, null, this.payload.readBigInt64BE(this.take(8))];
     return [znode, this.known()];
   }
 
   private known(): KnownZnode {
     const zxids = this.take(16);
-    const version = this.zigzag();
-    const cversion = this.zigzag();
-    const aversion = this.zigzag();
-    const czxid = zxids.readBigInt64BE(0);
-    return { czxid, mzxid: zxids.readBigInt64BE(8), version, cversion, aversion };
+    return {
+      czxid: this.payload.readBigInt64BE(zxids),
+      mzxid: this.payload.readBigInt64BE(zxids + 8),
+      version: this.zigzag(),
+      cversion: this.zigzag(),
+      aversion: this.zigzag(),
+    };
   }
 
   private zigzag(): number {
@@ -114,24 +123,24 @@ class RowReader {
   private varint(): number {
     let value = 0;
     for (let shift = 0; ; shift += 7) {
-      const byte = this.take(1)[0]!;
+      const byte = this.payload[this.take(1)]!;
       value |= (byte & 127) << shift;
       if (byte < 128) return value >>> 0;
       if (shift > 28) throw this.broken();
     }
   }
 
-  private take(bytes: number): Buffer {
-    const end = this.at + bytes;
-    if (end > this.payload.length) throw this.broken();
-    const taken = this.payload.subarray(this.at, end);
-    this.at = end;
-    return taken;
+  /** Where so many bytes begin, which are read next. */
+  private take(bytes: number): number {
+    const from = this.at;
+    if (from + bytes > this.payload.length) throw this.broken();
+    this.at = from + bytes;
+    return from;
   }
 
   private broken(): EncodingError {
     return new EncodingError(
-      this.path,
+      this.record,
       `the manifest record is broken at byte ${this.at} of ${this.payload.length}`,
       'Nothing was changed. Restore the znode from a backup, or pause the pipeline and begin the source again with "beamkeeper reset".',
     );

@@ -25,7 +25,8 @@ import { SourceBlobs } from "./source-blobs";
 import { SourceEnsemble } from "./source-ensemble";
 import { SourceSnapshot } from "./source-snapshot";
 import { SourceWalk } from "./source-walk";
-import { type ManifestChange, recordMissing, StoredManifest } from "./stored-manifest";
+import type { ManifestChange } from "./stored-manifest";
+import { StoredSource } from "./stored-source";
 import type { TokenBucket } from "./token-bucket";
 
 export type { CommitAhead } from "./commit-ahead";
@@ -91,11 +92,8 @@ export class SourceRelay {
   private readonly teller: CommitTeller;
   private readonly blobs: SourceBlobs;
   private readonly layout: SourceLayout;
-  private manifest!: StoredManifest;
-  private cursor!: Cursor;
-  private cursorVersion = 0;
-  /** The ensemble's time of the last commit, and how far it is ahead of the local clock. */
-  private cursorMtimeMs = 0;
+  private readonly stored: StoredSource;
+  /** How far the ensemble's time is ahead of the local clock. */
   private skewMs = 0;
   private lastCommitAtMs = Number.NEGATIVE_INFINITY;
   private barrier: Barrier | undefined;
@@ -124,12 +122,14 @@ export class SourceRelay {
     this.snapshot = new SourceSnapshot(this.watching, this.reader, this.dirty, () => this.wake());
     this.teller = new CommitTeller(options);
     this.blobs = new SourceBlobs(options, this.layout.cursor);
+    const maxChunkBytes = options.limits.commitSizeBytes * CHUNK_COMMITS;
+    this.stored = new StoredSource(options.client, this.blobs, this.layout, maxChunkBytes);
     this.current = options.current;
   }
 
   /** Whether the source was drained: its watermark is at infinity, and nothing is read any more. */
   get hasEnded(): boolean {
-    return this.cursor.watermarkMs === Number.POSITIVE_INFINITY;
+    return this.stored.cursor.watermarkMs === Number.POSITIVE_INFINITY;
   }
 
   /** A person asks for the present values, or for a pause of that. May be called at any time. */
@@ -143,7 +143,7 @@ export class SourceRelay {
     try {
       await (this.isStandby ? this.follow() : this.load());
       await this.checkAhead();
-      this.snapshot.load(this.cursor.snapshot);
+      this.snapshot.load(this.stored.cursor.snapshot);
       this.isActive = true;
       while (!signal.aborted && !this.hasEnded) await this.step(signal);
     } finally {
@@ -157,7 +157,7 @@ export class SourceRelay {
    */
   async standBy(signal: AbortSignal): Promise<void> {
     await this.load();
-    if (this.cursor.number === 0) return;
+    if (this.stored.cursor.number === 0) return;
     this.isStandby = true;
     const { roots } = this.reader.paths;
     while (!signal.aborted) {
@@ -171,28 +171,31 @@ export class SourceRelay {
 
   /** Takes over what another relay has delivered: what was heard of it is done with. */
   private async follow(): Promise<void> {
-    const { client } = this.options;
-    const { cursor: path } = this.layout;
-    await reading(client, () => client.sync(path));
-    for (;;) {
-      const { data, stat } = await reading(client, () => client.getData(path));
-      if (stat.version === this.cursorVersion) return;
-      const cursor = decodeCursor(data, path);
-      const updates = await this.manifest.follow(client, cursor.number);
-      if (!updates) {
-        this.walkNeeded = true;
-        this.walking = undefined;
-        return this.load();
-      }
+    const isWhole = await this.stored.follow(async (updates) => {
       await this.ensemble.heardAll();
       for (const [znode, known, zxid] of updates) {
         this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
         if (!known) this.gaps.deletionDelivered(znode, this.gaps.count);
       }
-      this.cursor = cursor;
-      this.cursorVersion = stat.version;
-      this.cursorMtimeMs = stat.mtime;
+    });
+    if (!isWhole) await this.loadAnew();
+  }
+
+  /**
+   * It was not read in time what another relay has delivered. What is known of a znode tells of its writes; of one that
+   * is gone it is not known whether that was delivered, so it is not any more, and a next life may hide others.
+   */
+  private async loadAnew(): Promise<void> {
+    await this.load();
+    await this.ensemble.heardAll();
+    for (const znode of this.dirty.all) {
+      const known = this.stored.manifest.known.get(znode);
+      if (known) this.dirty.deliveredElsewhere(znode, known.mzxid);
+      else this.dirty.unsure(znode);
     }
+    // What it had found was compared with what was known then.
+    if (this.walking) this.walkNeeded = true;
+    this.walking = undefined;
   }
 
   private async step(signal: AbortSignal): Promise<void> {
@@ -205,9 +208,12 @@ export class SourceRelay {
     if (this.walking && this.dirty.size === 0) return;
     // In turn with deliveries, which a large manifest would hold up for seconds.
     const hasTurn = !this.compactedLast || this.dirty.size === 0;
-    this.compactedLast = hasTurn && this.manifest.isCompactionDue;
+    this.compactedLast = hasTurn && this.stored.manifest.isCompactionDue;
     if (this.compactedLast)
-      return this.commit(emptyBatch(this.gaps.count), this.manifest.compaction(this.cursor.number + 1));
+      return this.commit(
+        emptyBatch(this.gaps.count),
+        this.stored.manifest.compaction(this.stored.cursor.number + 1),
+      );
     if (this.current.generation.state === "draining" && !this.walking) await this.beginDrain();
     if (this.drainOrder === undefined) this.snapshot.advance();
     const batchInMs = this.batchInMs();
@@ -218,11 +224,11 @@ export class SourceRelay {
     if (waitMs > 0) return this.sleep(waitMs, signal);
     // A batch that has waited for its window goes as a whole.
     await (this.options.limits.lingerMs > 0 ? this.reads.all() : this.reads.first());
-    this.teller.read(this.cursor.number + 1, this.current, this.parts, this.state);
+    this.teller.read(this.stored.cursor.number + 1, this.current, this.parts, this.state);
     const batch = this.collect();
     // A gap meanwhile: what was read is read again.
     if (batch.delivered.size === 0 && !isHeartbeat) return;
-    await this.commit(batch, this.manifest.delta(batch.updates, this.cursor.number + 1));
+    await this.commit(batch, this.stored.manifest.delta(batch.updates, this.stored.cursor.number + 1));
   }
 
   /**
@@ -273,7 +279,7 @@ export class SourceRelay {
   private beginWalk(): void {
     this.walkNeeded = false;
     this.barrier = undefined;
-    this.walking = new SourceWalk(this.watching, this.reader, this.manifest.known);
+    this.walking = new SourceWalk(this.watching, this.reader, this.stored.manifest.known);
   }
 
   /** Marks what the next portion of the walk found. */
@@ -302,7 +308,8 @@ export class SourceRelay {
     if (this.drainOrder !== undefined) return 0;
     const sinceMs = clock.now() - this.lastCommitAtMs;
     // The watermark does not pass what waits for the end of its window.
-    const timerMs = this.dirty.size > 0 ? Number.POSITIVE_INFINITY : nextTimerMs(this.cursor.watermarkMs);
+    const timerMs =
+      this.dirty.size > 0 ? Number.POSITIVE_INFINITY : nextTimerMs(this.stored.cursor.watermarkMs);
     if (this.barrier && this.barrier.mtimeMs >= timerMs) return Math.max(0, MIN_HEARTBEAT_MS - sinceMs);
     const untilTimerMs = timerMs - (clock.now() + this.skewMs);
     const waitMs = Math.min(
@@ -345,9 +352,9 @@ export class SourceRelay {
   }
 
   private get state(): BatchState {
-    const { startZxid, watermarkMs } = this.cursor;
+    const { startZxid, watermarkMs } = this.stored.cursor;
     const start = { zxid: startZxid ?? 0n, mode: this.options.source.start };
-    return { known: this.manifest.known, start, watermarkMs, latestMs: this.cursorMtimeMs };
+    return { known: this.stored.manifest.known, start, watermarkMs, latestMs: this.stored.mtimeMs };
   }
 
   private collect(): Batch {
@@ -367,17 +374,18 @@ export class SourceRelay {
     const commitId = clock.uniqueId();
     const snapshot = this.snapshot.after(batch.delivered, batch.existing);
     const cursor: Cursor = {
-      ...nextCommit(this.cursor, commitId),
-      zxid: this.cursor.zxid > this.ensemble.lastZxid ? this.cursor.zxid : this.ensemble.lastZxid,
+      ...nextCommit(this.stored.cursor, commitId),
+      zxid:
+        this.stored.cursor.zxid > this.ensemble.lastZxid ? this.stored.cursor.zxid : this.ensemble.lastZxid,
       watermarkMs,
-      startZxid: this.cursor.startZxid,
+      startZxid: this.stored.cursor.startZxid,
       ...(snapshot ? { snapshot } : {}),
     };
     const segments = appends(this.current, consumers, batch.elements, limits.segmentSizeBytes);
     const { ops, written } = await this.blobs.keep([...manifest.ops, ...segments.ops], cursor);
     const own: Op[] = [
       { type: "check", path: this.current.layout.generation, version: this.current.version },
-      { type: "setData", path: this.layout.cursor, data: encodeCursor(cursor), version: this.cursorVersion },
+      { type: "setData", path: this.layout.cursor, data: encodeCursor(cursor), version: this.stored.version },
       ...ops,
     ];
     const fence = { path: this.layout.cursor, decode: decodeCursor };
@@ -393,9 +401,9 @@ export class SourceRelay {
       return this.rejected(outcome.cause);
     }
     if (outcome.overtaken) throw takenOver(sourceId);
-    this.cursor = cursor;
-    this.cursorVersion = outcome.version;
-    this.cursorMtimeMs = outcome.mtimeMs;
+    this.stored.cursor = cursor;
+    this.stored.version = outcome.version;
+    this.stored.mtimeMs = outcome.mtimeMs;
     this.options.budget?.take(own.length - 1);
     this.lastCommitAtMs = clock.now();
     this.skewMs = outcome.mtimeMs - this.lastCommitAtMs;
@@ -435,7 +443,7 @@ export class SourceRelay {
    * of a source that is drained infinity, once all is appended that happened before the drain.
    */
   private publishable({ delivered: done }: Batch): number {
-    const published = this.cursor.watermarkMs;
+    const published = this.stored.cursor.watermarkMs;
     if (this.walkNeeded || this.walking) return published;
     if (this.drainOrder !== undefined && !this.dirty.waitsSince(this.drainOrder, done))
       return Number.POSITIVE_INFINITY;
@@ -450,39 +458,19 @@ export class SourceRelay {
     const { client, sourceId } = this.options;
     const generation = await generationAfter(client, this.current);
     const { stat } = await reading(client, () => client.getData(this.layout.cursor));
-    if (stat.version !== this.cursorVersion) throw takenOver(sourceId);
+    if (stat.version !== this.stored.version) throw takenOver(sourceId);
     if (generation.version === this.current.version)
       throw new SourceError(`source "${sourceId}": a commit was refused`, "retryable", { cause });
     this.current = generation;
   }
 
-  /** Reads cursor and manifest as one consistent cut, and starts the source where it never was started. */
   private async load(): Promise<void> {
-    const { client, limits } = this.options;
-    const { cursor: path } = this.layout;
-    await reading(client, () => client.sync(path));
     await this.ensemble.heardAll();
-    for (;;) {
-      const { data, stat } = await reading(client, () => client.getData(path));
-      this.cursor = decodeCursor(data, path);
-      this.cursorVersion = stat.version;
-      this.cursorMtimeMs = stat.mtime;
-      const manifest = await StoredManifest.load(
-        client,
-        this.blobs,
-        this.layout,
-        this.cursor.number,
-        limits.commitSizeBytes * CHUNK_COMMITS,
-      );
-      const again = await reading(client, () => client.exists(path));
-      if (again?.version !== stat.version) continue;
-      if (!manifest) throw recordMissing(this.layout);
-      this.manifest = manifest;
-      break;
-    }
-    const { blobNames } = this.manifest;
-    await this.blobs.collect(this.cursor.number, this.current, { path: this.layout.manifest, blobNames });
-    if (this.cursor.startZxid === null) this.cursor = { ...this.cursor, startZxid: this.ensemble.lastZxid };
+    await this.stored.load();
+    const { manifest, cursor } = this.stored;
+    const own = { path: this.layout.manifest, blobNames: manifest.blobNames };
+    await this.blobs.collect(cursor.number, this.current, own);
+    if (cursor.startZxid === null) this.stored.cursor = { ...cursor, startZxid: this.ensemble.lastZxid };
     else this.gaps.interrupted();
   }
 
@@ -490,7 +478,7 @@ export class SourceRelay {
   private async checkAhead(): Promise<void> {
     await this.ensemble.heardAll();
     const { lastZxid } = this.ensemble;
-    if (lastZxid < this.cursor.zxid)
-      throw cursorAhead(this.options.sourceId, this.layout.cursor, this.cursor.zxid, lastZxid);
+    if (lastZxid < this.stored.cursor.zxid)
+      throw cursorAhead(this.options.sourceId, this.layout.cursor, this.stored.cursor.zxid, lastZxid);
   }
 }

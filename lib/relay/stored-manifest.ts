@@ -11,7 +11,8 @@ interface Delta {
   readonly path: string;
   /** Of the commit that wrote it. */
   readonly number: number;
-  readonly bytes: number;
+  /** 0 where it was not read. */
+  bytes: number;
 }
 
 /** What a commit does to the stored manifest, and what is to be remembered once it has taken effect. */
@@ -23,6 +24,12 @@ export interface ManifestChange {
    * @returns blobs that nothing refers to any more.
    */
   readonly committed: (written: ReadonlyMap<string, string>) => readonly string[];
+}
+
+/** The deltas below the manifest's znode, in their order: those since the snapshot, and those that it holds. */
+interface Deltas {
+  readonly deltas: readonly Delta[];
+  readonly foldedDeltas: readonly Delta[];
 }
 
 /** A snapshot that is being written, a chunk in each commit. */
@@ -55,7 +62,8 @@ const CHUNK = /^g(\d+)-(\d+)$/;
  * The manifest as it is in memory and in ZooKeeper: a snapshot in chunks, each with the paths of one range of
  * hashes, and a delta for each commit since. The index names the snapshot's chunks with the number of the commit
  * that wrote each; of a delta, the rows of a chunk count that was written before it. A new snapshot is written
- * chunk by chunk beside the old one, and takes its place with its last chunk.
+ * chunk by chunk beside the old one, and takes its place with its last chunk. What it has made needless goes when the next
+ * one has taken its place, the oldest first: until then others can still read it, who load a large snapshot or follow.
  */
 export class StoredManifest {
   readonly known = new Manifest();
@@ -66,8 +74,11 @@ export class StoredManifest {
   private snapshotBytes = 0;
   /** Every delta up to this number is in {@link known}, as far as a follower is concerned. */
   private appliedUpTo = 0;
+  /** The chunks that {@link known} was loaded from, by the numbers of their commits. */
+  private loaded: readonly number[] = [];
   private rewriting: Rewriting | undefined;
-  /** Znodes of older snapshots, and deltas that are folded in. */
+  /** Chunks and deltas that the newest snapshot has made needless, and those to be deleted. */
+  private retired: readonly string[] = [];
   private stale: readonly string[] = [];
   /** Where records lie that are too large for a znode, by path. */
   private readonly blobs = new Map<string, string>();
@@ -79,12 +90,12 @@ export class StoredManifest {
   ) {}
 
   /**
-   * Reads snapshot and deltas. The caller makes sure that the cursor did not move meanwhile: where it moved, what
-   * was read may be half of each, and `undefined` says that a record was gone. Rejects with EncodingError, or with
-   * the store's error.
+   * Reads snapshot and deltas, up to the cursor's commit of this number at least; {@link follow} brings what others commit
+   * meanwhile. `undefined` says that a record was gone, which it never is as long as the cursor has not moved. Rejects
+   * with EncodingError, or with the store's error.
    *
    * @param store where records are that are too large for a znode.
-   * @param cursorNumber of the last commit that was there before this began.
+   * @param cursorNumber read before this begins.
    * @param maxBytes of a chunk of the snapshot.
    */
   static async load(
@@ -98,7 +109,8 @@ export class StoredManifest {
     const { children } = await reading(client, () => client.getChildren(layout.manifest));
     const { data } = await reading(client, () => client.getData(layout.manifest));
     stored.index = decodeManifestIndex(data, layout.manifest);
-    stored.sort(children);
+    const { deltas } = stored.sorted(children);
+    stored.loaded = stored.index.chunks;
     const chunks = stored.index.chunks.map((_, index) =>
       layout.manifestChunk(stored.index.generation, index),
     );
@@ -106,11 +118,9 @@ export class StoredManifest {
       stored.snapshotBytes += chunk.length;
       stored.known.apply(decodeUpdates(chunk, path));
     });
-    const deltas = stored.deltas.map(({ path }) => path);
-    stored.setDeltas([]);
     stored.appliedUpTo = cursorNumber;
-    const take = (path: string, delta: Buffer): unknown => stored.applyDelta(path, delta);
-    const hasDeltas = await stored.readAll(client, deltas, READS_IN_FLIGHT, take);
+    const hasDeltas = (await stored.applyAll(client, deltas)) !== undefined;
+    stored.setDeltas(deltas);
     return hasChunks && hasDeltas ? stored : undefined;
   }
 
@@ -127,22 +137,21 @@ export class StoredManifest {
     const { children } = await reading(client, () => client.getChildren(this.layout.manifest));
     const { data } = await reading(client, () => client.getData(this.layout.manifest));
     const index = decodeManifestIndex(data, this.layout.manifest);
-    const applied = this.deltas;
-    if (index.generation !== this.index.generation) {
-      if (this.appliedUpTo < Math.min(...index.chunks)) return undefined;
-      this.index = index;
+    if (index.generation !== this.index.generation)
       this.snapshotBytes = this.known.size * ROW_BYTES + this.known.pathBytes;
-    }
-    this.sort(children);
-    const news = this.deltas.filter(({ number }) => number > this.appliedUpTo);
-    const there = new Set(this.deltas.map(({ number }) => number));
-    this.setDeltas(applied.filter(({ number }) => there.has(number)));
-    const updates: ManifestUpdate[] = [];
-    const paths = news.map(({ path }) => path);
-    const isWhole = await this.readAll(client, paths, READS_IN_FLIGHT, (path, delta) => {
-      updates.push(...this.applyDelta(path, delta));
-    });
-    if (!isWhole) return undefined;
+    this.index = index;
+    const { deltas, foldedDeltas } = this.sorted(children);
+    const all = [...foldedDeltas, ...deltas];
+    // Deltas are deleted in their order, and only those that are in a snapshot.
+    const isGapless =
+      index.chunks.length === 0 ||
+      this.appliedUpTo >= Math.min(...index.chunks) ||
+      (all[0] !== undefined && all[0].number <= this.appliedUpTo);
+    if (!isGapless) return undefined;
+    const news = all.filter(({ number }) => number > this.appliedUpTo);
+    const updates = await this.applyAll(client, news);
+    if (!updates) return undefined;
+    this.setDeltas(deltas);
     this.appliedUpTo = Math.max(this.appliedUpTo, cursorNumber);
     return updates;
   }
@@ -210,18 +219,18 @@ export class StoredManifest {
     const oldest = Math.min(...index.chunks);
     const isFolded = ({ number }: Delta): boolean => number <= oldest;
     const before = this.index.chunks.map((_, each) => this.layout.manifestChunk(this.index.generation, each));
-    const stale = [...this.stale, ...before, ...this.deltas.filter(isFolded).map(({ path }) => path)];
-    const now = stale.slice(0, MAX_DELETES);
+    const needless = [...before, ...this.deltas.filter(isFolded).map(({ path }) => path)];
     const committed: ManifestChange["committed"] = (written) => {
       this.index = index;
       this.setDeltas(this.deltas.filter((delta) => !isFolded(delta)));
       this.snapshotBytes = rewriting.bytes + bytes;
-      this.stale = stale.slice(MAX_DELETES);
+      this.stale = [...this.stale, ...this.retired];
+      this.retired = needless;
       this.rewriting = undefined;
-      return this.moved(written, now);
+      return this.moved(written, []);
     };
     const replace: Op = { type: "setData", path: this.layout.manifest, data: encodeManifestIndex(index) };
-    return { ops: [op, replace, ...deletes(now)], updates: [], committed };
+    return { ops: [op, replace], updates: [], committed };
   }
 
   private deletion(): ManifestChange {
@@ -241,27 +250,31 @@ export class StoredManifest {
     return names;
   }
 
-  /** What is below the manifest's znode: the snapshot's chunks, deltas since, and what is left of older ones. */
-  private sort(children: readonly string[]): void {
+  /** Sorts what is below the manifest's znode by what the index says of it, and remembers what is needless. */
+  private sorted(children: readonly string[]): Deltas {
     const { generation, chunks } = this.index;
     const oldest = Math.min(...chunks, Number.POSITIVE_INFINITY);
+    const isFolded = (number: number): boolean => chunks.length > 0 && number <= oldest;
+    const sizes = new Map(this.deltas.map(({ number, bytes }) => [number, bytes]));
+    const names = [...children].sort();
+    const otherChunks: string[] = [];
+    const written: Delta[] = [];
     this.latestGeneration = generation;
-    const stale: string[] = [];
-    const deltas: Delta[] = [];
-    for (const name of [...children].sort()) {
+    for (const name of names) {
       const path = `${this.layout.manifest}/${name}`;
-      const chunk = CHUNK.exec(name);
-      if (chunk) this.latestGeneration = Math.max(this.latestGeneration, Number(chunk[1]));
-      const isStale = chunk ? Number(chunk[1]) !== generation : chunks.length > 0 && Number(name) <= oldest;
-      if (isStale) stale.push(path);
-      else if (!chunk) deltas.push({ path, number: Number(name), bytes: 0 });
+      const ofGeneration = CHUNK.exec(name)?.[1];
+      if (ofGeneration === undefined)
+        written.push({ path, number: Number(name), bytes: sizes.get(Number(name)) ?? 0 });
+      else if (Number(ofGeneration) !== generation) otherChunks.push(path);
+      this.latestGeneration = Math.max(this.latestGeneration, Number(ofGeneration ?? 0));
     }
-    this.stale = stale;
-    this.setDeltas(deltas);
+    const foldedDeltas = written.filter(({ number }) => isFolded(number));
+    this.retired = [...otherChunks, ...foldedDeltas.map(({ path }) => path)];
+    return { deltas: written.filter(({ number }) => !isFolded(number)), foldedDeltas };
   }
 
-  private setDeltas(deltas: Delta[]): void {
-    this.deltas = deltas;
+  private setDeltas(deltas: readonly Delta[]): void {
+    this.deltas = [...deltas];
     this.deltaBytes = deltas.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
@@ -270,16 +283,26 @@ export class StoredManifest {
     this.deltaBytes += delta.bytes;
   }
 
-  private applyDelta(path: string, data: Buffer): ManifestUpdate[] {
-    const number = Number(path.slice(path.lastIndexOf("/") + 1));
-    const { chunks } = this.index;
-    const isNewer = ([znode]: ManifestUpdate): boolean =>
-      chunks.length === 0 || chunks[pathHash(znode) % chunks.length]! < number;
-    const updates = decodeUpdates(data, path).filter(isNewer);
-    this.known.apply(updates);
-    this.addDelta({ path, number, bytes: data.length });
-    this.appliedUpTo = Math.max(this.appliedUpTo, number);
-    return updates;
+  /** Reads the deltas, with their sizes, and applies what the snapshot that was loaded does not hold; undefined if one is gone. */
+  private async applyAll(
+    client: ZooKeeperClient,
+    deltas: readonly Delta[],
+  ): Promise<ManifestUpdate[] | undefined> {
+    const { loaded } = this;
+    const updates: ManifestUpdate[] = [];
+    let next = 0;
+    const paths = deltas.map(({ path }) => path);
+    const isWhole = await this.readAll(client, paths, READS_IN_FLIGHT, (path, data) => {
+      const delta = deltas[next++]!;
+      delta.bytes = data.length;
+      const isNewer = ([znode]: ManifestUpdate): boolean =>
+        loaded.length === 0 || loaded[pathHash(znode) % loaded.length]! < delta.number;
+      const rows = decodeUpdates(data, path).filter(isNewer);
+      this.known.apply(rows);
+      for (const row of rows) updates.push(row);
+      this.appliedUpTo = Math.max(this.appliedUpTo, delta.number);
+    });
+    return isWhole ? updates : undefined;
   }
 
   /** Reads the records and takes them in this order; false if one is gone. */
