@@ -132,7 +132,7 @@ function testCounts(output) {
 
 /** The names of what failed, before everything that they printed. */
 function failedTests(output) {
-  const names = output.match(/^(FAIL .*|\s+● .* › .*)$/gm) ?? [];
+  const names = output.match(/^(FAIL| {2}●) .+$/gm) ?? [];
   return [...new Set(names)].map((name) => `${name}\n`).join("");
 }
 

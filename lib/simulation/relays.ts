@@ -1,5 +1,6 @@
 import type { Log } from "../log";
 import { runRelay } from "../relay/relay";
+import type { Turn } from "../relay/standby";
 import { LOST_WORK } from "../relay/sweep";
 import { planPipeline } from "../runner/deployment";
 import { type Functions, struckBlobs } from "./functions";
@@ -9,6 +10,9 @@ import { ROOT, type World } from "./world";
 /** What ends a relay in the ordinary course of faults; anything else is a defect. */
 const ORDINARY_ENDS = new Set(["SourceError", "ConnectionLossError", "SessionExpiredError"]);
 
+/** Of a relay that stands by, before it has its turn: several looks at what the active one has delivered. */
+const LONGEST_WAIT_MS = 5_000;
+
 /** Keeps relays going, as Lambda's schedule does: when one ends, the next one starts after a while. */
 export class Relays {
   constructor(
@@ -17,16 +21,16 @@ export class Relays {
   ) {}
 
   /** There is always one more relay, until the run ends or so many have been. */
-  async keep(most = Number.POSITIVE_INFINITY): Promise<void> {
+  async keep(most = Number.POSITIVE_INFINITY, standsBy = false): Promise<void> {
     const { world } = this;
     for (let left = most; left > 0 && !world.hasEnded; left--) {
-      await this.once();
+      await this.once(standsBy);
       await world.time.sleep(world.time.between(10, 500));
     }
   }
 
   /** One relay from its start to its end. */
-  async once(): Promise<void> {
+  async once(standsBy = false): Promise<void> {
     const { world } = this;
     const process = world.newProcess("relay");
     const death = new Promise<void>((resolve) => {
@@ -34,7 +38,7 @@ export class Relays {
     });
     const stop = new AbortController();
     world.ending.add(stop);
-    const relay = this.run(process, stop.signal).catch((error: unknown) => {
+    const relay = this.run(process, stop.signal, standsBy).catch((error: unknown) => {
       const isOrdinary = error instanceof Error && ORDINARY_ENDS.has(error.name);
       if (!isOrdinary)
         world.problems.push(`the relay failed: ${error instanceof Error ? error.stack : String(error)}`);
@@ -50,7 +54,14 @@ export class Relays {
     if (message === LOST_WORK) this.world.problems.push(`${message}: ${JSON.stringify(fields)}`);
   };
 
-  private run(process: SimulatedProcess, signal: AbortSignal) {
+  /** It may be anybody's turn at any time: nothing that is delivered may rest on the election. */
+  private readonly elect = async (_path: string, signal: AbortSignal): Promise<Turn> => {
+    const { time } = this.world;
+    await time.sleep(time.between(50, LONGEST_WAIT_MS), signal);
+    return { lost: new AbortController().signal, leave: () => Promise.resolve() };
+  };
+
+  private run(process: SimulatedProcess, signal: AbortSignal, standsBy: boolean) {
     const { world, functions } = this;
     const { time } = world;
     return runRelay(
@@ -76,6 +87,7 @@ export class Relays {
         writesPerSecond: time.chance(0.3) ? time.between(100, 500) : Number.POSITIVE_INFINITY,
         sweepIntervalMs: 2_000,
         maxFailures: Number.POSITIVE_INFINITY,
+        ...(standsBy ? { elect: this.elect } : {}),
         onCommit: ({ elements, missed }) => {
           world.tally.elements += elements;
           world.tally.missed += missed;

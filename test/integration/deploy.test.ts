@@ -107,7 +107,8 @@ withEmulator("a deployment", () => {
     writerLog = join(folder.path, "writer.log");
     recorder = await startRecorder();
     // The functions' calls go through the recorder; the emulator checks them against their roles' policies.
-    const functions = { AWS_ENDPOINT_URL: recorder.url };
+    // Segments so small that a chunk of the manifest of some hundred long paths is larger.
+    const functions = { AWS_ENDPOINT_URL: recorder.url, BEAMKEEPER_SEGMENT_SIZE_BYTES: "16384" };
     [ensemble, emulator] = await Promise.all([startZooKeeper(), startEmulator(functions)]);
     recorder.forwardTo(emulator.endpoint);
     // As AWS's own tools have it; jest gives each test file an environment of its own.
@@ -247,7 +248,7 @@ withEmulator("a deployment", () => {
     const large = "large ".repeat(30_000);
     await client.create("/app/large", Buffer.from(large));
     logWrite("/app/large", large);
-    // Their manifest is larger than a segment as well: the next relay reads it from S3.
+    // A chunk of their manifest is larger than a segment as well: the next relay reads it from S3.
     const wide = Array.from({ length: 260 }, (_, index) => `/app/${`wide-${index}-`.repeat(64)}`);
     await Promise.all(wide.map((path) => client.create(path, Buffer.from("wide"))));
     for (const path of wide) logWrite(path, "wide");

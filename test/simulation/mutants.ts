@@ -137,7 +137,7 @@ export const MUTANTS: readonly Mutant[] = [
     "commitNumberOf(name) <= committed && !own.has(name)",
     "commitNumberOf(name) <= committed + 1 && !own.has(name)",
   ]),
-  mutant("cursor without its version", [RELAY, "version: this.cursorVersion }", "version: -1 }"]),
+  mutant("cursor without its version", [RELAY, "version: this.stored.version }", "version: -1 }"]),
   mutant("watermark without its barrier", [
     RELAY,
     "this.dirty.waitsSince(this.barrier.order, done)",

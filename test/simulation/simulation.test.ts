@@ -52,7 +52,7 @@ test("a seed replays exactly", async () => {
 
 /** The proof of the proof: the simulator is able to find faults. The others are in `npm run soak -- mutants`. */
 test.each([
-  ["no head check", 20],
+  ["no head check", 40],
   ["segments deleted outside the multi", 40],
   ["cursor outside the multi", 40],
   ["no walk after reconnect", 200],
