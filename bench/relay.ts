@@ -131,7 +131,7 @@ export const relay: Benchmark = {
   description: "the relay: changes, latency, walks, memory",
   conditions:
     "Peers: a recursive watch and getData with the same client, which commits nothing; the same that saves what it read in a\n" +
-    "multi before its handler, while the relay calls its handler when the multi is sent; Curator's cache in a warm JVM, which saves\n" +
+    "multi before its handler, while the relay calls its handler once it has read a change; Curator's cache in a warm JVM, which saves\n" +
     "nothing; bare pipelined reads of the same znodes; a process that walks and keeps the stats in a Map; a Map of objects with a\n" +
     "million entries. One server, the writer in a process of its own; relays that take up a source, too, and once for all rounds.\n" +
     "To reach: p50 1.5 times the peer's, 60 µs of CPU a change, walks in 1.2 times the peer's time, a million znodes in 500 MB,\n" +
