@@ -101,6 +101,8 @@ export class SourceRelay {
   private walkNeeded = true;
   private walking: SourceWalk | undefined;
   private isStandby = false;
+  /** Some of what the active relay delivered was not read in time. */
+  private hasLostTrack = false;
   private compactedLast = false;
   /** A relay that stands by reads no values. */
   private isActive = false;
@@ -165,20 +167,27 @@ export class SourceRelay {
       if (this.walkNeeded) this.beginWalk();
       if (this.walking && this.dirty.size < STANDBY_DIRTY) await this.walkOn(this.walking);
       else await this.options.clock.sleep(FOLLOW_INTERVAL_MS, signal);
-      if (!this.walking) await this.follow();
+      if (!this.walking) await this.follow().catch((error: unknown) => this.behind(error));
     }
+  }
+
+  /** What a standby can't read for the moment it reads later, at the latest when its turn comes. */
+  private behind(error: unknown): void {
+    const { log, sourceId } = this.options;
+    log("warn", "a standby could not read what the active relay delivers", { source: sourceId, error });
   }
 
   /** Takes over what another relay has delivered: what was heard of it is done with. */
   private async follow(): Promise<void> {
-    const isWhole = await this.stored.follow(async (updates) => {
+    if (this.hasLostTrack) return this.loadAnew();
+    this.hasLostTrack = !(await this.stored.follow(async (updates) => {
       await this.ensemble.heardAll();
       for (const [znode, known, zxid] of updates) {
         this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
         if (!known) this.gaps.deletionDelivered(znode, this.gaps.count);
       }
-    });
-    if (!isWhole) await this.loadAnew();
+    }));
+    if (this.hasLostTrack) await this.loadAnew();
   }
 
   /**
@@ -196,6 +205,7 @@ export class SourceRelay {
     // What it had found was compared with what was known then.
     if (this.walking) this.walkNeeded = true;
     this.walking = undefined;
+    this.hasLostTrack = false;
   }
 
   private async step(signal: AbortSignal): Promise<void> {

@@ -283,7 +283,10 @@ export class StoredManifest {
     this.deltaBytes += delta.bytes;
   }
 
-  /** Reads the deltas, with their sizes, and applies what the snapshot that was loaded does not hold; undefined if one is gone. */
+  /**
+   * Reads the deltas, with their sizes, and applies what the snapshot that was loaded does not hold; undefined if one is
+   * gone. All or nothing, so that where a read fails, whoever follows is told of everything when it follows again.
+   */
   private async applyAll(
     client: ZooKeeperClient,
     deltas: readonly Delta[],
@@ -297,12 +300,12 @@ export class StoredManifest {
       delta.bytes = data.length;
       const isNewer = ([znode]: ManifestUpdate): boolean =>
         loaded.length === 0 || loaded[pathHash(znode) % loaded.length]! < delta.number;
-      const rows = decodeUpdates(data, path).filter(isNewer);
-      this.known.apply(rows);
-      for (const row of rows) updates.push(row);
-      this.appliedUpTo = Math.max(this.appliedUpTo, delta.number);
+      for (const row of decodeUpdates(data, path)) if (isNewer(row)) updates.push(row);
     });
-    return isWhole ? updates : undefined;
+    if (!isWhole) return undefined;
+    this.known.apply(updates);
+    for (const { number } of deltas) this.appliedUpTo = Math.max(this.appliedUpTo, number);
+    return updates;
   }
 
   /** Reads the records and takes them in this order; false if one is gone. */

@@ -6,6 +6,12 @@ import type { ZooKeeperClient } from "../zookeeper";
 import type { ManifestUpdate } from "./manifest";
 import { recordMissing, StoredManifest } from "./stored-manifest";
 
+interface StoredCursor {
+  readonly cursor: Cursor;
+  readonly version: number;
+  readonly mtimeMs: number;
+}
+
 /** The cursor and the manifest of a source as one consistent cut, while another relay may be committing. */
 export class StoredSource {
   cursor!: Cursor;
@@ -14,6 +20,8 @@ export class StoredSource {
   /** The ensemble's time of the last commit, in ms. */
   mtimeMs = 0;
   manifest!: StoredManifest;
+  /** What {@link manifest} has taken over and nobody was told yet. */
+  private untold: ManifestUpdate[] = [];
 
   /** @param maxChunkBytes of a chunk of the manifest's snapshot. */
   constructor(
@@ -31,44 +39,54 @@ export class StoredSource {
     const { client, blobs, layout, maxChunkBytes } = this;
     await this.sync();
     for (;;) {
-      await this.readCursor();
-      const manifest = await StoredManifest.load(client, blobs, layout, this.cursor.number, maxChunkBytes);
-      if (manifest) this.manifest = manifest;
-      else if (!(await this.readCursor())) throw recordMissing(layout);
-      if (manifest && (await this.catchUp(() => undefined))) return;
+      const read = await this.readCursor();
+      const manifest = await StoredManifest.load(client, blobs, layout, read.cursor.number, maxChunkBytes);
+      if (manifest) {
+        this.manifest = manifest;
+        this.isAt(read);
+        if (await this.catchUp()) break;
+      } else if ((await this.readCursor()).version === read.version) throw recordMissing(layout);
     }
+    this.untold = [];
   }
 
   /**
-   * What another relay has delivered since, given to `take` commit by commit; false where some of that can't be read any more,
-   * so that all has to be loaded again.
+   * What another relay has delivered since, given to `take`; false where some of that can't be read any more, so that all has
+   * to be loaded again. Where this or `take` rejects, the next call gives what this one did not.
    */
-  async follow(take: (updates: readonly ManifestUpdate[]) => unknown): Promise<boolean> {
+  async follow(take: (updates: readonly ManifestUpdate[]) => Promise<void>): Promise<boolean> {
     await this.sync();
-    return this.catchUp(take);
+    if (!(await this.catchUp())) return false;
+    if (this.untold.length > 0) await take(this.untold);
+    this.untold = [];
+    return true;
   }
 
-  private async catchUp(take: (updates: readonly ManifestUpdate[]) => unknown): Promise<boolean> {
-    while (await this.readCursor()) {
-      const updates = await this.manifest.follow(this.client, this.cursor.number);
+  private async catchUp(): Promise<boolean> {
+    for (;;) {
+      const read = await this.readCursor();
+      if (read.version === this.version) return true;
+      const updates = await this.manifest.follow(this.client, read.cursor.number);
       if (!updates) return false;
-      await take(updates);
+      this.untold = this.untold.concat(updates);
+      this.isAt(read);
     }
-    return true;
   }
 
   private async sync(): Promise<void> {
     await reading(this.client, () => this.client.sync(this.layout.cursor));
   }
 
-  /** Whether it has moved since. */
-  private async readCursor(): Promise<boolean> {
+  private async readCursor(): Promise<StoredCursor> {
     const { cursor: path } = this.layout;
     const { data, stat } = await reading(this.client, () => this.client.getData(path));
-    const hasMoved = stat.version !== this.version;
-    this.cursor = decodeCursor(data, path);
-    this.version = stat.version;
-    this.mtimeMs = stat.mtime;
-    return hasMoved;
+    return { cursor: decodeCursor(data, path), version: stat.version, mtimeMs: stat.mtime };
+  }
+
+  /** The manifest holds what was delivered up to this cursor. */
+  private isAt({ cursor, version, mtimeMs }: StoredCursor): void {
+    this.cursor = cursor;
+    this.version = version;
+    this.mtimeMs = mtimeMs;
   }
 }

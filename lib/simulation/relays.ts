@@ -8,7 +8,7 @@ import type { SimulatedProcess } from "./process";
 import { ROOT, type World } from "./world";
 
 /** What ends a relay in the ordinary course of faults; anything else is a defect. */
-const ORDINARY_ENDS = new Set(["SourceError", "ConnectionLossError", "SessionExpiredError"]);
+const ORDINARY_ENDS = new Set(["SourceError", "ConnectionLossError", "ReadLostError", "SessionExpiredError"]);
 
 /** Of a relay that stands by, before it has its turn: several looks at what the active one has delivered. */
 const LONGEST_WAIT_MS = 5_000;

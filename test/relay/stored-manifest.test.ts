@@ -121,6 +121,61 @@ test.each(SEEDS)(
   },
 );
 
+test.each(SEEDS.slice(0, 3))(
+  "what could not be read or told is told the next time: seed %i",
+  async (seed) => {
+    const next = randomNumbers(seed);
+    const source = await newSource(`told-${seed}`);
+    const writer = await source.load();
+    let isFaulty = false;
+    const failing = (): void => {
+      if (isFaulty && next() < 0.1) throw new Error("no answer");
+    };
+    const faulty = new Proxy(client, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== "function") return value;
+        if (name !== "getData" && name !== "getChildren") return value.bind(target);
+        return async (path: string) => {
+          failing();
+          return target[name](path);
+        };
+      },
+    });
+    const stored = new StoredSource(faulty, new MemoryBlobs(), source.layout, CHUNK_BYTES);
+    await stored.load();
+    isFaulty = true;
+    const delivered: ManifestUpdate[] = [];
+    const told: ManifestUpdate[] = [];
+    let failed = 0;
+    const follow = async (): Promise<void> => {
+      const isWhole = await stored.follow(async (updates) => {
+        failing();
+        told.push(...updates);
+      });
+      expect(isWhole).toBe(true);
+    };
+    while (delivered.length < COMMITS) {
+      const number = source.number + 1;
+      const update: ManifestUpdate = [`/znode-${number % ZNODES}`, null, BigInt(number)];
+      await source.commit(writer.delta([update], number));
+      delivered.push(update);
+      if (next() < 0.9) continue;
+      const hasFollowed = await follow().then(
+        () => true,
+        () => false,
+      );
+      if (hasFollowed) continue;
+      failed += 1;
+      isFaulty = false;
+      await follow();
+      expect(told).toEqual(delivered);
+      isFaulty = true;
+    }
+    expect(failed).toBeGreaterThan(5);
+  },
+);
+
 test("it is loaded while another relay commits faster than its chunks are read", async () => {
   const source = await newSource("loaded-meanwhile");
   const writer = await source.load();
