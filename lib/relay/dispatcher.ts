@@ -67,6 +67,7 @@ export const MAX_BACKLOG = 256;
  */
 export class Dispatcher {
   private readonly states = new Map<string, ShardState>();
+  private readonly byStage = new Map<string, readonly ShardState[]>();
   private readonly sourceWatermarks = new Map<string, number>();
   private readonly inFlight = new Set<Promise<void>>();
   private lastZxid = 0n;
@@ -84,8 +85,9 @@ export class Dispatcher {
 
   constructor(private readonly options: DispatcherOptions) {
     for (const { id } of options.stages) {
-      for (let shard = 0; shard < (options.shards[id] ?? 0); shard++)
-        this.states.set(`${id}/${shard}`, newState(id, shard));
+      const ofStage = Array.from({ length: options.shards[id] ?? 0 }, (_, shard) => newState(id, shard));
+      this.byStage.set(id, ofStage);
+      for (const state of ofStage) this.states.set(`${id}/${state.shard}`, state);
     }
     this.lastFirst = [...this.states.values()].reverse();
     this.backlogs = new Backlogs(options.stages, options.maxBacklog ?? MAX_BACKLOG);
@@ -283,11 +285,8 @@ export class Dispatcher {
     }
   }
 
-  private shardsOf(stage: string): ShardState[] {
-    return Array.from(
-      { length: this.options.shards[stage] ?? 0 },
-      (_, shard) => this.states.get(`${stage}/${shard}`)!,
-    );
+  private shardsOf(stage: string): readonly ShardState[] {
+    return this.byStage.get(stage) ?? [];
   }
 
   private start(state: ShardState, announced?: AnnouncedCommit): void {
