@@ -11,10 +11,10 @@ import { embeddedMetrics } from "../lib/relay/metric-formats";
 import { type RelayFigures, RelayMetrics } from "../lib/relay/metrics";
 import { type RelayEnd, type RelayOptions, runRelay } from "../lib/relay/relay";
 import type { Elect } from "../lib/relay/standby";
+import { relayInTurns, standingForElection } from "../lib/relay/turns";
 import { isBounded, isRelayed, type PipelinePlan, planPipeline } from "../lib/runner/deployment";
 import { type Settings, SettingsError } from "../lib/settings";
-import type { ZooKeeper, ZooKeeperClient } from "../lib/zookeeper";
-import { campaign } from "../lib/zookeeper/recipes/election";
+import type { ZooKeeperClient } from "../lib/zookeeper";
 import { choosePipelines, deployedBundles, deployedHandler, eventText } from "./environment";
 
 export interface RelayDependencies<Client extends ZooKeeperClient = ZooKeeperClient> {
@@ -105,7 +105,7 @@ async function relayOne<Client extends ZooKeeperClient>(
   const logged =
     metrics && dependencies.logsMetrics ? logMetrics(metrics, log, clock, ended.signal) : undefined;
   try {
-    return await (elect ? untilEnded(chosen, signal) : runRelay(chosen, signal));
+    return await (elect ? relayInTurns(chosen, signal) : runRelay(chosen, signal));
   } finally {
     metrics?.enter("ended");
     ended.abort();
@@ -190,24 +190,7 @@ async function logMetrics(metrics: RelayMetrics, log: Log, clock: Clock, signal:
   } while (!signal.aborted);
 }
 
-/** A relay whose turn another one has taken stands by again. */
-async function untilEnded(options: RelayOptions, signal: AbortSignal): Promise<RelayEnd> {
-  for (;;) {
-    const end = await runRelay(options, signal);
-    if (end.reason !== "superseded" || signal.aborted) return end;
-    await options.clock.sleep(STAND_BY_AGAIN_MS, signal);
-  }
-}
-
-const STAND_BY_AGAIN_MS = 100;
-
 const MAX_BATCH_PATHS = 500;
-
-/** A turn outlives a suspended connection: what a relay commits is fenced, and it may be back before its session ends. */
-export const standingForElection =
-  (client: ZooKeeper): Elect =>
-  (path, signal) =>
-    campaign(client, path, { signal, whenSuspended: "keep" });
 
 /** Lambda's entry point. */
 export const handler: Handler = deployedHandler(async (environment) =>

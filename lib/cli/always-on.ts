@@ -1,4 +1,4 @@
-import { createRelayHandler, standingForElection } from "../../functions/relay";
+import { createRelayHandler } from "../../functions/relay";
 import { openBlobs } from "../aws/output";
 import type { PipelineDefinition } from "../beam/pipeline";
 import type { DeployedCode } from "../checkpoint/code";
@@ -7,6 +7,7 @@ import type { Clock } from "../clock";
 import type { Log } from "../log";
 import type { RelayMetrics } from "../relay/metrics";
 import type { RelayEnd } from "../relay/relay";
+import { standingForElection } from "../relay/turns";
 import type { Settings } from "../settings";
 import type { ZooKeeper } from "../zookeeper";
 import { ENDED, OUTAGES } from "./local-deployment";

@@ -1,19 +1,22 @@
 import {
+  AbortError,
   ConnectionLossError,
   type ConnectionState,
-  type CreateOptions,
   type MultiResult,
   NoNodeError,
   type Op,
+  type ProtectedCreateOptions,
   type ReadOptions,
   type Stat,
   type Watch,
+  type WatchedEvent,
   type WatchListener,
   type ZooKeeperClient,
   ZooKeeperError,
 } from "../zookeeper";
+import { protectedCreate } from "../zookeeper/protected-create";
 import type { ModelEnsemble, ModelServer } from "./model-ensemble";
-import type { Transaction } from "./model-tree";
+import type { ModelTree, Transaction } from "./model-tree";
 
 /**
  * What may become of a request: lost on its way; processed, and the reply lost with the connection; the client
@@ -46,6 +49,10 @@ interface Registration {
   readonly path: string;
   readonly recursive: boolean;
   readonly listener: WatchListener;
+  /** Of a one-shot watch: whether what it waits for is a change of a znode that was there, or its creation. */
+  readonly once?: "data" | "exist";
+  /** The server still has it; a one-shot watch ends there with the event, which may be lost on its way. */
+  isArmed: boolean;
 }
 
 /** A promise of its own each time: one for all would keep everything that ever waited for it in memory. */
@@ -79,6 +86,7 @@ export class ModelClient implements ZooKeeperClient {
   private readonly pending = new Set<SentRequest>();
   private readonly watches = new Set<Registration>();
   private reconnected: (() => void)[] = [];
+  private readonly stateListeners = new Set<(state: ConnectionState) => void>();
 
   constructor(private readonly ensemble: ModelEnsemble) {
     this.server = ensemble.anyServer();
@@ -86,7 +94,16 @@ export class ModelClient implements ZooKeeperClient {
     this.server.clients.add(this);
   }
 
-  create(path: string, data?: Uint8Array, options?: CreateOptions): Promise<{ path: string; stat: Stat }> {
+  create(
+    path: string,
+    data?: Uint8Array,
+    options?: ProtectedCreateOptions,
+  ): Promise<{ path: string; stat: Stat }> {
+    const { time } = this.ensemble;
+    if (options?.withProtection) {
+      const create = (name: string) => this.create(name, data, { ...options, withProtection: false });
+      return protectedCreate(this, path, options, () => time.now(), create, time.uniqueId());
+    }
     const op: Op = {
       type: "create",
       path,
@@ -114,7 +131,17 @@ export class ModelClient implements ZooKeeperClient {
   }
 
   exists(path: string, options?: ReadOptions): Promise<Stat | null> {
-    return this.read("exists", path, options, ({ tree }) => tree.get(path)?.stat ?? null);
+    const { watch, watchSignal, ...others } = options ?? {};
+    if (!watch) return this.read("exists", path, options, ({ tree }) => tree.get(path)?.stat ?? null);
+    let forget = (): void => undefined;
+    const looked = this.read("exists", path, others, ({ tree }) => {
+      const stat = tree.get(path)?.stat ?? null;
+      forget = this.watchOnce(path, stat ? "data" : "exist", watch, watchSignal);
+      return stat;
+    });
+    // Whose reply is lost leaves no watch.
+    looked.catch(() => forget());
+    return looked;
   }
 
   getData(path: string, options?: ReadOptions): Promise<{ data: Buffer; stat: Stat; zxid: bigint }> {
@@ -147,7 +174,7 @@ export class ModelClient implements ZooKeeperClient {
     mode: "persistent" | "persistentRecursive",
     listener: WatchListener,
   ): Promise<Watch> {
-    const registration = { path, recursive: mode === "persistentRecursive", listener };
+    const registration = { path, recursive: mode === "persistentRecursive", listener, isArmed: true };
     const remove = (): void => void this.watches.delete(registration);
     const armed = this.request<Watch>("addWatch", path, NO_OPS, (_server, answer) => {
       this.watches.add(registration);
@@ -163,8 +190,9 @@ export class ModelClient implements ZooKeeperClient {
     return new Promise((resolve) => this.reconnected.push(resolve));
   }
 
-  onState(): () => void {
-    return () => undefined;
+  onState(listener: (state: ConnectionState) => void): () => void {
+    this.stateListeners.add(listener);
+    return () => void this.stateListeners.delete(listener);
   }
 
   async close(): Promise<void> {
@@ -179,6 +207,7 @@ export class ModelClient implements ZooKeeperClient {
     this.onDeath();
     this.disconnect();
     this.watches.clear();
+    this.stateListeners.clear();
     const { session } = this;
     this.ensemble.time.after(SESSION_TIMEOUT_MS, () => this.ensemble.closeSession(session));
   }
@@ -190,6 +219,7 @@ export class ModelClient implements ZooKeeperClient {
     const lost = [...this.pending];
     this.disconnect();
     this.whenAwake(() => {
+      this.announce("suspended");
       for (const { reject } of lost)
         reject(new ConnectionLossError("the connection was lost", "ambiguous", -4));
       this.ensemble.time.after(this.ensemble.time.between(1, 300), () => this.reconnect());
@@ -205,6 +235,7 @@ export class ModelClient implements ZooKeeperClient {
     this.watches.clear();
     this.lose();
     this.whenAwake(() => {
+      this.announce("lost");
       for (const listener of listeners) listener({ type: "ended", reason: "expired" });
     });
   }
@@ -228,6 +259,10 @@ export class ModelClient implements ZooKeeperClient {
     else run();
   }
 
+  private announce(state: ConnectionState): void {
+    for (const listener of this.stateListeners) listener(state);
+  }
+
   private disconnect(): void {
     this.connection += 1;
     this.server.clients.delete(this);
@@ -248,10 +283,48 @@ export class ModelClient implements ZooKeeperClient {
     this.server = server;
     this.state = "connected";
     server.clients.add(this);
-    for (const { listener } of this.watches) this.deliver(() => listener({ type: "gap" }));
+    this.whenAwake(() => this.announce("connected"));
+    this.rearm(server.tree);
     const waiting = this.reconnected;
     this.reconnected = [];
     for (const resolve of waiting) resolve();
+  }
+
+  /** What happened to a one-shot watch's znode meanwhile is told now; who has a persistent watch hears of a gap. */
+  private rearm(tree: ModelTree): void {
+    for (const watch of this.watches) {
+      if (!watch.once) {
+        this.deliver(() => watch.listener({ type: "gap" }));
+        continue;
+      }
+      const stat = tree.get(watch.path)?.stat;
+      const hasChanged = watch.once === "exist" ? stat : !stat || stat.mzxid > this.lastZxid;
+      watch.isArmed = !hasChanged;
+      const type = watch.once === "exist" ? "created" : stat ? "dataChanged" : "deleted";
+      if (hasChanged) this.fire(watch, { type, path: watch.path, zxid: -1n });
+    }
+  }
+
+  private watchOnce(
+    path: string,
+    once: "data" | "exist",
+    listener: WatchListener,
+    signal: AbortSignal | undefined,
+  ): () => void {
+    const watch: Registration = { path, recursive: false, listener, once, isArmed: true };
+    const forget = (): void => void this.watches.delete(watch);
+    if (signal?.aborted) return forget;
+    this.watches.add(watch);
+    signal?.addEventListener("abort", forget, { once: true });
+    return forget;
+  }
+
+  /** The event of a one-shot watch, on its way to its listener. */
+  private fire(watch: Registration, event: WatchedEvent): void {
+    watch.isArmed = false;
+    this.deliver(() => {
+      if (this.watches.delete(watch)) watch.listener({ type: "event", event });
+    });
   }
 
   /** Events leave the server when it applies the transaction, before any reply that reflects it. */
@@ -260,7 +333,9 @@ export class ModelClient implements ZooKeeperClient {
     for (const { type, path } of events) {
       for (const watch of this.watches) {
         const below = watch.recursive && (watch.path === "/" || path.startsWith(`${watch.path}/`));
-        if (path === watch.path || below)
+        if (watch.once) {
+          if (watch.isArmed && path === watch.path) this.fire(watch, { type, path, zxid });
+        } else if (path === watch.path || below)
           this.deliver(() => watch.listener({ type: "event", event: { type, path, zxid } }));
       }
     }
@@ -279,9 +354,12 @@ export class ModelClient implements ZooKeeperClient {
     options: ReadOptions | undefined,
     look: (server: ModelServer) => T,
   ): Promise<T> {
-    if (options?.watch) throw new Error("the model has no one-shot watches");
+    if (options?.watch) throw new Error("the model has one-shot watches of exists alone");
     // What the server holds when it processes the request is the answer, whatever it holds when the reply arrives.
-    return this.request(kind, path, NO_OPS, (server, answer) => answer(outcomeOf(() => look(server))));
+    const answered = this.request<T>(kind, path, NO_OPS, (server, answer) =>
+      answer(outcomeOf(() => look(server))),
+    );
+    return options?.signal ? untilAborted(answered, path, options.signal) : answered;
   }
 
   /** Sends; the server processes in the order of sending, and its replies come in the order of processing. */
@@ -393,6 +471,21 @@ function outcomeOf<T>(work: () => T): () => T {
     return () => {
       throw error;
     };
+  }
+}
+
+/** The reply, unless the signal is aborted before. */
+async function untilAborted<T>(reply: Promise<T>, path: string, signal: AbortSignal): Promise<T> {
+  let abort = (): void => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(new AbortError(`${path}: the call was aborted`, "retryable", undefined, path));
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
+  });
+  try {
+    return await Promise.race([reply, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
   }
 }
 

@@ -2,7 +2,9 @@ import type { Log } from "../log";
 import { runRelay } from "../relay/relay";
 import type { Turn } from "../relay/standby";
 import { LOST_WORK } from "../relay/sweep";
+import { relayInTurns } from "../relay/turns";
 import { planPipeline } from "../runner/deployment";
+import { Elections } from "./elections";
 import { type Functions, struckBlobs } from "./functions";
 import type { SimulatedProcess } from "./process";
 import { ROOT, type World } from "./world";
@@ -13,12 +15,19 @@ const ORDINARY_ENDS = new Set(["SourceError", "ConnectionLossError", "ReadLostEr
 /** Of a relay that stands by, before it has its turn: several looks at what the active one has delivered. */
 const LONGEST_WAIT_MS = 5_000;
 
+/** Of a relay that stands for election, which hands its turn over then. */
+const LONGEST_RUN_MS = 8_000;
+
 /** Keeps relays going, as Lambda's schedule does: when one ends, the next one starts after a while. */
 export class Relays {
+  private readonly elections: Elections;
+
   constructor(
     private readonly world: World,
     private readonly functions: Functions,
-  ) {}
+  ) {
+    this.elections = new Elections(world);
+  }
 
   /** There is always one more relay, until the run ends or so many have been. */
   async keep(most = Number.POSITIVE_INFINITY, standsBy = false): Promise<void> {
@@ -38,6 +47,10 @@ export class Relays {
     });
     const stop = new AbortController();
     world.ending.add(stop);
+    // Like the function, which hands over when its time is up.
+    const forget = world.isElected
+      ? world.time.after(world.time.between(500, LONGEST_RUN_MS), () => stop.abort())
+      : undefined;
     const relay = this.run(process, stop.signal, standsBy).catch((error: unknown) => {
       const isOrdinary = error instanceof Error && ORDINARY_ENDS.has(error.name);
       if (!isOrdinary)
@@ -46,7 +59,9 @@ export class Relays {
     await Promise.race([relay, death]);
     world.ending.delete(stop);
     world.hadGap = true;
-    process.client.die();
+    forget?.();
+    if (world.isElected) await process.client.close();
+    else process.client.die();
   }
 
   /** A wake-up that only a sweep makes up for is lost. */
@@ -64,7 +79,9 @@ export class Relays {
   private run(process: SimulatedProcess, signal: AbortSignal, standsBy: boolean) {
     const { world, functions } = this;
     const { time } = world;
-    return runRelay(
+    const elect = world.isElected ? this.elections.of(process) : standsBy ? this.elect : undefined;
+    const relay = world.isElected ? relayInTurns : runRelay;
+    return relay(
       {
         client: world.clientOf(process),
         root: ROOT,
@@ -87,7 +104,7 @@ export class Relays {
         writesPerSecond: time.chance(0.3) ? time.between(100, 500) : Number.POSITIVE_INFINITY,
         sweepIntervalMs: 2_000,
         maxFailures: Number.POSITIVE_INFINITY,
-        ...(standsBy ? { elect: this.elect } : {}),
+        ...(elect ? { elect } : {}),
         onCommit: ({ elements, missed }) => {
           world.tally.elements += elements;
           world.tally.missed += missed;

@@ -84,6 +84,7 @@ async function play(world: World): Promise<void> {
     if (!functions.duplicate(process)) void relays.once();
   };
   void relays.keep();
+  if (world.isElected) void relays.keep();
   // Two fence each other, and each new one reads all that there is, or stands by before.
   if (time.chance(0.3)) void relays.keep(time.between(1, 4), time.chance(0.5));
   // A writer that begins before the source does leaves values that no one can count.

@@ -7,6 +7,8 @@ export type Part = "relay" | "bundle";
 /** The protocol's steps: what a process waits for when a fault strikes it. */
 export const STEPS = [
   "relay: open the pipeline",
+  "relay: stand for election",
+  "relay: hand its turn over",
   "relay: load the cursor and the manifest",
   "relay: arm the watch",
   "relay: walk",
@@ -48,6 +50,9 @@ const FENCES: Record<Part, RegExp> = {
   relay: /\/epochs\/\d+\/sources\/[^/]+$/,
 };
 
+/** The line of the relays. */
+const LINE = "/election";
+
 function isAppend(op: Op): boolean {
   return op.type === "create" && op.path.includes("/inbox/");
 }
@@ -60,12 +65,15 @@ export function stepOf(part: Part, request: ModelRequest, root: string): Step {
 function relayStep({ kind, path, ops }: ModelRequest, root: string): Step {
   if (kind === "addWatch") return "relay: arm the watch";
   if (kind === "write") {
+    if (path.includes(LINE) && ops[0]!.type === "delete") return "relay: hand its turn over";
+    if (path.includes(LINE)) return "relay: stand for election";
     if (!isCommit(ops, "relay")) return "relay: open the pipeline";
     if (ops.some((op) => op.type === "setData" && op.path.endsWith("/manifest")))
       return "relay: compact the manifest";
     return ops.some(isAppend) ? "relay: commit elements" : "relay: commit a watermark";
   }
   const isOwn = path.startsWith(root);
+  if (isOwn && path.includes(LINE)) return "relay: stand for election";
   if (isOwn)
     return path.includes("/sources/")
       ? "relay: load the cursor and the manifest"

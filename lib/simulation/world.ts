@@ -8,6 +8,7 @@ import { MemoryBlobs, MemoryFiles } from "./memory-files";
 import type { RequestFault } from "./model-client";
 import { ModelEnsemble } from "./model-ensemble";
 import { SimulatedProcess } from "./process";
+import { randomNumbers } from "./random-numbers";
 import { type Part, type Step, stepOf } from "./steps";
 import {
   ASYNC_SHARDS,
@@ -29,6 +30,8 @@ export const POISON = "poison";
 export const LATE_POISON = "late poison";
 /** How much more often faults strike when a run has had all that it needs but faults. */
 const URGENCY = 10;
+/** What some runs have and others lack is drawn apart, so that the other runs go on as they did without it. */
+const TRAITS = 0x5eed;
 const START_MS = Date.parse("2026-01-01T00:00:00Z");
 
 /**
@@ -37,6 +40,8 @@ const START_MS = Date.parse("2026-01-01T00:00:00Z");
  */
 const WEIGHTS: Record<Step, number> = {
   "relay: open the pipeline": 1,
+  "relay: stand for election": 5,
+  "relay: hand its turn over": 20,
   "relay: load the cursor and the manifest": 0.1,
   "relay: arm the watch": 3,
   "relay: walk": 0.3,
@@ -121,6 +126,8 @@ export class World {
   hadGap = false;
   /** Starts one more process that does the same; set by what runs processes. */
   duplicate: (process: SimulatedProcess) => void = () => undefined;
+  /** Its relays stand for the real election; else whoever stands by has its turn at any time. */
+  readonly isElected: boolean;
   private readonly faultRate: number;
 
   constructor(
@@ -157,6 +164,8 @@ export class World {
     };
     this.layout = new PipelineLayout(ROOT, pipeline.name);
     this.faultRate = 0.003 + time.random() * 0.025;
+    const traits = randomNumbers(seed ^ TRAITS);
+    this.isElected = traits() < 0.15;
   }
 
   /** The pipeline has asynchronous calls and finalisers. */

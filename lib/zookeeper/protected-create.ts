@@ -30,6 +30,8 @@ type Reads = Pick<Operations, "sync" | "exists" | "getChildren">;
  * connection breaks while it waits for its reply; between the tries the parent's children are looked through. The
  * signal and the time limit are for all of it.
  *
+ * `id` belongs to this create alone (default: a random one).
+ *
  * Rejects as create does, except that a lost connection alone never makes it reject: `NotConnectedError` after
  * connectTimeoutMs without a server, `SessionExpiredError` when the session ends. Where a create was sent before, those
  * are ambiguous.
@@ -40,8 +42,9 @@ export async function protectedCreate(
   options: CallOptions,
   nowMs: () => number,
   create: (path: string, options: CallOptions) => Promise<Created>,
+  id: string = process.getBuiltinModule("node:crypto").randomUUID(),
 ): Promise<Created> {
-  const target = protectedPath(path, process.getBuiltinModule("node:crypto").randomUUID());
+  const target = protectedPath(path, id);
   const remaining = bounded(path, options, nowMs);
   for (let wasLost = false; ; wasLost = true) {
     try {

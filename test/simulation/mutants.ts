@@ -173,6 +173,11 @@ export const MUTANTS: readonly Mutant[] = [
     "events: dirty.events.filter((event) => event.zxid <= zxid)",
     "events: dirty.events",
   ]),
+  mutant("election that ignores the end of the session", [
+    "lib/zookeeper/recipes/line.ts",
+    'if (state === "lost" || state === "closed") this',
+    'if (state === "closed") this',
+  ]),
 ];
 
 /** The first seed that finds the mutant; undefined when none of them does. */

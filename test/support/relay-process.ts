@@ -2,10 +2,11 @@
  * A relay as a process of its own, which stands for election as the deployed function does, and which can be stopped
  * and killed. It tells of its commits and logs as messages, and ends by itself on SIGTERM.
  */
-import { createRelayHandler, standingForElection } from "../../functions/relay";
+import { createRelayHandler } from "../../functions/relay";
 import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import type { ShardReply } from "../../lib/checkpoint/invocation";
 import { systemClock } from "../../lib/clock";
+import { standingForElection } from "../../lib/relay/turns";
 import { readSettings } from "../../lib/settings";
 import { connect } from "../../lib/zookeeper";
 import { type SampleOptions, summaryPipeline } from "./sample-pipelines";

@@ -1,8 +1,8 @@
 import { NoNodeError, type ZooKeeper } from "../index";
-import { inOrder, type LineOptions, persistently, type Turn, takeTurn } from "./line";
+import { inOrder, type LineClient, type LineOptions, persistently, type Turn, takeTurn } from "./line";
 
 /** Stands for election at a path: resolves when this client leads. `leave` to resign, for good. */
-export function campaign(client: ZooKeeper, path: string, options: LineOptions = {}): Promise<Turn> {
+export function campaign(client: LineClient, path: string, options: LineOptions = {}): Promise<Turn> {
   return takeTurn(client, path, options);
 }
 

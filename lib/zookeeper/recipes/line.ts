@@ -13,6 +13,12 @@ import {
   ZooKeeperError,
 } from "../index";
 
+/** What standing in line needs of a client. */
+export type LineClient = Pick<
+  ZooKeeper,
+  "state" | "create" | "delete" | "exists" | "getChildren" | "onState"
+>;
+
 export interface LineOptions {
   /** What others see of this client, such as its name (default: nothing). */
   readonly data?: Uint8Array;
@@ -47,20 +53,25 @@ export function inOrder(children: readonly string[]): string[] {
     .sort((one, other) => Number(SEQUENCE.exec(one)![0]) - Number(SEQUENCE.exec(other)![0]));
 }
 
-/** Reads on over broken connections: the session decides when it is over. */
+/** Reads on over broken connections: the session decides when it is over. Rejects with the signal's reason. */
 export async function persistently<T>(read: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   for (;;) {
     signal?.throwIfAborted();
     try {
       return await read();
     } catch (error) {
+      signal?.throwIfAborted();
       if (!(error instanceof ConnectionLossError || error instanceof NotConnectedError)) throw error;
     }
   }
 }
 
 /** Creates what is missing of a path, as persistent znodes. */
-export async function ensurePath(client: ZooKeeper, path: string, acl?: readonly Acl[]): Promise<void> {
+export async function ensurePath(
+  client: Pick<ZooKeeper, "create">,
+  path: string,
+  acl?: readonly Acl[],
+): Promise<void> {
   try {
     await client.create(path, undefined, { acl });
   } catch (error) {
@@ -73,7 +84,7 @@ export async function ensurePath(client: ZooKeeper, path: string, acl?: readonly
 }
 
 /** Joins the line at `parent`, which is created if it is missing, and resolves when it is this client's turn. */
-export async function takeTurn(client: ZooKeeper, parent: string, options: LineOptions): Promise<Turn> {
+export async function takeTurn(client: LineClient, parent: string, options: LineOptions): Promise<Turn> {
   options.signal?.throwIfAborted();
   const place = await Place.take(client, parent, options);
   try {
@@ -92,7 +103,7 @@ class Place implements Turn {
   #hasTurn = false;
 
   private constructor(
-    private readonly client: ZooKeeper,
+    private readonly client: LineClient,
     private readonly parent: string,
     readonly path: string,
     readonly fence: bigint,
@@ -107,7 +118,7 @@ class Place implements Turn {
     });
   }
 
-  static async take(client: ZooKeeper, parent: string, options: LineOptions): Promise<Place> {
+  static async take(client: LineClient, parent: string, options: LineOptions): Promise<Place> {
     const { data, acl } = options;
     const create = { mode: "ephemeral-sequential", withProtection: true, acl } as const;
     const join = () => client.create(`${parent === "/" ? "" : parent}/turn-`, data, create);

@@ -138,6 +138,25 @@ test("a turn that is kept over a suspension lasts as long as the session", async
   expect(held.lost.reason).toMatchObject({ name: "SessionExpiredError" });
 });
 
+test("who waits while the session expires hears of that, whatever it was reading", async () => {
+  const overheard = overhear(proxy);
+  const waiting = await open(proxy.address);
+  const session = await overheard;
+  const read = waiting.getChildren.bind(waiting);
+  const reading = new Promise<void>((done) => {
+    jest.spyOn(waiting, "getChildren").mockImplementationOnce((path, options) => {
+      proxy.dropReplies();
+      done();
+      return read(path, options);
+    });
+  });
+  const ended = rejection(acquireLock(waiting, root));
+  await reading;
+  await closeSession(server.connectString, session);
+  proxy.cut();
+  expect(await ended).toMatchObject({ name: "SessionExpiredError" });
+});
+
 test("a turn whose znode is deleted by someone is over", async () => {
   const [holder, other] = [await open(), await open()];
   const held = await acquireLock(holder, root);
