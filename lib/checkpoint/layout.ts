@@ -191,7 +191,14 @@ function digits(value: number, length: number): string {
 // Beam's smallest and largest times are below 10^16 ms; the bias makes every one a positive number of 17 digits.
 const TIME_BIAS = 10n ** 16n;
 const TIME_DIGITS = 17;
-const SEGMENT_NAME = /^(\d{17})-(\d{10})$/;
+const SEQUENCE_DIGITS = 10;
+const SEGMENT_NAME_LENGTH = TIME_DIGITS + 1 + SEQUENCE_DIGITS;
+// A number holds no 17 digits; the bias is a multiple of what the first nine of them count.
+const LOW_DIGITS = 8;
+const LOW_SCALE = 10 ** LOW_DIGITS;
+const HIGH_BIAS = 10 ** 8;
+const ZERO = 0x30;
+const DASH = 0x2d;
 
 /** What a segment is created as (sequential): the server appends ten digits. */
 export function segmentPrefix(inbox: string, minTimestampMs: number): string {
@@ -214,14 +221,29 @@ export interface SegmentName {
 export function segmentNames(children: readonly string[]): SegmentName[] {
   const segments: SegmentName[] = [];
   for (const name of children) {
-    const match = SEGMENT_NAME.exec(name);
-    if (match) {
-      segments.push({
-        name,
-        minTimestampMs: Number(BigInt(match[1]!) - TIME_BIAS),
-        sequence: Number(match[2]),
-      });
-    }
+    const segment = segmentName(name);
+    if (segment !== undefined) segments.push(segment);
   }
   return segments.sort((a, b) => a.sequence - b.sequence);
+}
+
+/** Without a regular expression and big integers: an inbox is listed with each invocation, and may be long. */
+function segmentName(name: string): SegmentName | undefined {
+  if (name.length !== SEGMENT_NAME_LENGTH || name.charCodeAt(TIME_DIGITS) !== DASH) return undefined;
+  const high = wholeNumber(name, 0, TIME_DIGITS - LOW_DIGITS);
+  const low = wholeNumber(name, TIME_DIGITS - LOW_DIGITS, TIME_DIGITS);
+  const sequence = wholeNumber(name, TIME_DIGITS + 1, SEGMENT_NAME_LENGTH);
+  if (Number.isNaN(high + low + sequence)) return undefined;
+  return { name, minTimestampMs: (high - HIGH_BIAS) * LOW_SCALE + low, sequence };
+}
+
+/** NaN where not all of it are digits. */
+function wholeNumber(text: string, from: number, to: number): number {
+  let value = 0;
+  for (let at = from; at < to; at++) {
+    const digit = text.charCodeAt(at) - ZERO;
+    if (digit < 0 || digit > 9) return Number.NaN;
+    value = value * 10 + digit;
+  }
+  return value;
 }

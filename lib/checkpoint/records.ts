@@ -225,17 +225,27 @@ export function decodeGeneration(frame: Uint8Array, path: string): Generation {
   return decodeJson("generation", frame, path) as Generation;
 }
 
-export function encodeHead({ inherited, ...head }: Head): Buffer {
-  return encodeJson("head", {
-    ...head,
-    ...(inherited.length === 0 ? {} : { inherited: inherited.map(inheritedToJson) }),
+export function encodeHead(head: Head): Buffer {
+  const json: HeadJson = {
+    number: head.number,
+    ids: head.ids,
     watermarkMs: toJsonTime(head.watermarkMs),
     holdMs: toJsonTime(head.holdMs),
     nextTimerMs: toJsonTime(head.nextTimerMs),
     nextProcessingTimerMs: toJsonTime(head.nextProcessingTimerMs),
+    position: head.position,
+    inherited: head.inherited.length === 0 ? undefined : head.inherited.map(inheritedToJson),
+    state: head.state,
+    garbage: head.garbage,
+    failing: head.failing,
+    counters: head.counters,
     metrics: metricsToJson(head.metrics),
-  });
+  };
+  return encodeJson("head", json);
 }
+
+/** Each of its fields, so that none is forgotten where they are listed. */
+type HeadJson = { readonly [Field in keyof Head]: unknown };
 
 /**
  * The heads that were decoded last, by path. Whoever derives a watermark reads the heads of all shards upstream, and
@@ -257,14 +267,18 @@ function headFrom(frame: Uint8Array, path: string): Head {
   const head = decodeJson("head", frame, path) as Head;
   requireHistory("head", head, path);
   return {
-    ...head,
-    failing: head.failing ?? null,
-    inherited: (head.inherited ?? []).map(inheritedFromJson),
-    counters: { ...NEW_HEAD.counters, ...head.counters },
+    number: head.number,
+    ids: head.ids,
     watermarkMs: fromJsonTime(head.watermarkMs as JsonTime),
     holdMs: fromJsonTime(head.holdMs as JsonTime),
     nextTimerMs: fromJsonTime(head.nextTimerMs as JsonTime),
     nextProcessingTimerMs: fromJsonTime(head.nextProcessingTimerMs as JsonTime),
+    position: head.position,
+    inherited: (head.inherited ?? []).map(inheritedFromJson),
+    state: head.state,
+    garbage: head.garbage,
+    failing: head.failing ?? null,
+    counters: { ...NEW_HEAD.counters, ...head.counters },
     metrics: metricsFromJson(head.metrics),
   };
 }

@@ -33,14 +33,14 @@ export interface ShardTurn extends ShardInput {
  * and no window fires again that has fired.
  */
 export function nextTurn(head: Head, input: ShardInput): ShardTurn {
-  const [inherited] = head.inherited;
-  if (inherited === undefined) {
-    const watermarkMs = Math.max(head.watermarkMs, input.inputWatermarkMs);
-    return { ...input, watermarkMs, isInherited: false };
-  }
-  const { through, watermarkMs } = inherited;
-  const end = input.segments.findIndex(({ name }) => name === through) + 1;
-  return { ...input, segments: input.segments.slice(0, end), watermarkMs, isInherited: true };
+  const { inputWatermarkMs, segments: all, listedZxid, sourceCommits } = input;
+  const inherited = head.inherited[0];
+  const isInherited = inherited !== undefined;
+  const watermarkMs = isInherited ? inherited.watermarkMs : Math.max(head.watermarkMs, inputWatermarkMs);
+  const segments = isInherited
+    ? all.slice(0, all.findIndex(({ name }) => name === inherited.through) + 1)
+    : all;
+  return { inputWatermarkMs, segments, listedZxid, sourceCommits, watermarkMs, isInherited };
 }
 
 interface StageReading {

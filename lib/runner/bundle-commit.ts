@@ -190,14 +190,15 @@ export class PreparedCommit {
   }
 
   private sent(): SentCommit {
-    const { head, work, segments } = this;
+    const { head, work } = this;
+    const { stored, spool, segments } = work.loaded;
     return {
       head,
       version: work.current.version + 1,
-      loaded: { ...work.loaded, shard: work.result.shard },
+      loaded: { shard: work.result.shard, stored, spool, segments },
       left: work.left,
       writes: this.writes,
-      hasFed: segments.fed.length > 0,
+      hasFed: this.segments.fed.length > 0,
       isAsync: work.isAsync,
       takeState: () => this.takeState(),
     };
@@ -318,8 +319,10 @@ function nextHead(
 ): Head {
   const { counters } = result;
   const counted = countedBy(result.metrics);
+  const { number, ids } = nextCommit(head, commitId);
   return {
-    ...nextCommit(head, commitId),
+    number,
+    ids,
     watermarkMs: Math.max(head.watermarkMs, watermarkMs),
     holdMs: result.holdMs,
     nextTimerMs: result.nextTimerMs,

@@ -7,7 +7,6 @@ import { type BundleOutcome, PreparedCommit, type SentCommit, type Work } from "
 import { type AsideElement, type BundleAside, BundleTrace, NOTHING_ASIDE } from "./bundle-failure";
 import { consume, feedingTime } from "./consumption";
 import { consumeReads } from "./reading";
-import type { SegmentReader } from "./segment-reader";
 import type { ShardContext } from "./shard-context";
 import type { LoadedShard } from "./warm-shards";
 
@@ -26,7 +25,6 @@ export interface BundleInput {
   readonly loaded: LoadedShard;
   readonly input: ShardInput;
   readonly watermarkMs: number;
-  readonly segments: SegmentReader;
 }
 
 /** Makes dead letters of what a bundle kept out. */
@@ -116,11 +114,12 @@ async function fillBundle(
   context: ShardContext,
   { bundle, trace, nowMs }: { bundle: TentativeBundle; trace: BundleTrace; nowMs: number },
   current: ReadHead,
-  { loaded, input, watermarkMs, segments }: BundleInput,
+  { loaded, input, watermarkMs }: BundleInput,
   limit: number,
   aside: BundleAside,
   writeLetters: WriteLetters,
 ): Promise<Work | undefined> {
+  const { segments } = loaded;
   const take = context.stage.splitting ? consumeReads : consume;
   const consumed = await take(context, bundle, trace, current.head, input.segments, segments, limit, aside);
   if (consumed === undefined) return undefined;
@@ -138,7 +137,13 @@ async function fillBundle(
   segments.readAhead(left, 0);
   const letters = writeLetters({ element: consumed.aside, panes: result.setAside });
   return {
-    ...{ current, loaded, consumed, left, result, limit, letters },
+    current,
+    loaded,
+    consumed,
+    left,
+    result,
+    limit,
+    letters,
     watermarkMs: timers > 0 ? watermarkMs : current.head.watermarkMs,
     units: timers > 0 ? limit : consumed.elements,
     // Reads without an end may fill every bundle, and know of no watermark.

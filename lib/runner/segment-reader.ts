@@ -20,9 +20,11 @@ export interface SegmentContent {
 
 /**
  * Reads the segments of an inbox, and some ahead of the one that is asked for. A segment never changes, so what was
- * read before a commit is good after it. Blobs are read when they are asked for, one at a time.
+ * read before a commit is good after it, and in the next invocation as well. Blobs are read when they are asked for, one
+ * at a time.
  */
 export class SegmentReader {
+  /** In the order of the inbox. */
   private readonly ahead = new Map<string, Promise<Buffer>>();
 
   constructor(private readonly context: Pick<ShardContext, "client" | "blobs" | "layout">) {}
@@ -39,7 +41,7 @@ export class SegmentReader {
         (await openRecord(blobs, data, path)) ?? (await readRecord(client, blobs, path));
       return { elements: readSegment(frame, path), blob };
     } catch (error) {
-      this.ahead.clear();
+      this.forget();
       if (error instanceof NoNodeError) return undefined;
       throw error;
     }
@@ -50,18 +52,32 @@ export class SegmentReader {
    * server answers a session in order: what is asked for before a commit is sent has come when that is answered.
    */
   readAhead(segments: readonly SegmentName[], index: number): void {
-    const wanted = segments.slice(index, index + READ_AHEAD).map(({ name }) => name);
-    const still = new Set(wanted);
-    for (const name of this.ahead.keys()) if (!still.has(name)) this.ahead.delete(name);
-    if (wanted.slice(0, READ_AHEAD - READ_TOGETHER).every((name) => this.ahead.has(name))) return;
-    for (const name of wanted) if (!this.ahead.has(name)) this.ahead.set(name, this.begin(name));
+    const { ahead } = this;
+    const first = segments[index]?.name;
+    for (const name of ahead.keys()) {
+      if (name === first) break;
+      ahead.delete(name);
+    }
+    const end = Math.min(index + READ_AHEAD, segments.length);
+    if (ahead.size >= Math.min(READ_AHEAD - READ_TOGETHER, end - index)) return;
+    for (let at = index; at < end; at++) {
+      const { name } = segments[at]!;
+      if (!ahead.has(name)) this.begin(name);
+    }
   }
 
-  private begin(name: string): Promise<Buffer> {
+  /** Forgets what it has read and nobody has asked for. */
+  forget(): void {
+    this.ahead.clear();
+  }
+
+  private begin(name: string): void {
     const { client, layout } = this.context;
     const begun = reading(client, () => client.getData(`${layout.inbox}/${name}`)).then(({ data }) => data);
-    // Whoever asks for it hears of its failure; perhaps nobody does.
-    begun.catch(() => undefined);
-    return begun;
+    this.ahead.set(name, begun);
+    // Whoever waits for it hears of its failure; who comes later asks anew.
+    begun.catch(() => {
+      if (this.ahead.get(name) === begun) this.ahead.delete(name);
+    });
   }
 }

@@ -13,7 +13,6 @@ import { type PreparedBundle, prepareBundle } from "./bundle";
 import type { BundleOutcome, SentCommit } from "./bundle-commit";
 import { isUnboundedRead, sourcesWithCursor } from "./deployment";
 import { attemptBundle } from "./failures";
-import { SegmentReader } from "./segment-reader";
 import { readHead, type ShardContext, shardName } from "./shard-context";
 import type { LoadedShard, WarmShards } from "./warm-shards";
 
@@ -70,7 +69,6 @@ export class ShardLoop {
   private commits = 0;
   private writes = 0;
   private limit: number;
-  private readonly segments: SegmentReader;
   private readonly replyAtMs: number;
   /** Transforms of the stage take up what znodes hold before each bundle. */
   private isFollowing = false;
@@ -83,7 +81,6 @@ export class ShardLoop {
     private readonly maxWrites = Number.POSITIVE_INFINITY,
   ) {
     this.limit = context.limits.maxUnits;
-    this.segments = new SegmentReader(context);
     this.replyAtMs = context.clock.now() + REPLY_AFTER_MS;
   }
 
@@ -133,7 +130,7 @@ export class ShardLoop {
       loaded ??= await this.load(place);
       if (loaded === undefined) return "superseded";
       const { current, input, ahead } = place;
-      const work = { loaded, input, watermarkMs: input.watermarkMs, segments: this.segments };
+      const work = { loaded, input, watermarkMs: input.watermarkMs };
       const onSent = (sent: SentCommit): void => {
         if (!this.mayRunAhead(sent)) return;
         isSpent = true;
@@ -197,7 +194,10 @@ export class ShardLoop {
     await this.giveUp(next);
     const { shard, stored, commitId } = outcome;
     if (isSpent) loaded.spool.close();
-    else this.warm.put(context.layout, { shard, stored, commitId, spool: loaded.spool });
+    else {
+      const { spool, segments } = loaded;
+      this.warm.put(context.layout, { shard, stored, commitId, spool, segments });
+    }
     // What was listed is still to be done, and nobody else has committed: neither need be asked for again.
     if (outcome.left.length === 0) return undefined;
     return placeOf(outcome.current, { ...input, segments: outcome.left });
@@ -210,8 +210,10 @@ export class ShardLoop {
     if (metrics)
       this.context.log("info", "bundle", { ...names(this.context), commitId, ...counters, ...metrics });
     for (const fed of shards) {
-      const segments = fed.segments + (this.fed.get(shardName(fed))?.segments ?? 0);
-      this.fed.set(shardName(fed), { ...fed, segments, zxid });
+      const { stage, shard } = fed;
+      const name = shardName(fed);
+      const segments = fed.segments + (this.fed.get(name)?.segments ?? 0);
+      this.fed.set(name, { stage, shard, segments, zxid });
     }
   }
 
@@ -226,14 +228,14 @@ export class ShardLoop {
     { head, version, loaded, left }: SentCommit,
     before: ShardInput,
   ): Promise<Place | undefined> {
-    const { context, segments } = this;
+    const { context } = this;
     await flushed();
     // It is asked for nothing that the zxid of the commit is needed for.
-    const place = placeOf({ head, version, zxid: 0n }, { ...before, segments: left });
-    const work = { loaded, input: place.input, watermarkMs: place.input.watermarkMs, segments };
+    const { current, input } = placeOf({ head, version, zxid: 0n }, { ...before, segments: left });
+    const work = { loaded, input, watermarkMs: input.watermarkMs };
     try {
-      const prepared = await prepareBundle(context, place.current, work, this.nextLimit);
-      return prepared && { ...place, ahead: { loaded, prepared } };
+      const prepared = await prepareBundle(context, current, work, this.nextLimit);
+      return prepared && { current, input, ahead: { loaded, prepared } };
     } catch {
       // It is run again from what is stored, and what fails then is noted.
       return undefined;

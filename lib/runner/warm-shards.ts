@@ -6,15 +6,18 @@ import type { Head } from "../checkpoint/records";
 import { STATE_LIMITS, type StoredState } from "../checkpoint/state";
 import { type StateCell, valueBytes } from "../checkpoint/state-record";
 import { loadState, type ReadHead } from "../checkpoint/stored-state";
+import { SegmentReader } from "./segment-reader";
 import type { ShardContext } from "./shard-context";
 import { FileSpool } from "./spool";
 
-/** The state of a shard as the engine has it, and as it is stored. */
+/** The state of a shard as the engine has it, and as it is stored; and what was read of its inbox. */
 export interface LoadedShard {
   readonly shard: StageShard;
   readonly stored: StoredState;
   /** Where the engine keeps large groups. */
   readonly spool: FileSpool;
+  /** With what it has read ahead. */
+  readonly segments: SegmentReader;
 }
 
 /** The state of a shard after a commit, valid for as long as the head says that this commit is the last. */
@@ -22,9 +25,14 @@ export interface WarmShard extends LoadedShard {
   readonly commitId: string | undefined;
 }
 
+// What is read ahead is kept of as many shards: at most 2 MB of each.
+const MOST_READ_AHEAD = 16;
+
 /** The shards whose state this process has in memory, by their heads. */
 export class WarmShards {
   private readonly shards = new Map<string, WarmShard>();
+  /** The last one last. */
+  private readonly readers = new Set<SegmentReader>();
 
   /** Whether the state is here that this head tells of. */
   has({ head: path }: ShardLayout, head: Head): boolean {
@@ -34,6 +42,13 @@ export class WarmShards {
 
   put({ head: path }: ShardLayout, shard: WarmShard): void {
     this.shards.set(path, shard);
+    const { readers } = this;
+    readers.delete(shard.segments);
+    readers.add(shard.segments);
+    const [oldest] = readers;
+    if (readers.size <= MOST_READ_AHEAD) return;
+    oldest!.forget();
+    readers.delete(oldest!);
   }
 
   forget({ head: path }: ShardLayout): void {
@@ -48,6 +63,8 @@ export class WarmShards {
     const { layout } = context;
     const warm = this.shards.get(layout.head);
     this.shards.delete(layout.head);
+    // Before its first commit a shard looks as it did in a scope of the same name that was deleted.
+    if (current.head.ids[0] === undefined) warm?.segments.forget();
     if (warm && warm.commitId === current.head.ids[0]) return warm;
     warm?.spool.close();
     return loadCold(context, current);
@@ -69,7 +86,7 @@ async function loadCold(context: ShardContext, current: ReadHead): Promise<WarmS
   await collectBlobs(client, blobs, layout.head, head.number, stored.blobs.values(), referrersOf(context));
   const { shared } = head.state;
   const shard = loader.open(shared === null ? undefined : Buffer.from(shared, "base64"));
-  return { commitId: head.ids[0], shard, stored, spool };
+  return { commitId: head.ids[0], shard, stored, spool, segments: new SegmentReader(context) };
 }
 
 /**
