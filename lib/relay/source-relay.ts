@@ -77,6 +77,7 @@ const FOLLOW_INTERVAL_MS = 1_000;
 // Two commits in a row publish a watermark; this keeps an empty pipeline from spinning between them.
 const MIN_HEARTBEAT_MS = 2;
 const HELD_POLL_MS = 20;
+const UNREAD = "a standby could not read what the active relay delivers";
 
 /** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
 export class SourceRelay {
@@ -161,32 +162,31 @@ export class SourceRelay {
     await this.load();
     if (this.stored.cursor.number === 0) return;
     this.isStandby = true;
-    const { roots } = this.reader.paths;
+    const { log, sourceId: source } = this.options;
     while (!signal.aborted) {
-      if (this.watches.length < roots.length) await this.arm();
+      if (this.watches.length < this.reader.paths.roots.length) await this.arm();
       if (this.walkNeeded) this.beginWalk();
       if (this.walking && this.dirty.size < STANDBY_DIRTY) await this.walkOn(this.walking);
       else await this.options.clock.sleep(FOLLOW_INTERVAL_MS, signal);
-      if (!this.walking) await this.follow().catch((error: unknown) => this.behind(error));
+      // What can't be read for the moment is read later, at the latest when its turn comes.
+      if (!this.walking)
+        await this.follow().catch((error: unknown) => log("warn", UNREAD, { source, error }));
     }
-  }
-
-  /** What a standby can't read for the moment it reads later, at the latest when its turn comes. */
-  private behind(error: unknown): void {
-    const { log, sourceId } = this.options;
-    log("warn", "a standby could not read what the active relay delivers", { source: sourceId, error });
   }
 
   /** Takes over what another relay has delivered: what was heard of it is done with. */
   private async follow(): Promise<void> {
     if (this.hasLostTrack) return this.loadAnew();
-    this.hasLostTrack = !(await this.stored.follow(async (updates) => {
-      await this.ensemble.heardAll();
-      for (const [znode, known, zxid] of updates) {
-        this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
-        if (!known) this.gaps.deletionDelivered(znode, this.gaps.count);
-      }
-    }));
+    const isWhole = await this.stored.follow({
+      beforehand: () => this.ensemble.heardAll(),
+      take: (updates) => {
+        for (const [znode, known, zxid] of updates) {
+          this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
+          if (!known) this.gaps.deletionDelivered(znode, this.gaps.count);
+        }
+      },
+    });
+    this.hasLostTrack = !isWhole;
     if (this.hasLostTrack) await this.loadAnew();
   }
 
@@ -224,7 +224,7 @@ export class SourceRelay {
         emptyBatch(this.gaps.count),
         this.stored.manifest.compaction(this.stored.cursor.number + 1),
       );
-    if (this.current.generation.state === "draining" && !this.walking) await this.beginDrain();
+    if (this.current.generation.state === "draining" && this.isWalked) await this.beginDrain();
     if (this.drainOrder === undefined) this.snapshot.advance();
     const batchInMs = this.batchInMs();
     if (batchInMs <= 0) this.reads.send(this.batchSize.paths);
@@ -281,6 +281,8 @@ export class SourceRelay {
       this.walking = undefined;
       this.reads.drop();
       this.barrier = undefined;
+      // What happened before the drain may be known to the next walk alone.
+      this.drainOrder = undefined;
       if (notification.type === "ended") this.watches = [];
     }
     this.wake();
@@ -301,6 +303,11 @@ export class SourceRelay {
     this.walking = undefined;
     this.dirty.resume();
     walking.end();
+  }
+
+  /** No walk is under way or to come: all that differs is marked. */
+  private get isWalked(): boolean {
+    return !this.walkNeeded && !this.walking;
   }
 
   /** How long until changes that wait may be read for a commit, in ms; at once where the source is to end. */
@@ -350,7 +357,7 @@ export class SourceRelay {
   private async raiseBarrier(mtimeMs: number): Promise<void> {
     const { count } = this.gaps;
     await this.ensemble.heardAll();
-    if (count !== this.gaps.count || this.walkNeeded || this.walking) return;
+    if (count !== this.gaps.count || !this.isWalked) return;
     this.barrier = { order: this.dirty.latest, mtimeMs };
     this.wake();
   }
@@ -426,8 +433,7 @@ export class SourceRelay {
       if (read.observed === "unreadable") this.dirty.unread(path);
     }
     // A walk that is still to come may find changes that are older than this commit.
-    const isWalked = !this.walkNeeded && !this.walking;
-    if (!isWalked) this.barrier = undefined;
+    if (!this.isWalked) this.barrier = undefined;
     else if (this.ensemble.isElsewhere) void this.raiseBarrier(outcome.mtimeMs).catch(() => undefined);
     else this.barrier = { order: this.dirty.latest, mtimeMs: outcome.mtimeMs };
     const { elements, missed, coalesced } = batch;
@@ -454,7 +460,7 @@ export class SourceRelay {
    */
   private publishable({ delivered: done }: Batch): number {
     const published = this.stored.cursor.watermarkMs;
-    if (this.walkNeeded || this.walking) return published;
+    if (!this.isWalked) return published;
     if (this.drainOrder !== undefined && !this.dirty.waitsSince(this.drainOrder, done))
       return Number.POSITIVE_INFINITY;
     if (!this.barrier) return published;

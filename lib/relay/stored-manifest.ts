@@ -26,10 +26,20 @@ export interface ManifestChange {
   readonly committed: (written: ReadonlyMap<string, string>) => readonly string[];
 }
 
-/** The deltas below the manifest's znode, in their order: those since the snapshot, and those that it holds. */
-interface Deltas {
+/** What others have committed since, as it was read; nothing of it is known before `apply`. */
+export interface ManifestNews {
+  readonly updates: readonly ManifestUpdate[];
+  apply(): void;
+}
+
+/** What lies below the manifest's znode. */
+interface Listing {
+  /** In their order: those since the snapshot, and those that it holds. */
   readonly deltas: readonly Delta[];
   readonly foldedDeltas: readonly Delta[];
+  /** What the snapshot has made needless. */
+  readonly retired: readonly string[];
+  readonly latestGeneration: number;
 }
 
 /** A snapshot that is being written, a chunk in each commit. */
@@ -109,7 +119,7 @@ export class StoredManifest {
     const { children } = await reading(client, () => client.getChildren(layout.manifest));
     const { data } = await reading(client, () => client.getData(layout.manifest));
     stored.index = decodeManifestIndex(data, layout.manifest);
-    const { deltas } = stored.sorted(children);
+    const listing = stored.sorted(children, stored.index);
     stored.loaded = stored.index.chunks;
     const chunks = stored.index.chunks.map((_, index) =>
       layout.manifestChunk(stored.index.generation, index),
@@ -118,10 +128,10 @@ export class StoredManifest {
       stored.snapshotBytes += chunk.length;
       stored.known.apply(decodeUpdates(chunk, path));
     });
-    stored.appliedUpTo = cursorNumber;
-    const hasDeltas = (await stored.applyAll(client, deltas)) !== undefined;
-    stored.setDeltas(deltas);
-    return hasChunks && hasDeltas ? stored : undefined;
+    const updates = await stored.readDeltas(client, listing.deltas);
+    if (!hasChunks || !updates) return undefined;
+    stored.take(updates, listing, cursorNumber);
+    return stored;
   }
 
   /** The blobs that its records are known to lie in. */
@@ -130,18 +140,15 @@ export class StoredManifest {
   }
 
   /**
-   * Applies what another relay has committed since this was read, up to the cursor's commit of this number at least,
-   * and returns it; undefined where deltas are gone that were not read, so that all has to be loaded again.
+   * Reads what another relay has committed since, up to the cursor's commit of this number at least; undefined where deltas
+   * are gone that were not read, so that all has to be loaded again.
    */
-  async follow(client: ZooKeeperClient, cursorNumber: number): Promise<ManifestUpdate[] | undefined> {
+  async follow(client: ZooKeeperClient, cursorNumber: number): Promise<ManifestNews | undefined> {
     const { children } = await reading(client, () => client.getChildren(this.layout.manifest));
     const { data } = await reading(client, () => client.getData(this.layout.manifest));
     const index = decodeManifestIndex(data, this.layout.manifest);
-    if (index.generation !== this.index.generation)
-      this.snapshotBytes = this.known.size * ROW_BYTES + this.known.pathBytes;
-    this.index = index;
-    const { deltas, foldedDeltas } = this.sorted(children);
-    const all = [...foldedDeltas, ...deltas];
+    const listing = this.sorted(children, index);
+    const all = [...listing.foldedDeltas, ...listing.deltas];
     // Deltas are deleted in their order, and only those that are in a snapshot.
     const isGapless =
       index.chunks.length === 0 ||
@@ -149,11 +156,24 @@ export class StoredManifest {
       (all[0] !== undefined && all[0].number <= this.appliedUpTo);
     if (!isGapless) return undefined;
     const news = all.filter(({ number }) => number > this.appliedUpTo);
-    const updates = await this.applyAll(client, news);
+    const updates = await this.readDeltas(client, news);
     if (!updates) return undefined;
-    this.setDeltas(deltas);
-    this.appliedUpTo = Math.max(this.appliedUpTo, cursorNumber);
-    return updates;
+    const apply = (): void => {
+      if (index.generation !== this.index.generation)
+        this.snapshotBytes = this.known.size * ROW_BYTES + this.known.pathBytes;
+      this.index = index;
+      this.take(updates, listing, Math.max(cursorNumber, ...news.slice(-1).map(({ number }) => number)));
+    };
+    return { updates, apply };
+  }
+
+  /** Takes over updates that were read, and what lies where. */
+  private take(updates: readonly ManifestUpdate[], listing: Listing, upTo: number): void {
+    this.known.apply(updates);
+    this.setDeltas(listing.deltas);
+    this.retired = listing.retired;
+    this.latestGeneration = listing.latestGeneration;
+    this.appliedUpTo = Math.max(this.appliedUpTo, upTo);
   }
 
   /** Whether a commit of {@link compaction} should follow. */
@@ -250,27 +270,31 @@ export class StoredManifest {
     return names;
   }
 
-  /** Sorts what is below the manifest's znode by what the index says of it, and remembers what is needless. */
-  private sorted(children: readonly string[]): Deltas {
-    const { generation, chunks } = this.index;
+  /** Sorts what is below the manifest's znode by what the index says of it. */
+  private sorted(children: readonly string[], { generation, chunks }: ManifestIndex): Listing {
     const oldest = Math.min(...chunks, Number.POSITIVE_INFINITY);
     const isFolded = (number: number): boolean => chunks.length > 0 && number <= oldest;
     const sizes = new Map(this.deltas.map(({ number, bytes }) => [number, bytes]));
     const names = [...children].sort();
     const otherChunks: string[] = [];
     const written: Delta[] = [];
-    this.latestGeneration = generation;
+    let latestGeneration = generation;
     for (const name of names) {
       const path = `${this.layout.manifest}/${name}`;
       const ofGeneration = CHUNK.exec(name)?.[1];
       if (ofGeneration === undefined)
         written.push({ path, number: Number(name), bytes: sizes.get(Number(name)) ?? 0 });
       else if (Number(ofGeneration) !== generation) otherChunks.push(path);
-      this.latestGeneration = Math.max(this.latestGeneration, Number(ofGeneration ?? 0));
+      latestGeneration = Math.max(latestGeneration, Number(ofGeneration ?? 0));
     }
     const foldedDeltas = written.filter(({ number }) => isFolded(number));
-    this.retired = [...otherChunks, ...foldedDeltas.map(({ path }) => path)];
-    return { deltas: written.filter(({ number }) => !isFolded(number)), foldedDeltas };
+    const retired = [...otherChunks, ...foldedDeltas.map(({ path }) => path)];
+    return {
+      deltas: written.filter(({ number }) => !isFolded(number)),
+      foldedDeltas,
+      retired,
+      latestGeneration,
+    };
   }
 
   private setDeltas(deltas: readonly Delta[]): void {
@@ -283,11 +307,8 @@ export class StoredManifest {
     this.deltaBytes += delta.bytes;
   }
 
-  /**
-   * Reads the deltas, with their sizes, and applies what the snapshot that was loaded does not hold; undefined if one is
-   * gone. All or nothing, so that where a read fails, whoever follows is told of everything when it follows again.
-   */
-  private async applyAll(
+  /** Reads the deltas, with their sizes, and gives what the snapshot that was loaded does not hold; undefined if one is gone. */
+  private async readDeltas(
     client: ZooKeeperClient,
     deltas: readonly Delta[],
   ): Promise<ManifestUpdate[] | undefined> {
@@ -302,10 +323,7 @@ export class StoredManifest {
         loaded.length === 0 || loaded[pathHash(znode) % loaded.length]! < delta.number;
       for (const row of decodeUpdates(data, path)) if (isNewer(row)) updates.push(row);
     });
-    if (!isWhole) return undefined;
-    this.known.apply(updates);
-    for (const { number } of deltas) this.appliedUpTo = Math.max(this.appliedUpTo, number);
-    return updates;
+    return isWhole ? updates : undefined;
   }
 
   /** Reads the records and takes them in this order; false if one is gone. */

@@ -6,6 +6,13 @@ import type { ZooKeeperClient } from "../zookeeper";
 import type { ManifestUpdate } from "./manifest";
 import { recordMissing, StoredManifest } from "./stored-manifest";
 
+/** Who is told what another relay has delivered. */
+export interface Follower {
+  /** Waited for before what was read is taken over. */
+  readonly beforehand: () => Promise<void>;
+  readonly take: (updates: readonly ManifestUpdate[]) => void;
+}
+
 interface StoredCursor {
   readonly cursor: Cursor;
   readonly version: number;
@@ -20,8 +27,6 @@ export class StoredSource {
   /** The ensemble's time of the last commit, in ms. */
   mtimeMs = 0;
   manifest!: StoredManifest;
-  /** What {@link manifest} has taken over and nobody was told yet. */
-  private untold: ManifestUpdate[] = [];
 
   /** @param maxChunkBytes of a chunk of the manifest's snapshot. */
   constructor(
@@ -44,32 +49,31 @@ export class StoredSource {
       if (manifest) {
         this.manifest = manifest;
         this.isAt(read);
-        if (await this.catchUp()) break;
+        if (await this.catchUp({ beforehand: () => Promise.resolve(), take: () => undefined })) return;
       } else if ((await this.readCursor()).version === read.version) throw recordMissing(layout);
     }
-    this.untold = [];
   }
 
   /**
-   * What another relay has delivered since, given to `take`; false where some of that can't be read any more, so that all has
-   * to be loaded again. Where this or `take` rejects, the next call gives what this one did not.
+   * What another relay has delivered since, given to the follower; false where some of that can't be read any more, so that all
+   * has to be loaded again. Where this rejects, the next call gives what this one did not.
    */
-  async follow(take: (updates: readonly ManifestUpdate[]) => Promise<void>): Promise<boolean> {
+  async follow(follower: Follower): Promise<boolean> {
     await this.sync();
-    if (!(await this.catchUp())) return false;
-    if (this.untold.length > 0) await take(this.untold);
-    this.untold = [];
-    return true;
+    return this.catchUp(follower);
   }
 
-  private async catchUp(): Promise<boolean> {
+  private async catchUp({ beforehand, take }: Follower): Promise<boolean> {
     for (;;) {
       const read = await this.readCursor();
       if (read.version === this.version) return true;
-      const updates = await this.manifest.follow(this.client, read.cursor.number);
-      if (!updates) return false;
-      this.untold = this.untold.concat(updates);
+      const news = await this.manifest.follow(this.client, read.cursor.number);
+      if (!news) return false;
+      await beforehand();
+      // At once, so that nobody compares with a manifest that knows more than the follower was told.
+      news.apply();
       this.isAt(read);
+      take(news.updates);
     }
   }
 

@@ -33,7 +33,7 @@ import {
 import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { movesData } from "../../lib/simulation/steps";
 import { ManualClock } from "../../lib/testing/manual-clock";
-import { connect, type Op, type ZooKeeper } from "../../lib/zookeeper";
+import { type ConnectionState, connect, type Op, type ZooKeeper } from "../../lib/zookeeper";
 import { TcpProxy } from "../support/tcp-proxy";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -815,6 +815,60 @@ test("a pipeline that is paused stops the relay, and one that goes on is followe
   expect(ended).toBeInstanceOf(RelayStoppedError);
   expect((ended as Error).message).toMatch(/paused/);
 });
+
+test("a drain delivers what a walk after a gap finds, and the gap may come while the drain begins", async () => {
+  const names = ["a", "b", "c", "d", "e"].map((name) => `${app}/${name}`);
+  for (const name of names) await client.create(name, bytes("1"));
+  const first = new RunningRelay();
+  await first.delivered(6);
+  await first.stop();
+  for (const name of names) await client.delete(name);
+  await drainPipeline(client, current.layout);
+  current = (await readGeneration(client, current.layout))!;
+  const proxy = await TcpProxy.start(server.connectString);
+  const shaky = await connect({ connectString: proxy.address });
+  // The connection is lost in the middle of the walk.
+  let walks = 0;
+  const through = new Proxy(shaky, {
+    get: (target, name) => {
+      if (name === "getChildren")
+        return async (path: string) => {
+          if (path === app && ++walks === 1) {
+            proxy.cut();
+            await until(target, "suspended");
+            await until(target, "connected");
+          }
+          return target.getChildren(path);
+        };
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  try {
+    const relay = new RunningRelay({ through, limits: { maxBatchPaths: 2 } });
+    await relay.end;
+    expect(walks).toBe(2);
+    expect((await readCursor()).watermarkMs).toBe(Number.POSITIVE_INFINITY);
+    const ends = ["a", "b", "c", "d", "e"].flatMap((name) => [`existing /${name}=1`, `deleted /${name} +0?`]);
+    expect(await summary()).toEqual(["existing =root", ...ends]);
+  } finally {
+    await shaky.close();
+    await proxy.stop();
+  }
+});
+
+/** Resolves when the client is in that state. */
+function until(client: ZooKeeper, state: ConnectionState): Promise<void> {
+  return new Promise((done) => {
+    const look = (): void => {
+      if (client.state !== state) return;
+      stop();
+      done();
+    };
+    const stop = client.onState(look);
+    look();
+  });
+}
 
 test("connections that break lose nothing and repeat nothing", async () => {
   const proxy = await TcpProxy.start(server.connectString);
