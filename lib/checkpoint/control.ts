@@ -93,9 +93,14 @@ export async function completeDrain(client: ZooKeeperClient, layout: PipelineLay
 
 async function changeState(client: ZooKeeperClient, layout: PipelineLayout, to: Target): Promise<Generation> {
   const { from, done }: Record<"from" | "done", readonly GenerationState[]> = TRANSITIONS[to];
-  for (;;) {
-    const current = await requireGeneration(client, layout);
+  for (let isLatest = false; ; ) {
+    const current = await (isLatest ? latestGeneration : requireGeneration)(client, layout);
     const { state } = current.generation;
+    // A write to what has changed since is refused; what ends without one must not rest on a server that is behind.
+    if (!from.includes(state) && !isLatest) {
+      isLatest = true;
+      continue;
+    }
     if (done.includes(state)) return current.generation;
     if (!from.includes(state))
       throw new ControlError(`${layout.path} is ${state} and can't be ${to}: ${REMEDIES[state]}`);
@@ -109,9 +114,25 @@ export async function requireGeneration(
   client: ZooKeeperClient,
   layout: PipelineLayout,
 ): Promise<CurrentGeneration> {
-  const current = await readGeneration(client, layout);
+  const current = (await readGeneration(client, layout)) ?? (await readLatest(client, layout));
   if (!current) throw new NoPipelineError(layout, await listPipelines(client, layout.root));
   return current;
+}
+
+/** The pipeline's generation, from a server that is not behind. Throws {@link NoPipelineError}. */
+export async function latestGeneration(
+  client: ZooKeeperClient,
+  layout: PipelineLayout,
+): Promise<CurrentGeneration> {
+  return (await readLatest(client, layout)) ?? requireGeneration(client, layout);
+}
+
+async function readLatest(
+  client: ZooKeeperClient,
+  layout: PipelineLayout,
+): Promise<CurrentGeneration | undefined> {
+  await reading(client, () => client.sync(layout.generation));
+  return readGeneration(client, layout);
 }
 
 /** The new generation; undefined where someone else changed it, or the reply was lost: the next read tells which. */

@@ -1,6 +1,6 @@
 import type { ZooKeeperClient } from "../zookeeper";
 import type { BlobStore } from "./blobs";
-import { ControlError, requireGeneration } from "./control";
+import { ControlError, latestGeneration } from "./control";
 import { KEY_GROUPS, type PipelineLayout } from "./layout";
 import type { Generation } from "./records";
 import type { KeyKnowledge } from "./redistribution";
@@ -19,7 +19,7 @@ export interface RescaleOptions {
 /** Gives stages of a pipeline other numbers of shards, in a new epoch: see {@link rotateEpoch}. */
 export async function rescalePipeline({ shards, ...options }: RescaleOptions): Promise<Generation> {
   const { client, layout } = options;
-  const before = await requireGeneration(client, layout);
+  const before = await latestGeneration(client, layout);
   checkShards(before, shards);
   if (isSo(before.generation, shards)) return removeEarlier(options, before);
   return rotateEpoch({ ...options, done: "rescaled" }, async (frozen) => {

@@ -102,7 +102,17 @@ export async function openPipeline(
 ): Promise<CurrentGeneration> {
   for (let isPartlyThere = false; ; ) {
     const current = await readGeneration(client, layout);
-    if (current) return requireSame(client, current, plan);
+    if (current) {
+      try {
+        return await requireSame(client, current, plan);
+      } catch (error) {
+        if (!(error instanceof NoNodeError)) throw error;
+        // A rescale or an update may have removed the epoch since.
+        await reading(client, () => client.sync(layout.generation));
+        if ((await readGeneration(client, layout))?.version === current.version) throw error;
+        continue;
+      }
+    }
     if (isPartlyThere) throw partlyThere(layout);
     await createPath(client, layout.epochs);
     try {

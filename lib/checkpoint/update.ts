@@ -1,7 +1,7 @@
 import type { ZooKeeperClient } from "../zookeeper";
 import type { BlobStore } from "./blobs";
 import { reading } from "./commit";
-import { ControlError, requireGeneration } from "./control";
+import { ControlError, latestGeneration, requireGeneration } from "./control";
 import { compareGraphs, type GraphDifference, type StoredGraph, type UpdateChoices } from "./graph";
 import { numberedSegment, type ScopeLayout } from "./layout";
 import { decodeOutput, type Generation } from "./records";
@@ -51,7 +51,7 @@ export async function compareWithStored({
  */
 export async function updatePipeline(options: UpdateOptions): Promise<Generation> {
   const { client, layout, plan, choices, ...rest } = options;
-  const before = await requireGeneration(client, layout);
+  const before = await latestGeneration(client, layout);
   if (before.generation.fingerprint === plan.fingerprint && !before.generation.isRescaling)
     return removeEarlier(options, before);
   requireCompatible(layout.path, await differenceTo(client, before, plan, choices));

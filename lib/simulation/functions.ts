@@ -1,3 +1,4 @@
+import type { CompiledPipeline } from "../beam/api";
 import type { BlobStore } from "../checkpoint/blobs";
 import type { FileStore } from "../checkpoint/files";
 import type { ShardReply, ShardRequest } from "../checkpoint/invocation";
@@ -11,6 +12,7 @@ import { ROOT, type World } from "./world";
 interface Environment {
   readonly process: SimulatedProcess;
   readonly runner: ShardRunner;
+  readonly pipeline: CompiledPipeline;
   request: ShardRequest | undefined;
   /** The shard that it was called for last. */
   last: string;
@@ -18,7 +20,7 @@ interface Environment {
 
 /** Lambda's Invoke: some environment runs it, sometimes two do; a killed one is an error after a while. */
 export class Functions {
-  private readonly warm: Environment[] = [];
+  private warm: Environment[] = [];
   private readonly byProcess = new Map<SimulatedProcess, Environment>();
 
   constructor(private readonly world: World) {}
@@ -61,7 +63,8 @@ export class Functions {
 
   /** An environment that is free: any, or one that may still have the shard's state. */
   private warmOne(request: ShardRequest): Environment | undefined {
-    const { time } = this.world;
+    const { time, deployed } = this.world;
+    this.warm = this.warm.filter(({ pipeline }) => pipeline === deployed);
     if (this.warm.length === 0 || !time.chance(0.8)) return undefined;
     const same = time.chance(0.7) ? this.warm.findIndex(({ last }) => last === placeOf(request)) : -1;
     return this.warm.splice(same >= 0 ? same : time.between(0, this.warm.length - 1), 1)[0];
@@ -69,11 +72,12 @@ export class Functions {
 
   private newEnvironment(): Environment {
     const { world } = this;
+    const pipeline = world.deployed;
     const process = world.newProcess("bundle");
     const runner = new ShardRunner({
       client: world.clientOf(process),
       root: ROOT,
-      pipelines: new Map([[world.pipeline.name, world.pipeline]]),
+      pipelines: new Map([[pipeline.name, pipeline]]),
       files: new StruckFiles(world, process, world.files),
       blobs: struckBlobs(world, process, "bundle"),
       clock: process,
@@ -86,7 +90,7 @@ export class Functions {
         segmentSizeBytes: 2_048,
       },
     });
-    const environment = { process, runner, request: undefined, last: "" };
+    const environment = { process, runner, pipeline, request: undefined, last: "" };
     this.byProcess.set(process, environment);
     return environment;
   }

@@ -23,6 +23,7 @@ export class Mark {
   async begin(): Promise<void> {
     // Compiling is shared by all runs, and the znode's transactions may have the same numbers in two of them.
     await this.world.pipeline.tearDown();
+    await this.world.changed?.tearDown();
     const { stat } = await this.client.create(MARK, Buffer.from("0"));
     this.log.push({ zxid: stat.mzxid, value: "0" });
     await this.client.create(MARKS);

@@ -1,3 +1,4 @@
+import { PipelineMismatchError } from "../checkpoint/scope";
 import type { Log } from "../log";
 import { runRelay } from "../relay/relay";
 import type { Turn } from "../relay/standby";
@@ -52,7 +53,9 @@ export class Relays {
       ? world.time.after(world.time.between(500, LONGEST_RUN_MS), () => stop.abort())
       : undefined;
     const relay = this.run(process, stop.signal, standsBy).catch((error: unknown) => {
-      const isOrdinary = error instanceof Error && ORDINARY_ENDS.has(error.name);
+      // Code of before, or of what is to come.
+      const isAnother = world.changed && error instanceof PipelineMismatchError;
+      const isOrdinary = isAnother || (error instanceof Error && ORDINARY_ENDS.has(error.name));
       if (!isOrdinary)
         world.problems.push(`the relay failed: ${error instanceof Error ? error.stack : String(error)}`);
     });
@@ -85,7 +88,7 @@ export class Relays {
       {
         client: world.clientOf(process),
         root: ROOT,
-        pipeline: planPipeline(world.pipeline),
+        pipeline: planPipeline(world.deployed),
         invoke: (request) =>
           process.dead ? new Promise(() => undefined) : process.heard(functions.invoke(request)),
         blobs: struckBlobs(world, process, "relay"),

@@ -8,8 +8,9 @@ import type { ModelClient } from "./model-client";
 import { type Ending, end, pauseSometimes, replaySometimes, rescaleSometimes } from "./operator";
 import { judge } from "./oracle";
 import { Relays } from "./relays";
-import { RESULTS, SOURCE } from "./summary-pipeline";
+import { COPIES, RESULTS, SOURCE } from "./summary-pipeline";
 import { judgeTicks, TICKS } from "./ticks";
+import { judgeCopies, updateUnderWay } from "./updates";
 import { LEAST_ELEMENTS, LEAST_FAULTS, type Tally, World } from "./world";
 import { Writer } from "./writer";
 
@@ -74,6 +75,7 @@ async function play(world: World): Promise<void> {
   const observer = world.ensemble.connect();
   await observer.create(SOURCE);
   await observer.create(RESULTS);
+  if (world.changed) await observer.create(COPIES);
   if (world.isFollowing) await observer.create(TICKS);
   const mark = world.isFollowing ? new Mark(world, observer) : undefined;
   await mark?.begin();
@@ -90,20 +92,29 @@ async function play(world: World): Promise<void> {
   // A writer that begins before the source does leaves values that no one can count.
   const fromTheStart = time.chance(0.7);
   if (fromTheStart) await sourceStarted(world, observer);
-  if (time.chance(0.3)) void pauseSometimes(world);
-  else if (time.chance(0.35)) void rescaleSometimes(world);
+  const updated = world.changed && updateUnderWay(world, world.changed);
+  const mayPause = !updated && time.chance(0.3);
+  if (mayPause) beside(world, pauseSometimes(world));
+  else if (!updated && time.chance(0.35)) beside(world, rescaleSometimes(world));
   const ending = ENDINGS[time.between(0, ENDINGS.length - 1)]!;
   const writer = new Writer(world, observer, ending);
-  if (time.chance(0.3)) void replaySometimes(world);
+  if (time.chance(0.3)) beside(world, replaySometimes(world));
   await writer.run();
   if (tally.elements < LEAST_ELEMENTS || tally.faults < LEAST_FAULTS)
     problems.push(`too little happened: ${tally.elements} elements, ${tally.faults} faults`);
+  await updated;
   world.isEnding = true;
   const acknowledged = await end(world, writer, ending);
   await observer.sync();
   problems.push(...((await mark?.judge()) ?? []));
   if (world.isFollowing) problems.push(...(await judgeTicks(observer, ending === "settled")));
+  if (world.changed) problems.push(...(await judgeCopies(world, observer, ending === "cancelled")));
   problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
+}
+
+/** What goes on beside the writer, and must not fail. */
+function beside({ problems }: World, work: Promise<void>): void {
+  work.catch((error: unknown) => problems.push(`what goes on beside failed: ${String(error)}`));
 }
 
 async function sourceStarted({ time, layout }: World, observer: ModelClient): Promise<void> {

@@ -22,6 +22,9 @@ import { readTicks } from "./ticks";
 export const SOURCE = "/app";
 export const RESULTS = "/results";
 
+/** Where the changed code of a pipeline that is updated copies its results to, by the names of window and znode. */
+export const COPIES = "/copies";
+
 /** A znode that summaries look up, where pipelines follow one, and what each of them was committed with. */
 export const MARK = "/mark";
 export const MARKS = "/marks";
@@ -82,8 +85,8 @@ export class PoisonError extends Error {
 const compiled = new Map<string, ProbedPipeline>();
 
 /** The pipeline with so many shards for each stage. Compiling is slow and gives the same every time. */
-export function probedPipeline(shards: number, hasFiles: boolean): ProbedPipeline {
-  const name = `${shards} ${hasFiles}`;
+export function probedPipeline(shards: number, hasFiles: boolean, isChanged = false): ProbedPipeline {
+  const name = `${shards} ${hasFiles} ${isChanged}`;
   const known = compiled.get(name);
   if (known) return known;
   const probe: Probe = {
@@ -93,7 +96,7 @@ export function probedPipeline(shards: number, hasFiles: boolean): ProbedPipelin
     elapsedMs: () => 0,
     finalize: async () => undefined,
   };
-  const made = { pipeline: compilePipeline(summaryPipeline(shards, probe, hasFiles)), probe };
+  const made = { pipeline: compilePipeline(summaryPipeline(shards, probe, hasFiles, isChanged)), probe };
   compiled.set(name, made);
   return made;
 }
@@ -110,8 +113,16 @@ export const STATEFUL_SHARDS = 4;
 /** How long it keeps them, in ms of event time. */
 const KEPT_MS = 200;
 
-/** Changes in windows of one second, summarised for each znode, as znodes and maybe as text: two stages to four. */
-export function summaryPipeline(shards: number, probe: Probe, hasFiles = true): PipelineDefinition {
+/**
+ * Changes in windows of one second, summarised for each znode, as znodes and maybe as text: two stages to four. The
+ * changed code has one more.
+ */
+export function summaryPipeline(
+  shards: number,
+  probe: Probe,
+  hasFiles = true,
+  isChanged = false,
+): PipelineDefinition {
   return definePipeline({
     name: "summary",
     shards,
@@ -148,6 +159,7 @@ export function summaryPipeline(shards: number, probe: Probe, hasFiles = true): 
           data: JSON.stringify(summary),
         })),
       );
+      if (isChanged) summaries.apply(copying());
       if (hasFiles) summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
       if (shards < FOLLOWING_SHARDS) return;
       readTicks(root, () => probe.elapsedMs());
@@ -161,6 +173,33 @@ export function summaryPipeline(shards: number, probe: Probe, hasFiles = true): 
         )
         .apply(writeToZnodes((write) => write));
     },
+  });
+}
+
+interface WindowedSummary {
+  readonly start: number;
+  readonly summary: Summary;
+}
+
+/** What the changed code does beside: a stage of its own, which begins with the update. */
+function copying(): beam.PTransform<beam.PCollection<WindowedSummary>, void> {
+  return beam.withName("copies", (summaries: beam.PCollection<WindowedSummary>) => {
+    summaries
+      .apply(
+        statefulParDo((element: WindowedSummary) => element.summary.path, {
+          state: { count: valueState(0) },
+          process(element: WindowedSummary, { state }) {
+            state.count.write(state.count.read() + 1);
+            return [{ ...element, number: state.count.read() }];
+          },
+        }),
+      )
+      .apply(
+        writeToZnodes(({ start, summary, number }) => ({
+          path: `${COPIES}/${start}-${encodeURIComponent(summary.path)}-${number}`,
+          data: JSON.stringify(summary),
+        })),
+      );
   });
 }
 

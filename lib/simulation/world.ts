@@ -32,6 +32,8 @@ export const LATE_POISON = "late poison";
 const URGENCY = 10;
 /** What some runs have and others lack is drawn apart, so that the other runs go on as they did without it. */
 const TRAITS = 0x5eed;
+/** The share of runs with an update. */
+const UPDATED = 0.1;
 const START_MS = Date.parse("2026-01-01T00:00:00Z");
 
 /**
@@ -77,6 +79,8 @@ export interface Tally {
   faults: number;
   pauses: number;
   rescales: number;
+  /** Updates that were begun. */
+  updates: number;
   /** How often a dead letter was to be replayed. */
   replays: number;
   /** Bundles that were run ahead of a commit, and given up. */
@@ -89,7 +93,12 @@ export class World {
   readonly ensemble: ModelEnsemble;
   readonly files = new MemoryFiles();
   readonly blobs = new MemoryBlobs();
+  /** The code that the run begins with. */
   readonly pipeline: CompiledPipeline;
+  /** The code that an update hands the pipeline to; undefined where there is no update. */
+  readonly changed: CompiledPipeline | undefined;
+  /** The code that new processes have. */
+  deployed: CompiledPipeline;
   readonly probe: Probe;
   /** Its summaries are written as text, too. */
   readonly hasFiles: boolean;
@@ -106,6 +115,7 @@ export class World {
     faults: 0,
     pauses: 0,
     rescales: 0,
+    updates: 0,
     replays: 0,
     givenUp: 0,
   };
@@ -145,7 +155,7 @@ export class World {
     const shards = time.chance(0.7) ? 2 : time.between(3, 4);
     this.hasFiles = time.chance(0.6);
     const { pipeline, probe } = probedPipeline(shards, this.hasFiles);
-    this.pipeline = pipeline;
+    this.pipeline = this.deployed = pipeline;
     this.probe = probe;
     let arrivals = 0;
     probe.arrive = ({ text }) => {
@@ -166,6 +176,10 @@ export class World {
     this.faultRate = 0.003 + time.random() * 0.025;
     const traits = randomNumbers(seed ^ TRAITS);
     this.isElected = traits() < 0.15;
+    if (traits() >= UPDATED) return;
+    const changed = probedPipeline(shards, this.hasFiles, true);
+    this.changed = changed.pipeline;
+    Object.assign(changed.probe, probe);
   }
 
   /** The pipeline has asynchronous calls and finalisers. */

@@ -9,6 +9,8 @@ import {
   type ScopePlan,
 } from "../../lib/checkpoint/scope";
 import { decodeSegment } from "../../lib/checkpoint/segment";
+import { rescale } from "../../lib/runner/rescale";
+import { MemoryBlobs } from "../../lib/simulation/memory-files";
 import { connect, type Op, type ZooKeeper, type ZooKeeperClient } from "../../lib/zookeeper";
 import { TcpProxy } from "../support/tcp-proxy";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
@@ -143,4 +145,25 @@ test("a path is created with its parents, by several at once, and may be there",
   await Promise.all([createPath(client, path), createPath(client, path), createPath(client, path)]);
   await createPath(client, path);
   expect((await client.getData(path)).data).toHaveLength(0);
+});
+
+test("other code that finds the epoch gone, because it was replaced meanwhile, is told that the graphs differ", async () => {
+  await openPipeline(client, layout, PLAN);
+  let isReplaced = false;
+  const getData: ZooKeeper["getData"] = async (path, options) => {
+    if (path === layout.epoch(1).path && !isReplaced) {
+      isReplaced = true;
+      await rescale(client, new MemoryBlobs(), layout, { readZnodeChanges: 3 });
+    }
+    return client.getData(path, options);
+  };
+  const late = new Proxy(client, {
+    get: (target, name) => {
+      const value: unknown = name === "getData" ? getData : Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const other = { ...PLAN, fingerprint: "e".repeat(64) };
+  await expect(openPipeline(late, layout, other)).rejects.toBeInstanceOf(PipelineMismatchError);
+  expect(isReplaced).toBe(true);
 });

@@ -178,6 +178,11 @@ export const MUTANTS: readonly Mutant[] = [
     'if (state === "lost" || state === "closed") this',
     'if (state === "closed") this',
   ]),
+  mutant("update that does not pause", [
+    "lib/checkpoint/rotation.ts",
+    'if (state === "paused") return current;',
+    'if (state === "paused") return current;\n    if (state === "running") return { ...current, generation: { ...current.generation, isRescaling: true } };',
+  ]),
 ];
 
 /** The first seed that finds the mutant; undefined when none of them does. */
