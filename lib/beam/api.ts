@@ -252,7 +252,7 @@ export interface TentativeBundle {
   room(): Promise<void>;
   /** Waits for everything that is under way, and ends the transforms. Rejects as `room` does. */
   drain(): Promise<void>;
-  /** Frees what the bundle keeps in the spool, and gives up its calls, whatever became of it. */
+  /** Frees what the bundle keeps, its outputs among it, and gives up its calls, whatever became of it. */
   dispose(): void;
   /** Ends the bundle (finishBundle of the DoFns included). The bundle is used up. */
   finish(): BundleResult;

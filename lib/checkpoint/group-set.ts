@@ -27,17 +27,19 @@ export class GroupSet {
   }
 
   isWithin({ words }: GroupSet): boolean {
-    return this.words.every((word, index) => (word & ~words[index]!) === 0);
+    for (let at = 0; at < WORDS; at++) if ((this.words[at]! & ~words[at]!) !== 0) return false;
+    return true;
   }
 
   /** These without the others; the same object where none of those is among these. */
   without({ words }: GroupSet): GroupSet {
-    const isApart = this.words.every((word, index) => (word & words[index]!) === 0);
+    let isApart = true;
+    for (let at = 0; at < WORDS; at++) if ((this.words[at]! & words[at]!) !== 0) isApart = false;
     return isApart ? this : new GroupSet(this.words.map((word, index) => word & ~words[index]!));
   }
 
   get isEmpty(): boolean {
-    return this.words.every((word) => word === 0);
+    return this.isWithin(GroupSet.NONE);
   }
 
   /** Undefined where there is none. */

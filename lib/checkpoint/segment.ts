@@ -21,7 +21,7 @@ const LENGTH_BYTES = 4;
 const FIRST_SIZE_BYTES = 1024;
 
 /** Up to this length a loop over bytes is faster than a call into native code. */
-const COPIED_ONE_BY_ONE = 96;
+export const COPIED_ONE_BY_ONE = 96;
 
 /** What an element of so many bytes adds to a segment. */
 export function segmentElementBytes(length: number): number {
@@ -30,10 +30,15 @@ export function segmentElementBytes(length: number): number {
 
 /** A segment that grows, written as it will be stored. */
 export class SegmentBuilder {
-  private frame = Buffer.allocUnsafe(FIRST_SIZE_BYTES);
+  private frame: Buffer;
   private size = FRAME_HEADER_BYTES + COUNT_BYTES;
   private count = 0;
   private minTimestampMs = Number.POSITIVE_INFINITY;
+
+  /** @param expectedBytes what it will be about, so that it need not grow. */
+  constructor(expectedBytes = 0) {
+    this.frame = Buffer.allocUnsafe(Math.max(FIRST_SIZE_BYTES, expectedBytes));
+  }
 
   /** Whether one more element of so many bytes leaves it within a size; the first one always fits. */
   hasRoom(length: number, segmentSizeBytes: number): boolean {

@@ -308,7 +308,7 @@ class Draft {
     this.passed = GroupSet.NONE.withRange(0, KEY_GROUPS);
   }
 
-  finish(): { ops: Op[]; deltas: Delta[]; ranges: Range[]; rest: StateCell[] } {
+  finish(): { ops: Op[]; deltas: Delta[]; ranges: Range[]; rest: readonly StateCell[] } {
     const { number } = this;
     const deltas: Delta[] = [];
     for (const delta of this.deltas) {
@@ -316,11 +316,13 @@ class Draft {
       if (!groups.isEmpty) deltas.push(groups === delta.groups ? delta : { ...delta, groups });
       else this.ops.push({ type: "delete", path: stateDeltaPath(this.layout, delta.number) });
     }
-    const rest = this.changes.filter(({ group }) => !this.passed.has(group));
+    const isAll = this.passed.isEmpty;
+    const rest = isAll ? this.changes : this.changes.filter(({ group }) => !this.passed.has(group));
     if (rest.length > 0) {
       const path = stateDeltaPath(this.layout, number);
       this.ops.unshift({ type: "create", path, data: encodeCells("stateDelta", rest) });
-      deltas.push({ number, bytes: bytesOf(rest), groups: groupsOf(rest) });
+      const bytes = isAll ? this.changedBytes : bytesOf(rest);
+      deltas.push({ number, bytes, groups: isAll ? this.changedGroups : groupsOf(rest) });
     }
     return { ops: this.ops, deltas, ranges: this.ranges, rest };
   }

@@ -1,4 +1,4 @@
-import type { SegmentElement } from "./segment";
+import { COPIED_ONE_BY_ONE, type SegmentElement } from "./segment";
 
 /** In the order of their codes in the encoding. */
 export const CHANGE_KINDS = ["existing", "created", "changed", "deleted", "children", "acl"] as const;
@@ -157,7 +157,8 @@ type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
 /** A value of its own, so that whoever keeps it does not keep the segment. */
 function copyOf(bytes: Buffer, start: number, end: number): Buffer {
   const copy = Buffer.allocUnsafe(end - start);
-  bytes.copy(copy, 0, start, end);
+  if (copy.length > COPIED_ONE_BY_ONE) bytes.copy(copy, 0, start, end);
+  else for (let at = 0; at < copy.length; at++) copy[at] = bytes[start + at]!;
   return copy;
 }
 

@@ -9,6 +9,8 @@ import type { ShardContext } from "./shard-context";
 const BLOB_SEGMENT_BYTES = 8 * 1024 * 1024;
 // So small that references and what stays inline fit in a commit with any number of shards downstream.
 const LARGE_INLINE_BYTES = 1024;
+/** No shard has exactly its share. */
+const SHARE_MARGIN = 1.25;
 /** In place of a key's hash: see `OutputBlock.keyHashes`. */
 const FOR_EVERY_SHARD = -1;
 
@@ -96,12 +98,13 @@ class StageWriter {
     await this.write(first![0]);
   }
 
-  private addTo(shard: number, { bytes, ends, timestampsMs }: OutputBlock, index: number): void {
+  private addTo(shard: number, block: OutputBlock, index: number): void {
+    const { bytes, ends, timestampsMs } = block;
     const start = index === 0 ? 0 : ends[index - 1]!;
     const end = ends[index]!;
     let waiting = this.waiting.get(shard);
     if (waiting === undefined) {
-      waiting = { full: [], open: new SegmentBuilder(), bytes: 0 };
+      waiting = { full: [], open: new SegmentBuilder(this.expectedBytes(block)), bytes: 0 };
       this.waiting.set(shard, waiting);
     }
     if (!waiting.open.hasRoom(end - start, this.segmentBytes)) {
@@ -112,6 +115,12 @@ class StageWriter {
     const added = segmentElementBytes(end - start);
     waiting.bytes += added;
     this.bytes += added;
+  }
+
+  /** Of a shard's share of a block. */
+  private expectedBytes({ ends, count }: OutputBlock): number {
+    const share = segmentElementBytes(ends[count - 1]! / count) * (count / this.shards);
+    return Math.min(this.segmentBytes, Math.ceil(share * SHARE_MARGIN));
   }
 
   private async write(shard: number): Promise<void> {

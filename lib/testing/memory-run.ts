@@ -388,7 +388,7 @@ class MemoryRun {
       const shards = this.shards.get(target)!;
       for (const { bytes, keyHash, isBroadcast } of outputs)
         for (const shard of isBroadcast ? shards : [shards[keyHash % shards.length]!])
-          shard.inbox.push(bytes);
+          shard.inbox.push(Buffer.from(bytes));
     }
     bundle.dispose();
     for (const finalization of result.finalizations) yield this.pipeline.finalize(finalization);

@@ -12,6 +12,12 @@ export const BROADCAST = -1;
 const FIRST_SIZE_BYTES = 1024;
 const FIRST_COUNT = 16;
 
+/** Of bundles that are over, for the next ones: memory outside of the heap costs more to get than to fill. */
+const spare: GrowingBlock[] = [];
+const MOST_SPARE = 32;
+/** A larger one was for a single large bundle. */
+const SPARE_SIZE_BYTES = 64 * 1024;
+
 /** Counts what all lists of a bundle are given. */
 export interface OutputTally {
   added(bytes: number, elements: number): void;
@@ -20,7 +26,7 @@ export interface OutputTally {
 /** Elements for one stage in the order in which they came, one behind the other in one buffer; the older ones in the spool. */
 export class OutputList implements StageOutputs {
   private readonly spilled: number[] = [];
-  private block = new GrowingBlock();
+  private block: GrowingBlock | undefined;
 
   constructor(
     private readonly spool: Spool,
@@ -28,12 +34,12 @@ export class OutputList implements StageOutputs {
   ) {}
 
   get isEmpty(): boolean {
-    return this.block.count === 0 && this.spilled.length === 0;
+    return (this.block === undefined || this.block.count === 0) && this.spilled.length === 0;
   }
 
   /** @throws UnencodableValueError, with nothing added. */
   addKeyed(key: unknown, value: unknown, timestampMs: number, window: Window, pane: Pane): void {
-    const { out } = this.block;
+    const { out } = this.current;
     const start = out.length;
     let hash: number;
     try {
@@ -51,7 +57,7 @@ export class OutputList implements StageOutputs {
    * @throws UnencodableValueError, with nothing added.
    */
   addGathered(key: unknown, timestampMs: number, window: Window, count: number, values: EncodedParts): void {
-    const { out } = this.block;
+    const { out } = this.current;
     const start = out.length;
     let hash: number;
     try {
@@ -64,27 +70,32 @@ export class OutputList implements StageOutputs {
   }
 
   add(bytes: Uint8Array, timestampMs: number, keyHash: number): void {
-    const { out } = this.block;
+    const { out } = this.current;
     const start = out.length;
     out.bytes(bytes);
     this.written(start, timestampMs, keyHash, 1);
   }
 
+  private get current(): GrowingBlock {
+    this.block ??= spare.pop() ?? new GrowingBlock();
+    return this.block;
+  }
+
   private written(start: number, timestampMs: number, keyHash: number, elements: number): void {
-    const { block } = this;
+    const block = this.current;
     block.end(timestampMs, keyHash);
     this.tally.added(block.out.length - start, elements);
   }
 
   spill(): void {
-    if (this.block.count === 0) return;
+    if (this.block === undefined || this.block.count === 0) return;
     this.spilled.push(this.spool.write(encodeBlock(this.block)));
-    this.block = new GrowingBlock();
+    this.release();
   }
 
   *blocks(): Generator<OutputBlock> {
     for (const handle of this.spilled) yield decodeBlock(this.spool.read(handle));
-    if (this.block.count > 0) yield this.block;
+    if (this.block !== undefined && this.block.count > 0) yield this.block;
   }
 
   *[Symbol.iterator](): Generator<BundleOutput> {
@@ -101,8 +112,18 @@ export class OutputList implements StageOutputs {
     }
   }
 
+  /** What was read of it does not stay as it is. */
   dispose(): void {
     for (const handle of this.spilled.splice(0)) this.spool.free(handle);
+    this.release();
+  }
+
+  private release(): void {
+    const { block } = this;
+    this.block = undefined;
+    if (block === undefined || block.bytes.length > SPARE_SIZE_BYTES || spare.length === MOST_SPARE) return;
+    block.clear();
+    spare.push(block);
   }
 }
 
@@ -125,6 +146,11 @@ class GrowingBlock implements OutputBlock {
     this.timestampsMs[count] = timestampMs;
     this.keyHashes[count] = keyHash;
     this.count = count + 1;
+  }
+
+  clear(): void {
+    this.out.truncate(0);
+    this.count = 0;
   }
 
   private grow(): void {
