@@ -92,13 +92,13 @@ async function play(world: World): Promise<void> {
   // A writer that begins before the source does leaves values that no one can count.
   const fromTheStart = time.chance(0.7);
   if (fromTheStart) await sourceStarted(world, observer);
-  const updated = world.changed && updateUnderWay(world, world.changed);
+  const updated = world.changed && beside(world, updateUnderWay(world, world.changed));
   const mayPause = !updated && time.chance(0.3);
-  if (mayPause) beside(world, pauseSometimes(world));
-  else if (!updated && time.chance(0.35)) beside(world, rescaleSometimes(world));
+  if (mayPause) void beside(world, pauseSometimes(world));
+  else if (!updated && time.chance(0.35)) void beside(world, rescaleSometimes(world));
   const ending = ENDINGS[time.between(0, ENDINGS.length - 1)]!;
   const writer = new Writer(world, observer, ending);
-  if (time.chance(0.3)) beside(world, replaySometimes(world));
+  if (time.chance(0.3)) void beside(world, replaySometimes(world));
   await writer.run();
   if (tally.elements < LEAST_ELEMENTS || tally.faults < LEAST_FAULTS)
     problems.push(`too little happened: ${tally.elements} elements, ${tally.faults} faults`);
@@ -113,8 +113,8 @@ async function play(world: World): Promise<void> {
 }
 
 /** What goes on beside the writer, and must not fail. */
-function beside({ problems }: World, work: Promise<void>): void {
-  work.catch((error: unknown) => problems.push(`what goes on beside failed: ${String(error)}`));
+function beside({ problems }: World, work: Promise<void>): Promise<void> {
+  return work.catch((error: unknown) => void problems.push(`what goes on beside failed: ${String(error)}`));
 }
 
 async function sourceStarted({ time, layout }: World, observer: ModelClient): Promise<void> {

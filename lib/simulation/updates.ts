@@ -47,6 +47,8 @@ export async function updateUnderWay(world: World, changed: CompiledPipeline): P
     const isUpdate = left <= 0 || time.chance(0.8);
     tally[isUpdate ? "updates" : "rescales"] += 1;
     const done = start(client, isUpdate);
+    // It may be heard of at the end alone.
+    done.catch(() => undefined);
     if (left <= 0) {
       if (await done) break;
       continue;
