@@ -114,9 +114,7 @@ export async function requireGeneration(
   client: ZooKeeperClient,
   layout: PipelineLayout,
 ): Promise<CurrentGeneration> {
-  const current = (await readGeneration(client, layout)) ?? (await readLatest(client, layout));
-  if (!current) throw new NoPipelineError(layout, await listPipelines(client, layout.root));
-  return current;
+  return (await readGeneration(client, layout)) ?? latestGeneration(client, layout);
 }
 
 /** The pipeline's generation, from a server that is not behind. Throws {@link NoPipelineError}. */
@@ -124,15 +122,10 @@ export async function latestGeneration(
   client: ZooKeeperClient,
   layout: PipelineLayout,
 ): Promise<CurrentGeneration> {
-  return (await readLatest(client, layout)) ?? requireGeneration(client, layout);
-}
-
-async function readLatest(
-  client: ZooKeeperClient,
-  layout: PipelineLayout,
-): Promise<CurrentGeneration | undefined> {
   await reading(client, () => client.sync(layout.generation));
-  return readGeneration(client, layout);
+  const current = await readGeneration(client, layout);
+  if (!current) throw new NoPipelineError(layout, await listPipelines(client, layout.root));
+  return current;
 }
 
 /** The new generation; undefined where someone else changed it, or the reply was lost: the next read tells which. */

@@ -25,6 +25,7 @@ import { SourceBlobs } from "./source-blobs";
 import { SourceEnsemble } from "./source-ensemble";
 import { SourceSnapshot } from "./source-snapshot";
 import { SourceWalk } from "./source-walk";
+import { patiently } from "./standby";
 import type { ManifestChange } from "./stored-manifest";
 import { StoredSource } from "./stored-source";
 import type { TokenBucket } from "./token-bucket";
@@ -77,7 +78,6 @@ const FOLLOW_INTERVAL_MS = 1_000;
 // Two commits in a row publish a watermark; this keeps an empty pipeline from spinning between them.
 const MIN_HEARTBEAT_MS = 2;
 const HELD_POLL_MS = 20;
-const UNREAD = "a standby could not read what the active relay delivers";
 
 /** Turns the changes of one source into elements, and appends them with the cursor and the manifest in one multi. */
 export class SourceRelay {
@@ -162,15 +162,13 @@ export class SourceRelay {
     await this.load();
     if (this.stored.cursor.number === 0) return;
     this.isStandby = true;
-    const { log, sourceId: source } = this.options;
+    const follow = patiently(this.options, () => this.follow());
     while (!signal.aborted) {
       if (this.watches.length < this.reader.paths.roots.length) await this.arm();
       if (this.walkNeeded) this.beginWalk();
       if (this.walking && this.dirty.size < STANDBY_DIRTY) await this.walkOn(this.walking);
       else await this.options.clock.sleep(FOLLOW_INTERVAL_MS, signal);
-      // What can't be read for the moment is read later, at the latest when its turn comes.
-      if (!this.walking)
-        await this.follow().catch((error: unknown) => log("warn", UNREAD, { source, error }));
+      if (!this.walking) await follow();
     }
   }
 

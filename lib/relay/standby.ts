@@ -71,6 +71,26 @@ export async function awaitTurn(
   }
 }
 
+/**
+ * A `follow` that never rejects: what can't be read for the moment is read by a later one, at the latest when the relay's
+ * turn comes. Of failures in a row the first is told.
+ */
+export function patiently(
+  { log, sourceId: source }: { readonly log: Log; readonly sourceId: string },
+  follow: () => Promise<void>,
+): () => Promise<void> {
+  let isFailing = false;
+  return async () => {
+    try {
+      await follow();
+      isFailing = false;
+    } catch (error) {
+      if (!isFailing) log("warn", "a standby can't read what the active relay delivers", { source, error });
+      isFailing = true;
+    }
+  };
+}
+
 /** Rejects with RelayStoppedError when the turn is lost. */
 export function lossOf({ lost }: Turn): Promise<never> {
   const loss = new Promise<never>((_, reject) => {

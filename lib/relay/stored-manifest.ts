@@ -162,18 +162,20 @@ export class StoredManifest {
       if (index.generation !== this.index.generation)
         this.snapshotBytes = this.known.size * ROW_BYTES + this.known.pathBytes;
       this.index = index;
-      this.take(updates, listing, Math.max(cursorNumber, ...news.slice(-1).map(({ number }) => number)));
+      this.take(updates, listing, cursorNumber);
     };
     return { updates, apply };
   }
 
-  /** Takes over updates that were read, and what lies where. */
-  private take(updates: readonly ManifestUpdate[], listing: Listing, upTo: number): void {
+  /** Takes over updates that were read, and what lies where: all up to the cursor's commit, and up to the newest delta. */
+  private take(updates: readonly ManifestUpdate[], listing: Listing, cursorNumber: number): void {
+    const { deltas, foldedDeltas, retired, latestGeneration } = listing;
+    const newest = (deltas.at(-1) ?? foldedDeltas.at(-1))?.number ?? 0;
     this.known.apply(updates);
-    this.setDeltas(listing.deltas);
-    this.retired = listing.retired;
-    this.latestGeneration = listing.latestGeneration;
-    this.appliedUpTo = Math.max(this.appliedUpTo, upTo);
+    this.setDeltas(deltas);
+    this.retired = retired;
+    this.latestGeneration = latestGeneration;
+    this.appliedUpTo = Math.max(this.appliedUpTo, cursorNumber, newest);
   }
 
   /** Whether a commit of {@link compaction} should follow. */

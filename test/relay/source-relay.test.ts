@@ -21,7 +21,7 @@ import { readRecord } from "../../lib/checkpoint/stored-record";
 import { decodeZnodeChange, type ZnodeChange } from "../../lib/checkpoint/znode-change";
 import type { SourceBatching, ZnodeSource } from "../../lib/checkpoint/znode-source";
 import { type Clock, systemClock } from "../../lib/clock";
-import { silent } from "../../lib/log";
+import { type Log, silent } from "../../lib/log";
 import { RelayStoppedError, SourceError } from "../../lib/relay/errors";
 import { limitsOf } from "../../lib/relay/limits";
 import {
@@ -93,6 +93,7 @@ interface RelaySetup {
   /** Stands by until `takeOver`. */
   readonly standsBy?: boolean;
   readonly clock?: Clock;
+  readonly log?: Log;
   /** When a timer is due (default: never). */
   readonly dueMs?: number;
   readonly store?: BlobStore;
@@ -118,6 +119,7 @@ class RunningRelay {
       elsewhere,
       standsBy,
       clock = systemClock,
+      log = silent,
     } = setup;
     const { dueMs = Number.POSITIVE_INFINITY } = setup;
     this.relay = new SourceRelay({
@@ -130,7 +132,7 @@ class RunningRelay {
       current,
       blobs: store,
       clock,
-      log: silent,
+      log,
       limits: { ...LIMITS, ...limits },
       onCommit: (commit) => this.note(commit),
       ...(setup.onAhead && { onAhead: setup.onAhead }),
@@ -184,6 +186,34 @@ class RunningRelay {
     this.signal.abort();
     this.waiting.abort();
     await this.end;
+  }
+}
+
+/** The clock of a relay that stands by, which sleeps between two looks at what the active one has delivered. */
+class StandbyClock extends ManualClock {
+  private begun = 0;
+  private awaited = 0;
+  private tell = (): void => undefined;
+
+  override sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    this.begun += 1;
+    this.tell();
+    return super.sleep(ms, signal);
+  }
+
+  /** The next sleep has begun. */
+  async nextSleep(): Promise<void> {
+    if (this.begun === this.awaited)
+      await new Promise<void>((done) => {
+        this.tell = done;
+      });
+    this.awaited = this.begun;
+  }
+
+  /** Lets the relay look once. */
+  async look(): Promise<void> {
+    this.advance(1_000);
+    await this.nextSleep();
   }
 }
 
@@ -704,22 +734,10 @@ test("more znodes than one commit holds: in several commits, the manifest in blo
 test("a standby for which it is too late to follow repeats nothing, a deletion neither", async () => {
   const active = new RunningRelay();
   await active.caughtUp();
-  let sleeps = (): void => undefined;
-  const asleep = new Promise<void>((done) => {
-    sleeps = done;
-  });
-  const clock = new ManualClock(Date.now());
+  const clock = new StandbyClock(Date.now());
+  const standby = new RunningRelay({ standsBy: true, clock });
   // Between two looks at what the active one has delivered; the next comes when it takes over.
-  const standby = new RunningRelay({
-    standsBy: true,
-    clock: Object.assign(Object.create(clock) as ManualClock, {
-      sleep: (ms: number, signal?: AbortSignal) => {
-        sleeps();
-        return clock.sleep(ms, signal);
-      },
-    }),
-  });
-  await asleep;
+  await clock.nextSleep();
   await client.create(`${app}/a`, bytes("1"));
   await client.delete(`${app}/a`);
   await active.caughtUp();
@@ -738,6 +756,55 @@ test("a standby for which it is too late to follow repeats nothing, a deletion n
   await standby.delivered(1);
   // What it has not read may have hidden other lives.
   expect(await summary()).toEqual([...before, "created /b=1 +0?"]);
+});
+
+test("a standby whose blobs can't be read says so once, goes on standing by, and repeats nothing", async () => {
+  const limits = { segmentSizeBytes: 64 };
+  await client.create(`${app}/${"a".repeat(60)}`);
+  const active = new RunningRelay({ limits });
+  await active.caughtUp();
+  let isFailing = false;
+  let failures = 0;
+  const store: BlobStore = Object.assign(Object.create(blobs) as MemoryBlobs, {
+    get: (name: string) => {
+      if (!isFailing) return blobs.get(name);
+      failures += 1;
+      return Promise.reject(new Error("no answer"));
+    },
+  });
+  const clock = new StandbyClock(Date.now());
+  const warnings: string[] = [];
+  const log: Log = (level, message) => void (level === "warn" && warnings.push(message));
+  const standby = new RunningRelay({ limits, store, clock, log, standsBy: true });
+  await clock.nextSleep();
+  const deliver = async (name: string): Promise<void> => {
+    const { elements } = active;
+    for (let index = 0; index < 5; index++) await client.create(`${app}/${name}${`${index}`.repeat(60)}`);
+    await active.delivered(elements + 5);
+  };
+  isFailing = true;
+  await deliver("b");
+  await clock.look();
+  const failedOnce = failures;
+  expect(failedOnce).toBeGreaterThan(0);
+  await deliver("c");
+  await clock.look();
+  expect(failures).toBeGreaterThan(failedOnce);
+  expect(warnings).toEqual(["a standby can't read what the active relay delivers"]);
+  isFailing = false;
+  await clock.look();
+  isFailing = true;
+  await deliver("d");
+  await clock.look();
+  expect(warnings).toHaveLength(2);
+  isFailing = false;
+  await active.stop();
+  const before = await summary();
+  standby.takeOver();
+  await client.create(`${app}/e`, bytes("1"));
+  await standby.delivered(1);
+  // A life of it may have ended before this relay began.
+  expect(await summary()).toEqual([...before, "created /e=1 +0?"]);
 });
 
 test("a blob of the manifest that is gone is told, with what to do; nothing is delivered again", async () => {
