@@ -18,6 +18,7 @@
  * | the SDK's sources in other languages | nothing | a pipeline that uses one is refused when it is packaged |
  */
 const { readFileSync } = require("node:fs");
+const { marked } = require("./eager-plugin.js");
 const { INTEROP, INTEROP_SOURCE, slimModule } = require("./sdk-source.js");
 
 const SERIALIZER = `
@@ -153,7 +154,8 @@ function beamPlugin() {
       build.onLoad({ filter: /\/apache-beam\/dist\/src\/apache_beam\/.*\.js$/ }, ({ path }) => {
         const text = slimModule(readFileSync(path, "utf8"));
         const isGenerated = /\/proto\/org\/apache\//.test(path);
-        return { contents: isGenerated ? lazyMessages(text, path) : text, loader: "js" };
+        const contents = isGenerated ? lazyMessages(text, path) : text;
+        return { contents: build.initialOptions.minify ? marked(contents) : contents, loader: "js" };
       });
       build.onResolve({ filter: /^protobufjs$/ }, ({ resolveDir }) =>
         build.resolve("protobufjs/minimal.js", { resolveDir, kind: "require-call" }),

@@ -1,13 +1,17 @@
 /**
- * esbuild plug-in that keeps the AWS clients out of the functions' own files: each becomes a file beside them, which
- * `import()` loads when the first call comes. A function's cold start then reads and compiles no client that it does
- * not use. Within a single file, esbuild would keep every unused part of a client that is loaded lazily.
+ * esbuild plug-in that keeps out of the functions' own files what most of them never use: each AWS client becomes a file
+ * beside them, which `import()` loads when the first call comes, and so does the library for cron expressions, which
+ * `require` loads with the first one. A function's cold start then reads and compiles nothing that it does not use.
+ * Within a single file, esbuild would keep every unused part of a client that is loaded lazily.
  */
+const { createRequire } = require("node:module");
 const { basename, join } = require("node:path");
 const { build: bundle } = require("esbuild");
 
 /** The files of lib/aws that import a client of the SDK, as they are imported. */
 const CLIENTS = /^\.\/[a-z0-9]+-client\.js$/;
+/** A package that is loaded with `require`, by its name. */
+const LIBRARIES = /^croner$/;
 const NAMESPACE = "beamkeeper-client";
 
 async function clientOf(path, options) {
@@ -42,6 +46,11 @@ function clientsPlugin() {
           ? { path: join(resolveDir, path), namespace: NAMESPACE }
           : undefined,
       );
+      build.onResolve({ filter: LIBRARIES }, ({ path, kind, resolveDir, namespace }) => {
+        if (kind !== "require-call" || namespace !== "file") return undefined;
+        const from = createRequire(join(resolveDir, "from.js"));
+        return { path: from.resolve(path), namespace: NAMESPACE };
+      });
       // esbuild finds the .ts of a .js by itself.
       build.onLoad({ filter: /./, namespace: NAMESPACE }, ({ path }) => {
         if (!built.has(path)) built.set(path, clientOf(path, options));

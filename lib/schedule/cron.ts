@@ -1,4 +1,10 @@
-import { Cron } from "croner";
+import type { Cron, CronOptions } from "croner";
+
+/** Few pipelines have a cron expression: the library is loaded with the first one, in functions from a file of its own. */
+function newCron(pattern: string, options: CronOptions): Cron {
+  const library: typeof import("croner") = require("croner");
+  return new library.Cron(pattern, { ...options, paused: true });
+}
 
 /**
  * Cron expressions as EventBridge Scheduler has them, which is the form that is kept: `cron(minute hour day-of-month
@@ -60,7 +66,7 @@ export function cronText({ minute, hour, dayOfMonth, month, dayOfWeek, year }: C
 /** The first moment after `afterMs` that fits; undefined where there is none. */
 export function nextCron(fields: CronFields, timeZone: string, afterMs: number): number | undefined {
   const key = `${timeZone} ${cronText(fields)}`;
-  const cron = known.get(key) ?? new Cron(pattern(fields), { timezone: timeZone, paused: true });
+  const cron = known.get(key) ?? newCron(pattern(fields), { timezone: timeZone });
   if (known.size < MAX_KNOWN) known.set(key, cron);
   // The library looks from the next whole second on.
   return cron.nextRun(new Date(Math.floor(afterMs / 1000) * 1000))?.getTime();
@@ -77,7 +83,7 @@ function pattern({ minute, hour, dayOfMonth, month, dayOfWeek, year }: CronField
     ...[upTo(month, 12), upTo(days, 6), upTo(year, LAST_YEAR)],
   ].join(" ");
   try {
-    new Cron(text, { paused: true });
+    newCron(text, {});
   } catch (error) {
     throw new RangeError((error as Error).message.replace(/^CronPattern: /, ""));
   }

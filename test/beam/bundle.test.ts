@@ -20,7 +20,7 @@ describe("a bundled and minified pipeline", () => {
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), "beamkeeper-bundle-"));
     outfile = join(folder, "print-result.js");
-    const entries = ["print-result", "print-failure"];
+    const entries = ["print-result", "print-failure", "print-schedule"];
     await build({
       ...bundling(),
       entryPoints: entries.map((name) => join(__dirname, `../support/bundled/${name}.ts`)),
@@ -55,6 +55,19 @@ describe("a bundled and minified pipeline", () => {
 
   test("has nothing of the SDK that only serialisation asks for", () => {
     expect(readFileSync(outfile, "utf8")).not.toMatch(/__createBinding|\.__closure|registerObject/);
+  });
+
+  test("compiles the modules that it runs while it loads at once, and has no mark left of them", () => {
+    const text = readFileSync(outfile, "utf8");
+    expect(text).not.toMatch(/\$(begin|end)\d/);
+    // What a module of the SDK begins with, in a function in parentheses.
+    expect(text).toMatch(/\(\(function\([\w$]+(,[\w$]+)*\)\{ *"use strict"; {5}/);
+  });
+
+  test("loads the library for cron expressions, which lies beside it, with the first one", () => {
+    expect(readFileSync(outfile, "utf8")).not.toMatch(/CronPattern: Syntax/);
+    const output = execFileSync(process.execPath, [join(folder, "print-schedule.js")], { encoding: "utf8" });
+    expect(output).toBe(`cron(0 12 * * ? *) ${12 * 3_600_000}`);
   });
 
   test("is small", () => {

@@ -178,16 +178,22 @@ test("another network makes another version of the same code", () => {
 });
 
 test.each(["relay", "bundle", "batch", "events", "driver"])(
-  "the package of %s is its code and its map, and small; clients lie beside it",
+  "the package of %s is its code and its map, and small; clients and what few pipelines need lie beside it",
   (name) => {
     const entries = zipEntries(project.path(`.serverless/${name}.zip`));
     const names = [...entries.keys()]
       .filter((each) => !each.startsWith(RUNTIMES))
-      .map((each) => each.replace(/-[A-Z0-9]{8}\.js$/, "-HASH.js"))
+      .map((each) => each.replace(/-[A-Z0-9]{8}(\.c?js)$/, "-HASH$1"))
       .sort();
-    const clients = ["lambda-client", "s3-client", "secret-client", "parameter-client"];
+    const beside = [
+      "lambda-client.js",
+      "s3-client.js",
+      "secret-client.js",
+      "parameter-client.js",
+      "croner.cjs",
+    ];
     expect(names).toEqual(
-      [`${name}.js`, `${name}.js.map`, ...clients.map((client) => `${client}-HASH.js`)]
+      [`${name}.js`, `${name}.js.map`, ...beside.map((each) => each.replace(/\./, "-HASH."))]
         .map((each) => `functions/${each}`)
         .sort(),
     );
