@@ -141,7 +141,7 @@ export class EventIntake {
     chunk: readonly HashedRecord[],
     waitUntilMs: number,
   ): Promise<number> {
-    const { client, clock, layout } = this.options;
+    const { client, layout } = this.options;
     let losses = 0;
     // What a multi appended whose reply was lost is ours, also where we find it among what was there before.
     let unsure = new Set<HashedRecord>();
@@ -150,6 +150,11 @@ export class EventIntake {
       let ops: Op[] = [];
       try {
         const basis = await this.read(current, planned, chunk);
+        if (basis.cursor.watermarkMs === Number.POSITIVE_INFINITY) {
+          // It was drained, and its generation says so.
+          await this.lookAgain(++conflicts);
+          continue;
+        }
         const fresh = freshOf(chunk, basis);
         const ours = chunk.filter((each) => unsure.has(each) && !fresh.includes(each)).length;
         if (fresh.length === 0) return ours;
@@ -176,10 +181,7 @@ export class EventIntake {
         if (!isConflict(error)) throw error;
         // Nothing of this multi took effect; of one before it, whose reply was lost, it may have.
         if (losses === 0) unsure = new Set();
-        this.current = undefined;
-        conflicts += 1;
-        const pauseMs = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(conflicts, 10));
-        await clock.sleep(pauseMs * clock.random());
+        await this.lookAgain(++conflicts);
       }
     }
     throw new RecordsRefusedError(
@@ -187,6 +189,14 @@ export class EventIntake {
         "Let fewer of them run at once; the records are taken when they come again.",
       "retryable",
     );
+  }
+
+  /** After a pause, the longer the more of them there were; the generation is read anew. */
+  private async lookAgain(conflicts: number): Promise<void> {
+    const { clock } = this.options;
+    this.current = undefined;
+    const pauseMs = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(conflicts, 10));
+    await clock.sleep(pauseMs * clock.random());
   }
 
   /** The generation, as long as nothing says that it is another one. Throws RecordsRefusedError where it takes nothing. */

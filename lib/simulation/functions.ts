@@ -134,7 +134,11 @@ class StruckFiles implements FileStore {
 }
 
 /** The blob store as a process of that part meets it. */
-export function struckBlobs(world: World, process: SimulatedProcess, part: Part): BlobStore {
+export function struckBlobs(
+  world: World,
+  process: SimulatedProcess,
+  part: Exclude<Part, "intake">,
+): BlobStore {
   const { blobs } = world;
   return {
     put: (name, data) => struck(world, process, `${part}: write a blob`, () => blobs.put(name, data)),
@@ -145,7 +149,7 @@ export function struckBlobs(world: World, process: SimulatedProcess, part: Part)
 }
 
 /** What a process asks of a store may fail, before or after it took effect, or kill the process. */
-async function struck<T>(
+export async function struck<T>(
   world: World,
   process: SimulatedProcess,
   step: Step,

@@ -1,6 +1,7 @@
 import { readStatus } from "../checkpoint/status";
 import { audit } from "../verify/auditor";
 import { countFates, type FateCounts } from "../verify/commit-fates";
+import { createParents, judgeRecords } from "./events";
 import { Coverage } from "./faults";
 import { Functions } from "./functions";
 import { Mark } from "./mark";
@@ -8,6 +9,7 @@ import type { ModelClient } from "./model-client";
 import { type Ending, end, pauseSometimes, replaySometimes, rescaleSometimes } from "./operator";
 import { judge } from "./oracle";
 import { Relays } from "./relays";
+import { Services } from "./services";
 import { COPIES, RESULTS, SOURCE } from "./summary-pipeline";
 import { judgeTicks, TICKS } from "./ticks";
 import { judgeCopies, updateUnderWay } from "./updates";
@@ -77,13 +79,15 @@ async function play(world: World): Promise<void> {
   await observer.create(RESULTS);
   if (world.changed) await observer.create(COPIES);
   if (world.isFollowing) await observer.create(TICKS);
+  if (world.hasRecords) await createParents(observer);
   const mark = world.isFollowing ? new Mark(world, observer) : undefined;
   await mark?.begin();
   void mark?.keep();
   const functions = new Functions(world);
   const relays = new Relays(world, functions);
+  const services = world.hasRecords ? new Services(world) : undefined;
   world.duplicate = (process) => {
-    if (!functions.duplicate(process)) void relays.once();
+    if (!functions.duplicate(process) && !services?.duplicate(process)) void relays.once();
   };
   void relays.keep();
   if (world.isElected) void relays.keep();
@@ -97,6 +101,8 @@ async function play(world: World): Promise<void> {
   if (mayPause) void beside(world, pauseSometimes(world));
   else if (!updated && time.chance(0.35)) void beside(world, rescaleSometimes(world));
   const ending = ENDINGS[time.between(0, ENDINGS.length - 1)]!;
+  const fed = services && beside(world, services.feed());
+  services?.serve();
   const writer = new Writer(world, observer, ending);
   if (time.chance(0.3)) void beside(world, replaySometimes(world));
   await writer.run();
@@ -104,11 +110,14 @@ async function play(world: World): Promise<void> {
     problems.push(`too little happened: ${tally.elements} elements, ${tally.faults} faults`);
   await updated;
   world.isEnding = true;
+  await fed;
+  if (ending === "settled") await services?.settled();
   const acknowledged = await end(world, writer, ending);
   await observer.sync();
   problems.push(...((await mark?.judge()) ?? []));
   if (world.isFollowing) problems.push(...(await judgeTicks(observer, ending === "settled")));
   if (world.changed) problems.push(...(await judgeCopies(world, observer, ending === "cancelled")));
+  if (services) problems.push(...(await judgeRecords(observer, services.sent, ending === "cancelled")));
   problems.push(...(await judge(world, observer, { log: writer.log, acknowledged, fromTheStart })));
 }
 

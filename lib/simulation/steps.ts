@@ -1,8 +1,8 @@
 import type { Op } from "../zookeeper";
 import type { ModelRequest } from "./model-client";
 
-/** The two kinds of process that faults strike. */
-export type Part = "relay" | "bundle";
+/** The kinds of process that faults strike. */
+export type Part = "relay" | "bundle" | "intake";
 
 /** The protocol's steps: what a process waits for when a fault strikes it. */
 export const STEPS = [
@@ -31,11 +31,16 @@ export const STEPS = [
   "bundle: commit",
   "bundle: give a file its final name",
   "bundle: remove entries of files",
+  "intake: open the pipeline",
+  "intake: read what was taken",
+  "intake: look for room",
+  "intake: append records",
+  "intake: write a blob",
 ] as const;
 
 export type Step = (typeof STEPS)[number];
 
-/** Whether the multi is a commit of that kind: it writes the head of a shard, or the cursor of a source. */
+/** Whether the multi is a commit of that kind: it writes the head of a shard, the cursor of a source, or what was taken of one. */
 export function isCommit(ops: readonly Op[], part: Part): boolean {
   return ops.some((op) => op.type === "setData" && FENCES[part].test(op.path));
 }
@@ -48,6 +53,7 @@ export function movesData(ops: readonly Op[], part: Part): boolean {
 const FENCES: Record<Part, RegExp> = {
   bundle: /\/(?:epochs|runs)\/[^/]+\/stages\/[^/]+\/\d+$/,
   relay: /\/epochs\/\d+\/sources\/[^/]+$/,
+  intake: /\/epochs\/\d+\/sources\/[^/]+\/ids\/\d+$/,
 };
 
 /** The line of the relays. */
@@ -59,6 +65,7 @@ function isAppend(op: Op): boolean {
 
 /** The step that a request belongs to, as far as the request itself tells. `root` is Beamkeeper's. */
 export function stepOf(part: Part, request: ModelRequest, root: string): Step {
+  if (part === "intake") return intakeStep(request);
   return part === "relay" ? relayStep(request, root) : bundleStep(request, root);
 }
 
@@ -88,4 +95,11 @@ function bundleStep({ kind, path, ops }: ModelRequest, root: string): Step {
     return "bundle: derive the watermark and list the inbox";
   if (path.includes("/inbox/")) return "bundle: read segments";
   return path.endsWith("/state") ? "bundle: read the state" : "bundle: open the shard";
+}
+
+function intakeStep({ kind, path, ops }: ModelRequest): Step {
+  if (kind === "write")
+    return isCommit(ops, "intake") ? "intake: append records" : "intake: open the pipeline";
+  if (path.endsWith("/inbox")) return "intake: look for room";
+  return path.includes("/sources/") ? "intake: read what was taken" : "intake: open the pipeline";
 }

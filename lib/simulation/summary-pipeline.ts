@@ -16,6 +16,7 @@ import {
   writeToZnodes,
   type ZnodeChange,
 } from "../index";
+import { readRecords } from "./events";
 import { readTicks } from "./ticks";
 
 /** What is watched, and where the result znodes and text files go. */
@@ -82,11 +83,21 @@ export class PoisonError extends Error {
   override readonly name = "PoisonError";
 }
 
+/** What some pipelines have beside. */
+export interface Extras {
+  /** Summaries are written as text, too. */
+  readonly hasFiles: boolean;
+  /** The changed code, which has one more stage. */
+  readonly isChanged: boolean;
+  /** Records of a queue and of a stream are gathered. */
+  readonly hasRecords: boolean;
+}
+
 const compiled = new Map<string, ProbedPipeline>();
 
 /** The pipeline with so many shards for each stage. Compiling is slow and gives the same every time. */
-export function probedPipeline(shards: number, hasFiles: boolean, isChanged = false): ProbedPipeline {
-  const name = `${shards} ${hasFiles} ${isChanged}`;
+export function probedPipeline(shards: number, extras: Extras): ProbedPipeline {
+  const name = JSON.stringify([shards, extras]);
   const known = compiled.get(name);
   if (known) return known;
   const probe: Probe = {
@@ -96,7 +107,7 @@ export function probedPipeline(shards: number, hasFiles: boolean, isChanged = fa
     elapsedMs: () => 0,
     finalize: async () => undefined,
   };
-  const made = { pipeline: compilePipeline(summaryPipeline(shards, probe, hasFiles, isChanged)), probe };
+  const made = { pipeline: compilePipeline(summaryPipeline(shards, probe, extras)), probe };
   compiled.set(name, made);
   return made;
 }
@@ -114,14 +125,13 @@ export const STATEFUL_SHARDS = 4;
 const KEPT_MS = 200;
 
 /**
- * Changes in windows of one second, summarised for each znode, as znodes and maybe as text: two stages to four. The
- * changed code has one more.
+ * Changes in windows of one second, summarised for each znode, as znodes and maybe as text: two stages to four, and
+ * those of the extras.
  */
 export function summaryPipeline(
   shards: number,
   probe: Probe,
-  hasFiles = true,
-  isChanged = false,
+  { hasFiles, isChanged, hasRecords }: Extras = { hasFiles: true, isChanged: false, hasRecords: false },
 ): PipelineDefinition {
   return definePipeline({
     name: "summary",
@@ -161,6 +171,7 @@ export function summaryPipeline(
       );
       if (isChanged) summaries.apply(copying());
       if (hasFiles) summaries.apply(writeToText(`${RESULTS.slice(1)}/part`, { suffix: ".jsonl" }));
+      if (hasRecords) readRecords(root);
       if (shards < FOLLOWING_SHARDS) return;
       readTicks(root, () => probe.elapsedMs());
       summaries

@@ -32,8 +32,10 @@ export const LATE_POISON = "late poison";
 const URGENCY = 10;
 /** What some runs have and others lack is drawn apart, so that the other runs go on as they did without it. */
 const TRAITS = 0x5eed;
-/** The share of runs with an update. */
+/** The shares of runs whose relays stand for the real election, of those with an update, and of those with records of services. */
+const ELECTED = 0.15;
 const UPDATED = 0.1;
+const FED = 0.12;
 const START_MS = Date.parse("2026-01-01T00:00:00Z");
 
 /**
@@ -66,6 +68,11 @@ const WEIGHTS: Record<Step, number> = {
   "bundle: commit": 1,
   "bundle: give a file its final name": 8,
   "bundle: remove entries of files": 8,
+  "intake: open the pipeline": 8,
+  "intake: read what was taken": 2,
+  "intake: look for room": 2,
+  "intake: append records": 6,
+  "intake: write a blob": 8,
 };
 const MAX_WEIGHT = Math.max(...Object.values(WEIGHTS));
 
@@ -138,6 +145,8 @@ export class World {
   duplicate: (process: SimulatedProcess) => void = () => undefined;
   /** Its relays stand for the real election; else whoever stands by has its turn at any time. */
   readonly isElected: boolean;
+  /** Its pipeline reads a queue and a stream. */
+  readonly hasRecords: boolean;
   private readonly faultRate: number;
 
   constructor(
@@ -154,7 +163,12 @@ export class World {
     this.ensemble.clockSkewMs = time.chance(0.5) ? 0 : time.between(-10_000, 10_000);
     const shards = time.chance(0.7) ? 2 : time.between(3, 4);
     this.hasFiles = time.chance(0.6);
-    const { pipeline, probe } = probedPipeline(shards, this.hasFiles);
+    const traits = randomNumbers(seed ^ TRAITS);
+    this.isElected = traits() < ELECTED;
+    const isUpdated = traits() < UPDATED;
+    this.hasRecords = traits() < FED;
+    const extras = { hasFiles: this.hasFiles, hasRecords: this.hasRecords, isChanged: false };
+    const { pipeline, probe } = probedPipeline(shards, extras);
     this.pipeline = this.deployed = pipeline;
     this.probe = probe;
     let arrivals = 0;
@@ -174,10 +188,8 @@ export class World {
     };
     this.layout = new PipelineLayout(ROOT, pipeline.name);
     this.faultRate = 0.003 + time.random() * 0.025;
-    const traits = randomNumbers(seed ^ TRAITS);
-    this.isElected = traits() < 0.15;
-    if (traits() >= UPDATED) return;
-    const changed = probedPipeline(shards, this.hasFiles, true);
+    if (!isUpdated) return;
+    const changed = probedPipeline(shards, { ...extras, isChanged: true });
     this.changed = changed.pipeline;
     Object.assign(changed.probe, probe);
   }

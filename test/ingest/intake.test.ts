@@ -256,6 +256,25 @@ test("a pipeline that is paused takes nothing until it is resumed; one that drai
   expect(await ids()).toEqual(["a", "b"]);
 });
 
+test("a source that was drained while an invocation was warm is refused as such, not for its watermark", async () => {
+  const warm = intake();
+  await warm.take(planned, [record("a")]);
+  const { scope } = await generation();
+  await drainPipeline(fixture.writer, layout);
+  const ended = encodeCursor({ ...NEW_CURSOR, number: 1, watermarkMs: Number.POSITIVE_INFINITY });
+  await fixture.writer.setData(scope.source(planned.id).cursor, ended);
+  expect(await warm.take(planned, [record("b")])).toMatchObject({
+    accepted: 0,
+    refused: [{ item: "b" }],
+    reason: {
+      name: "RecordsRefusedError",
+      outcome: "terminal",
+      message: expect.stringContaining("draining"),
+    },
+  });
+  expect(await ids()).toEqual(["a"]);
+});
+
 test("records larger than a segment go through the blob store", async () => {
   const large = "x".repeat(200_000);
   expect(await intake().take(planned, [record("large", {}, large), record("small")])).toMatchObject({

@@ -6,9 +6,10 @@ import { DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { DirectoryFiles } from "../../lib/checkpoint/files";
 import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
+import type { Part } from "../../lib/simulation/steps";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { Deployment, readFolder, readTree, temporaryFolder, testSettings } from "../support/deployment";
-import { type CommitKind, withFault } from "../support/faults";
+import { withFault } from "../support/faults";
 import type { Death } from "../support/function-process";
 import { MortalFunction } from "../support/mortal-function";
 import { type Summary, summaryPipeline } from "../support/sample-pipelines";
@@ -115,7 +116,7 @@ test("four shards give the same results as one", async () => {
 });
 
 describe("a reply that is lost", () => {
-  const cases: [CommitKind, "before" | "after", number][] = [];
+  const cases: [Part, "before" | "after", number][] = [];
   for (const point of ["before", "after"] as const) {
     cases.push(["relay", point, 1]);
     for (const nth of [1, 2, 3]) cases.push(["bundle", point, nth]);

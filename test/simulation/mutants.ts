@@ -9,6 +9,7 @@ export interface Mutant {
 const BUNDLE = "lib/runner/bundle-commit.ts";
 const COMMIT = "lib/checkpoint/commit.ts";
 const FAILURES = "lib/runner/failures.ts";
+const INTAKE = "lib/ingest/intake.ts";
 const LOOP = "lib/runner/shard-loop.ts";
 const WARM = "lib/runner/warm-shards.ts";
 const RELAY = "lib/relay/source-relay.ts";
@@ -182,6 +183,22 @@ export const MUTANTS: readonly Mutant[] = [
     "lib/checkpoint/rotation.ts",
     'if (state === "paused") return current;',
     'if (state === "paused") return current;\n    if (state === "running") return { ...current, generation: { ...current.generation, isRescaling: true } };',
+  ]),
+  mutant("ids of records without their version", [INTAKE, "data, version }];", "data, version: -1 }];"]),
+  mutant("records taken beside a watermark that moves on", [
+    INTAKE,
+    '{ type: "check", path: layout.cursor, version: cursorVersion },',
+    '{ type: "check", path: layout.cursor, version: -1 },',
+  ]),
+  mutant("records taken into an epoch that has ended", [
+    INTAKE,
+    '{ type: "check", path: current.layout.generation, version: current.version },\n      { type: "check", path: layout.cursor',
+    '{ type: "check", path: current.layout.generation, version: -1 },\n      { type: "check", path: layout.cursor',
+  ]),
+  mutant("a stream's positions ignored", [
+    INTAKE,
+    "if (BigInt(position.sequence) <= last) return false;",
+    "",
   ]),
 ];
 

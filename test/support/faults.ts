@@ -1,11 +1,9 @@
 import { movesData, type Part } from "../../lib/simulation/steps";
 import type { MultiResult, Op, ZooKeeperClient } from "../../lib/zookeeper";
 
-/** Which multis a fault is about: a bundle's commit writes a head, a relay's a cursor, that of events their ids. */
-export type CommitKind = Part | "intake";
-
 export interface Fault {
-  readonly kind: CommitKind;
+  /** Which multis it is about: those that move data. */
+  readonly kind: Part;
   /** The how-manieth commit of the kind, from 1: of those sent for `before`, of those that took effect for `after`. */
   readonly nth: number;
   /** Runs before the multi is sent. */
@@ -14,20 +12,12 @@ export interface Fault {
   readonly after?: (result: MultiResult) => Promise<void> | void;
 }
 
-function isOfKind(ops: readonly Op[], kind: CommitKind): boolean {
-  return kind === "intake" ? ops.some(isIntake) : movesData(ops, kind);
-}
-
-function isIntake({ type, path }: Op): boolean {
-  return type === "setData" && /\/ids\/\d+$/.test(path);
-}
-
 /** The client with one fault in it; everything else goes through. */
 export function withFault(client: ZooKeeperClient, fault: Fault): ZooKeeperClient {
   let sent = 0;
   let effective = 0;
   const multi = async (ops: readonly Op[]): Promise<MultiResult> => {
-    const counts = isOfKind(ops, fault.kind);
+    const counts = movesData(ops, fault.kind);
     if (counts && ++sent === fault.nth) await fault.before?.();
     const result = await client.multi(ops);
     if (counts && ++effective === fault.nth) await fault.after?.(result);

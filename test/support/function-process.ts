@@ -13,17 +13,18 @@ import type { ShardInvoker, ShardReply, ShardRequest } from "../../lib/checkpoin
 import { systemClock } from "../../lib/clock";
 import { silent } from "../../lib/log";
 import { readSettings } from "../../lib/settings";
+import type { Part } from "../../lib/simulation/steps";
 import { connect, type ZooKeeperClient } from "../../lib/zookeeper";
 import { arrivals } from "../../pipelines/arrivals/pipeline";
 import { type EventPipelineOptions, ordersPipeline } from "./event-pipeline";
-import { type CommitKind, withFault } from "./faults";
+import { withFault } from "./faults";
 import { type SampleOptions, summaryPipeline, type Witness } from "./sample-pipelines";
 
 /** Ends the process at a commit, an asynchronous call or a finaliser. */
 export interface Death {
   /** Default: with SIGKILL. `memory`: it takes all that it may have. */
   readonly by?: "memory";
-  readonly kind: CommitKind | Parameters<Witness>[0];
+  readonly kind: Part | Parameters<Witness>[0];
   readonly nth: number;
   readonly point: "before" | "after";
 }
