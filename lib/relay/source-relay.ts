@@ -101,6 +101,8 @@ export class SourceRelay {
   private watches: Watch[] = [];
   private walkNeeded = true;
   private walking: SourceWalk | undefined;
+  /** What happened later is heard of; undefined until a walk has come to its end. */
+  private walkedZxid: bigint | undefined;
   private isStandby = false;
   /** Some of what the active relay delivered was not read in time. */
   private hasLostTrack = false;
@@ -180,6 +182,8 @@ export class SourceRelay {
       take: (updates) => {
         for (const [znode, known, zxid] of updates) {
           this.dirty.deliveredElsewhere(znode, known ? known.mzxid : zxid);
+          // It may have been deleted before the watch was armed, when the walk did not know of it.
+          if (known && known.mzxid <= (this.walkedZxid ?? known.mzxid)) this.dirty.suspected(znode);
           if (!known) this.gaps.deletionDelivered(znode, this.gaps.count);
         }
       },
@@ -200,8 +204,8 @@ export class SourceRelay {
       if (known) this.dirty.deliveredElsewhere(znode, known.mzxid);
       else this.dirty.unsure(znode);
     }
-    // What it had found was compared with what was known then.
-    if (this.walking) this.walkNeeded = true;
+    // What a walk has found was compared with what was known then.
+    this.walkNeeded = true;
     this.walking = undefined;
     this.hasLostTrack = false;
   }
@@ -288,6 +292,7 @@ export class SourceRelay {
 
   private beginWalk(): void {
     this.walkNeeded = false;
+    this.walkedZxid = undefined;
     this.barrier = undefined;
     this.walking = new SourceWalk(this.watching, this.reader, this.stored.manifest.known);
   }
@@ -299,6 +304,7 @@ export class SourceRelay {
     if (this.walking !== walking) return;
     if (portion) return walking.mark(portion, this.dirty);
     this.walking = undefined;
+    this.walkedZxid = this.ensemble.lastZxid;
     this.dirty.resume();
     walking.end();
   }
@@ -440,14 +446,9 @@ export class SourceRelay {
       number: cursor.number,
       zxid: outcome.zxid,
       ...(this.ensemble.isElsewhere ? { sourceZxid: this.ensemble.lastZxid } : {}),
-      mtimeMs: outcome.mtimeMs,
-      watermarkMs,
-      fed: segments.fed,
-      snapshot,
+      ...{ mtimeMs: outcome.mtimeMs, watermarkMs, fed: segments.fed, snapshot },
       code: this.current.generation.code,
-      elements: elements.length,
-      missed,
-      coalesced,
+      ...{ elements: elements.length, missed, coalesced },
     });
     if (garbage.length > 0) await this.blobs.discard(garbage);
   }

@@ -758,6 +758,26 @@ test("a standby for which it is too late to follow repeats nothing, a deletion n
   expect(await summary()).toEqual([...before, "created /b=1 +0?"]);
 });
 
+test("a deletion that a standby's walk came after is delivered, also where it reads of the znode only then", async () => {
+  const held = new HeldCommits();
+  const active = new RunningRelay({ through: held.client });
+  await active.caughtUp();
+  held.hold();
+  await client.create(`${app}/a`, bytes("1"));
+  await held.isHeld;
+  await client.delete(`${app}/a`);
+  const clock = new StandbyClock(Date.now());
+  const standby = new RunningRelay({ standsBy: true, clock });
+  // It has walked, and knew nothing of the znode, which was not there.
+  await clock.nextSleep();
+  const stopped = active.stop();
+  held.release();
+  await stopped;
+  standby.takeOver();
+  await standby.delivered(1);
+  expect((await summary()).filter((line) => line.includes("/a"))).toEqual(["created /a=1", "deleted /a +0?"]);
+});
+
 test("a standby whose blobs can't be read says so once, goes on standing by, and repeats nothing", async () => {
   const limits = { segmentSizeBytes: 64 };
   await client.create(`${app}/${"a".repeat(60)}`);
