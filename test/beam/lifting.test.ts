@@ -1,5 +1,6 @@
 import * as beam from "apache-beam";
 import { count, max, mean, min, sum } from "apache-beam/transforms/combiners";
+import { combinePerKey } from "apache-beam/transforms/internal";
 import { PRECOMBINED_KEYS } from "../../lib/beam/operators/precombine";
 import { compilePipeline, trigger, type WindowingOptions, windowingStrategy } from "../../lib/index";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
@@ -208,16 +209,92 @@ describe.each(SHAPES)("in bundles of shape %j", (shape) => {
   });
 });
 
-test("a failing addInput names the transform and the element", async () => {
-  const failing = {
-    ...sum,
-    addInput: () => {
-      throw new Error("no");
-    },
-  };
+const failing = (): never => {
+  throw new Error("no");
+};
+
+test.each([
+  ["addInput", beam.groupBy("k").combining("n", { ...sum, addInput: failing }, "sum"), "combinePerKey", "5"],
+  [
+    "the key's function",
+    beam.groupBy(failing as (sale: Sale) => string).combining("n", sum, "sum"),
+    "map",
+    "{ k: 'a', n: 5 }",
+  ],
+  ["the value's function", beam.groupBy("k").combining(failing, sum, "sum"), "map", "{ k: 'a', n: 5 }"],
+] as const)(
+  "where %s fails, its transform and the element are named",
+  async (_, combining, transform, element) => {
+    const build = (root: beam.Root) => root.apply(readTest<Sale>("in", true)).apply(combining as never);
+    const run = runCollectingAsync(build, "whole", { in: [at(0, { k: "a", n: 5 })] });
+    await expect(run).rejects.toThrow(
+      new RegExp(`transform "groupBy/(combinePerKey/)?${transform}" on element ${element}: Error: no`),
+    );
+  },
+);
+
+test("a key without an encoding is told with its element", async () => {
   const build = (root: beam.Root) =>
-    root.apply(readTest<Sale>("in", true)).apply(beam.groupBy("k").combining("n", failing, "sum"));
+    root
+      .apply(readTest<Sale>("in", true))
+      .apply(beam.groupBy((_: Sale) => () => 1).combining("n", sum, "sum"));
   await expect(runCollectingAsync(build, "whole", { in: [at(0, { k: "a", n: 5 })] })).rejects.toThrow(
-    'transform "groupBy/combinePerKey/combinePerKey" on element [ 5 ]: Error: no',
+    /combinePerKey" on element { k: 'a', n: 5 }: key is a function/,
   );
+});
+
+describe("what is combined comes", () => {
+  const sales = [1, 2, 3].map((n) => at(n, { k: n === 3 ? "b" : "a", n }));
+  const run = async (shape: (sales: beam.PCollection<Sale>) => beam.PCollection<unknown>) => {
+    const build = (root: beam.Root) =>
+      shape(root.apply(readTest<Sale>("in", true))).apply(collect<unknown>("out"));
+    return (await runCollectingAsync(build, "whole", { in: sales })).values("out");
+  };
+
+  test("as pairs from anywhere", async () => {
+    const pairs = (sales: beam.PCollection<Sale>, times: number) =>
+      sales.map(({ k, n }) => ({ key: k, value: times * n }));
+    const result = await run((sales) =>
+      beam
+        .P([pairs(sales, 1), pairs(sales, 10)])
+        .apply(beam.flatten())
+        .apply(combinePerKey(sum as never)),
+    );
+    expect(result).toEqual([
+      { key: "a", value: 33 },
+      { key: "b", value: 33 },
+    ]);
+  });
+
+  test("from functions, and from properties of any number of names", async () => {
+    const names = Array.from({ length: 12 }, (_, i) => `p${i}`);
+    const result = await run((sales) => {
+      const wide = sales.map(({ k, n }) => ({
+        k,
+        ...Object.fromEntries(names.map((name, i) => [name, n + i])),
+      }));
+      let combining: ReturnType<beam.GroupBy<unknown, unknown>["combining"]> = beam
+        .groupBy((each: Record<string, unknown>) => String(each.k).toUpperCase(), "K")
+        .combining((each: Record<string, unknown>) => Number(each.p0) * 100, sum, "hundreds") as never;
+      for (const name of names) combining = combining.combining(name as never, sum, name);
+      return wide.apply(combining as never);
+    });
+    const row = (k: string, n: number, count: number) => ({
+      K: k,
+      hundreds: n * 100,
+      ...Object.fromEntries(names.map((name, i) => [name, n + i * count])),
+    });
+    expect(result).toEqual([row("A", 3, 2), row("B", 3, 1)]);
+  });
+
+  test("by several keys", async () => {
+    const result = await run((sales) =>
+      sales.apply(beam.groupBy(["k", "n"]).combining("n", count, "count") as never),
+    );
+    expect(result).toEqual([
+      { k: "a", n: 1, count: 1 },
+      { k: "a", n: 2, count: 1 },
+      { k: "b", n: 3, count: 1 },
+    ]);
+  });
 });

@@ -1,6 +1,6 @@
 import { isAscii } from "node:buffer";
 import { CorruptEncodingError } from "../errors";
-import { copyBytes } from "./byte-writer";
+import { copyBytes, putLatin1 } from "./byte-writer";
 
 /** Texts of at most this many bytes are looked up among the last ones read: names of properties and keys recur. */
 const RECURRING_TEXT_BYTES = 24;
@@ -21,7 +21,6 @@ const LONGEST_PAGED_TEXT_BYTES = PAGE_BYTES / 4;
 interface RawBuffer extends Buffer {
   utf8Slice(start: number, end: number): string;
   latin1Slice(start: number, end: number): string;
-  latin1Write(text: string, offset: number, length: number): number;
 }
 
 /** Reads what `ByteWriter` wrote; every length is checked against what is left before anything is allocated. */
@@ -86,10 +85,10 @@ export class ByteReader {
   resetToText(text: string): this {
     if (this.scratch === undefined || this.scratch.length < text.length)
       this.scratch = Buffer.allocUnsafeSlow(Math.max(SCRATCH_SIZE_BYTES, 2 * text.length)) as RawBuffer;
-    const length = this.scratch.latin1Write(text, 0, text.length);
+    putLatin1(this.scratch, text);
     // The same memory has other bytes now.
     this.pageEnd = 0;
-    this.reset(this.scratch, 0, length);
+    this.reset(this.scratch, 0, text.length);
     return this;
   }
 

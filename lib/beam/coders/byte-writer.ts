@@ -17,6 +17,7 @@ const COPIED_BY_NATIVE_CODE = 96;
 interface RawBuffer extends Buffer {
   utf8Write(text: string, offset: number, length: number): number;
   latin1Slice(start: number, end: number): string;
+  latin1Write(text: string, offset: number, length: number): number;
 }
 
 /**
@@ -234,6 +235,13 @@ export function putShortAscii(target: Uint8Array, at: number, tag: number, text:
   target[at] = tag;
   target[at + 1] = length;
   return true;
+}
+
+/** The bytes of a text of one character a byte (latin1), to the beginning of `target`, which has room for them. */
+export function putLatin1(target: Buffer, text: string): void {
+  const { length } = text;
+  if (length > SHORT_TEXT_LENGTH) (target as RawBuffer).latin1Write(text, 0, length);
+  else for (let i = 0; i < length; i++) target[i] = text.charCodeAt(i);
 }
 
 function viewOf({ buffer, byteOffset, length }: Buffer): DataView {

@@ -84,8 +84,10 @@ export class Rows<V> {
   /** Also of rows that nobody works with yet. */
   get isEmpty(): boolean {
     let size = this.checked()?.size ?? 0;
-    for (const [id, { value }] of this.pending)
-      size += Number(value !== undefined) - Number(this.table?.get(id) !== undefined);
+    for (const [id, { value }] of this.pending) {
+      if (value !== undefined) return false;
+      if (this.table?.get(id) !== undefined) size--;
+    }
     return size === 0;
   }
 

@@ -11,7 +11,13 @@ export type Work =
   | { readonly kind: "read"; readonly spec: SourceSpec }
   | { readonly kind: "write"; readonly spec: SinkSpec }
   | ({ readonly kind: "splittable" } & Splitting)
-  | { readonly kind: "map" | "flatMap"; readonly fn: ElementFn; readonly context: unknown }
+  | {
+      readonly kind: "map" | "flatMap";
+      readonly fn: ElementFn;
+      readonly context: unknown;
+      /** Where the function makes pairs for a combine. */
+      readonly keyed?: KeyedAggregates | undefined;
+    }
   | { readonly kind: "parDo"; readonly doFn: UserDoFn; readonly context: unknown }
   | { readonly kind: "async"; readonly fn: AsyncFn; readonly context: unknown }
   | { readonly kind: "batch"; readonly settings: BatchSettings }
@@ -56,6 +62,19 @@ export interface UserCombineFn {
   addInput(accumulator: unknown, input: unknown): unknown;
   mergeAccumulators(accumulators: Iterable<unknown>): unknown;
   extractOutput(accumulator: unknown): unknown;
+}
+
+/** What `groupBy(...).combining(...)` makes of an element: its key, and what each CombineFn is given of it. */
+export interface KeyedAggregates {
+  readonly keyOf: (element: unknown) => unknown;
+  readonly aggregates: readonly Aggregate[];
+  /** All of them as one: an accumulator is an array of theirs. */
+  readonly combineFn: UserCombineFn;
+}
+
+export interface Aggregate {
+  readonly inputOf: (element: unknown) => unknown;
+  readonly fn: UserCombineFn;
 }
 
 export interface SplitOptions {

@@ -11,6 +11,8 @@ import {
   SPLITTABLE_URN,
   WRITE_URN,
 } from "../primitives";
+import { keyedAggregatesOf } from "../sdk/combining";
+import { unforwarded } from "../sdk/names";
 import { ElementwiseFn, RESHUFFLE_URN } from "../sdk/patches";
 import type { PipelineBuilder } from "../sdk/pipeline-builder";
 import { elementCoders, type GroupingCoders, groupingCoders } from "./element-coders";
@@ -158,7 +160,7 @@ export class GraphReader {
       case "beam:dofn:js_assign_timestamps:v1":
         return {
           kind: "assignTimestamps",
-          fn: this.object<{ func: (e: unknown, t: unknown) => unknown }>(fn).func,
+          fn: unforwarded(this.object<{ func: (e: unknown, t: unknown) => unknown }>(fn).func),
         };
       case "beam:dofn:js_window_into:v1":
         return this.windowInto(proto, this.object<{ windowFn: SdkWindowFn<Window> }>(fn).windowFn);
@@ -172,7 +174,7 @@ export class GraphReader {
     if (doFn instanceof BatchFn) return { kind: "batch", settings: doFn.settings };
     if (doFn instanceof ElementwiseFn) {
       if (isAsyncFunction(doFn.fn)) this.problem(name, "its function is async", `Use ${doFn.kind}Async.`);
-      return { kind: doFn.kind, fn: doFn.fn, context };
+      return { kind: doFn.kind, fn: doFn.fn, context, keyed: keyedAggregatesOf(doFn.fn) };
     }
     if (typeof doFn?.process !== "function") {
       return this.problem(

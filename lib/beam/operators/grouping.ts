@@ -1,4 +1,5 @@
 import type { Spool, StateChange } from "../api";
+import { putLatin1 } from "../coders/byte-writer";
 import { murmur3 } from "../coders/key";
 import { decodeSharedPanes, encodeSharedPanes, paneCodec, timesOfPaneRow } from "../coders/pane-state-coder";
 import {
@@ -282,9 +283,9 @@ export function changesOf(rows: Rows<StoredRow>, keyFrom: (id: string) => number
   for (const [id, { value }] of rows.changes) {
     const row = isChunkId(id) ? rowOfChunk(id) : id;
     if (row.length > hashed.length) hashed = Buffer.allocUnsafeSlow(2 * row.length);
-    const length = hashed.write(row, "latin1");
+    putLatin1(hashed, row);
     changes.push({
-      keyHash: murmur3(hashed, keyFrom(row), length),
+      keyHash: murmur3(hashed, keyFrom(row), row.length),
       id,
       value: value as string | undefined,
     });

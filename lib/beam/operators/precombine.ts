@@ -3,7 +3,7 @@ import type { Pane } from "../engine/panes";
 import type { Window } from "../engine/windows";
 import { UnencodableValueError } from "../errors";
 import type { ElementCoder } from "../graph/element-coders";
-import type { UserCombineFn } from "../graph/node";
+import type { Aggregate, KeyedAggregates, UserCombineFn } from "../graph/node";
 import { guarded, type Lifted } from "./accumulation";
 import type { Operator } from "./elementwise";
 import type { OutputList } from "./output-list";
@@ -38,7 +38,7 @@ export class PrecombineOperator implements Operator {
   constructor(
     private readonly fn: UserCombineFn,
     stage: string,
-    private readonly code: UserCode,
+    protected readonly code: UserCode,
     private readonly outputs: BundleOutputs,
     private readonly keyCoder?: ElementCoder,
   ) {
@@ -47,17 +47,24 @@ export class PrecombineOperator implements Operator {
 
   receive(element: unknown, timestampMs: number, window: Window, pane: Pane): void {
     const { code, fn } = this;
-    const { key: given, value } = keyedParts(element, code);
-    const key = toPlain(this.keyCoder, given, code, element);
-    const id = keyIdOf(key, element, code);
-    const cell = this.tables.get(id, window) ?? this.open(id, key, value, timestampMs, window, pane);
-    cell.elements++;
-    if (timestampMs < cell.timestampMs) cell.timestampMs = timestampMs;
+    const { key, value } = keyedParts(element, code);
+    const cell = this.cell(key, element, timestampMs, window, pane);
     try {
       cell.accumulator = fn.addInput(cell.accumulator, value);
     } catch (error) {
       throw code.failure(error, value);
     }
+  }
+
+  /** Where an element comes in. */
+  protected cell(given: unknown, element: unknown, timestampMs: number, window: Window, pane: Pane): Cell {
+    const { code } = this;
+    const key = toPlain(this.keyCoder, given, code, element);
+    const id = keyIdOf(key, element, code);
+    const cell = this.tables.get(id, window) ?? this.open(id, key, element, timestampMs, window, pane);
+    cell.elements++;
+    if (timestampMs < cell.timestampMs) cell.timestampMs = timestampMs;
+    return cell;
   }
 
   finish(): void {
@@ -68,13 +75,13 @@ export class PrecombineOperator implements Operator {
   private open(
     id: KeyId,
     key: unknown,
-    value: unknown,
+    element: unknown,
     timestampMs: number,
     window: Window,
     pane: Pane,
   ): Cell {
     if (this.tables.size === PRECOMBINED_KEYS) this.finish();
-    const accumulator = guarded(this.code, value, () => this.fn.createAccumulator());
+    const accumulator = guarded(this.code, element, () => this.fn.createAccumulator());
     const cell = { key, window, pane, timestampMs, elements: 0, accumulator };
     this.tables.add(id, cell);
     this.outputs.pendingBytes += CELL_BYTES;
@@ -88,6 +95,50 @@ export class PrecombineOperator implements Operator {
     } catch (error) {
       if (!(error instanceof UnencodableValueError)) throw error;
       throw this.code.refusal(error.message.replace(/^value\[1\]/, "the accumulator"), { key });
+    }
+  }
+}
+
+/** The same in one with the transform before it, which would make a pair of each element: no pairs are made. */
+export class KeyedPrecombineOperator extends PrecombineOperator {
+  constructor(
+    private readonly keyed: KeyedAggregates,
+    /** Of the transform before. */
+    private readonly pairing: UserCode,
+    ...combine: [stage: string, code: UserCode, outputs: BundleOutputs]
+  ) {
+    super(keyed.combineFn, ...combine);
+  }
+
+  override receive(element: unknown, timestampMs: number, window: Window, pane: Pane): void {
+    let key: unknown;
+    try {
+      key = this.keyed.keyOf(element);
+    } catch (error) {
+      throw this.pairing.failure(error, element);
+    }
+    const { accumulator } = this.cell(key, element, timestampMs, window, pane);
+    this.add(accumulator as unknown[], element);
+  }
+
+  private add(accumulators: unknown[], element: unknown): void {
+    const { aggregates } = this.keyed;
+    for (let i = 0; i < aggregates.length; i++) {
+      const { inputOf, fn } = aggregates[i]!;
+      const input = this.input(inputOf, element);
+      try {
+        accumulators[i] = fn.addInput(accumulators[i], input);
+      } catch (error) {
+        throw this.code.failure(error, input);
+      }
+    }
+  }
+
+  private input(inputOf: Aggregate["inputOf"], element: unknown): unknown {
+    try {
+      return inputOf(element);
+    } catch (error) {
+      throw this.pairing.failure(error, element);
     }
   }
 }

@@ -6,7 +6,14 @@ import { firesOnceAtTheEnd } from "../engine/windowing";
 import { type Assignment, assigner } from "../engine/windows";
 import type { FollowedZnode } from "../followed-znode";
 import { type Consumer, consumersOf, type FusedStage } from "../graph/fusion";
-import { type Graph, type GraphNode, hasSides, isGrouping, isShuffle } from "../graph/node";
+import {
+  type Graph,
+  type GraphNode,
+  hasSides,
+  isGrouping,
+  isShuffle,
+  type KeyedAggregates,
+} from "../graph/node";
 import { znodeParams } from "../znode-param";
 import { asyncOperator } from "./async";
 import { batchOperator } from "./batches";
@@ -22,7 +29,7 @@ import {
   sinkOperator,
   spreadingOperator,
 } from "./outputs";
-import { PrecombineOperator } from "./precombine";
+import { KeyedPrecombineOperator, PrecombineOperator } from "./precombine";
 import { fanOut, type Receiver } from "./receiver";
 import { sideInputsOf } from "./side-inputs";
 import { KeyingOperator, planStateful } from "./stateful";
@@ -48,6 +55,8 @@ export interface StagePlan {
   readonly assignments: ReadonlyMap<GraphNode, Assignment>;
   /** The znodes that context parameters look up. */
   readonly followed: ReadonlySet<FollowedZnode<unknown>>;
+  /** Of transforms that do nothing but make pairs for a lifted combine. */
+  readonly keyings: ReadonlyMap<GraphNode, Keying>;
   /** Groupings that the stage feeds whose windows each give one pane, at their end. */
   readonly gathered: ReadonlySet<GraphNode>;
   /** Of a stage that groups, where windows may give more than one pane. */
@@ -65,6 +74,7 @@ export function planStage(
   windowing: Graph["windowing"],
 ): StagePlan {
   const { work } = stage.root;
+  const consumers = consumersOf({ nodes: [...stage.nodes, ...stage.shuffles] });
   const input = isGrouping(work) ? windowing.get(stage.root.inputs[0]!) : undefined;
   return {
     stateful:
@@ -80,7 +90,8 @@ export function planStage(
     followed: new Set([stage.root, ...stage.nodes].flatMap(followedByParams)),
     pipeline,
     stage,
-    consumers: consumersOf({ nodes: [...stage.nodes, ...stage.shuffles] }),
+    consumers,
+    keyings: keyingsOf(stage.nodes, consumers),
     stageOfShuffle,
   };
 }
@@ -90,6 +101,35 @@ function assignmentsOf(nodes: readonly GraphNode[]): Map<GraphNode, Assignment> 
   for (const node of nodes)
     if (node.work.kind === "windowInto") assignments.set(node, assigner(node.work.windowing.windowFn));
   return assignments;
+}
+
+/** Pairs that a lifted combine alone gets. */
+interface Keying {
+  readonly keyed: KeyedAggregates;
+  readonly combine: GraphNode;
+}
+
+function keyingsOf(nodes: readonly GraphNode[], consumers: StagePlan["consumers"]): Map<GraphNode, Keying> {
+  const keyings = new Map<GraphNode, Keying>();
+  for (const node of nodes) {
+    const keyed = node.work.kind === "map" ? node.work.keyed : undefined;
+    const combine = keyed && onlyReader(node, consumers);
+    if (
+      combine?.work.kind === "combine" &&
+      combine.work.isLifted &&
+      combine.work.combineFn === keyed?.combineFn
+    )
+      keyings.set(node, { keyed, combine });
+  }
+  return keyings;
+}
+
+/** The one transform that reads a transform's output, whatever passes it on unchanged. */
+function onlyReader({ outputs }: GraphNode, consumers: StagePlan["consumers"]): GraphNode | undefined {
+  const readers = Object.values(outputs).flatMap((collection) => consumers.get(collection) ?? []);
+  if (readers.length !== 1) return undefined;
+  const { node } = readers[0]!;
+  return node.work.kind === "identity" ? onlyReader(node, consumers) : node;
 }
 
 function followedByParams({ work }: GraphNode): FollowedZnode<unknown>[] {
@@ -176,7 +216,9 @@ class Wiring {
     const place = new Place(code.transform, this.surroundings);
     switch (work.kind) {
       case "map":
-        return mapOperator(work.fn, work.context, code, place, this.next(node));
+        return (
+          this.keyedPrecombine(node, code) ?? mapOperator(work.fn, work.context, code, place, this.next(node))
+        );
       case "flatMap":
         return flatMapOperator(work.fn, work.context, code, place, this.next(node));
       case "parDo":
@@ -196,6 +238,15 @@ class Wiring {
       default:
         return this.next(node);
     }
+  }
+
+  private keyedPrecombine(node: GraphNode, code: UserCode): Operator | undefined {
+    const { pipeline, keyings, stageOfShuffle } = this.plan;
+    const keying = keyings.get(node);
+    if (keying === undefined) return undefined;
+    const { keyed, combine } = keying;
+    const combining = new UserCode(pipeline, combine.name);
+    return new KeyedPrecombineOperator(keyed, code, stageOfShuffle.get(combine)!, combining, this.outputs);
   }
 
   private next(node: GraphNode): Receiver {

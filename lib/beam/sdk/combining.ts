@@ -2,7 +2,9 @@ import type { KV, PCollection } from "apache-beam";
 
 import internal = require("apache-beam/transforms/internal");
 
-import type { UserCombineFn } from "../graph/node";
+import type { KeyedAggregates, UserCombineFn } from "../graph/node";
+import { unforwarded } from "./names";
+import { fastReading } from "./property-reading";
 
 /** What the SDK keeps of `groupBy(...).combining(...)`. */
 export interface Combining {
@@ -15,12 +17,23 @@ export interface Combining {
   }[];
 }
 
+const keyedBy = new WeakMap<object, KeyedAggregates>();
+
+/** What lies behind a function that makes pairs for a combine. */
+export function keyedAggregatesOf(fn: object): KeyedAggregates | undefined {
+  return keyedBy.get(fn);
+}
+
 /** The expansion, as the SDK's own but without the functions that it makes for each element. */
 export function combine({ keyFn, keyNames, combiners }: Combining, input: PCollection<unknown>) {
-  const valuesOf = inParallel(combiners.map(({ expr }) => expr));
-  const combineFn = severalCombineFns(combiners.map((each) => each.combineFn));
+  const keyOf = fastReading(unforwarded(keyFn));
+  const aggregates = combiners.map(({ expr, combineFn }) => ({ inputOf: fastReading(expr), fn: combineFn }));
+  const combineFn = severalCombineFns(aggregates.map(({ fn }) => fn));
+  const inputsOf = inParallel(aggregates.map(({ inputOf }) => inputOf));
+  const toPair = (element: unknown) => ({ key: keyOf(element), value: inputsOf(element) });
+  keyedBy.set(toPair, { keyOf, aggregates, combineFn });
   const combined: PCollection<KV<unknown, readonly unknown[]>> = input
-    .map((element) => ({ key: keyFn(element), value: valuesOf(element) }))
+    .map(toPair)
     .apply(internal.combinePerKey(combineFn as never));
   const names = combiners.map(({ resultName }) => resultName);
   return combined.map(({ key, value }) => {

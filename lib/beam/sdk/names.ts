@@ -34,6 +34,19 @@ export function explicitName(fn: object): string | undefined {
   return explicit.has(fn) || Object.hasOwn(fn, "beamName") ? beamName(fn) : undefined;
 }
 
+const forwarded = new WeakMap<object, unknown>();
+
+/** For a function that does nothing but call another, to have a name of its own. */
+export function markForwarding<F extends object>(forward: F, fn: unknown): F {
+  forwarded.set(forward, fn);
+  return forward;
+}
+
+/** The function that is called in the end. */
+export function unforwarded<F extends object>(fn: F): F {
+  return (forwarded.get(fn) as F | undefined) ?? fn;
+}
+
 function beamName(target: object): string | undefined {
   const { beamName: name } = target as { beamName?: unknown };
   if (typeof name === "string") return name;

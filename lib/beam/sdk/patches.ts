@@ -20,8 +20,9 @@ import { elementCoder } from "../graph/element-coders";
 
 import { type Combining, combine, ofOperator } from "./combining";
 import { isBuilding } from "./function-registry";
-import { explicitName, markKind, markNamed } from "./names";
+import { explicitName, markForwarding, markKind, markNamed } from "./names";
 import { CallableTransform } from "./pipeline-builder";
+import { markReading } from "./property-reading";
 
 /**
  * Mends the SDK's construction in place, whatever was imported first: `import * as beam` looks exports up at each
@@ -128,6 +129,11 @@ function patchNaming(): void {
           Reflect.apply(original, undefined, [nameable(fn), ...rest]),
     );
   }
+  replace(grouping, "groupBy", (original) => (key: unknown, ...rest: unknown[]) => {
+    const grouped = Reflect.apply(original, undefined, [key, ...rest]) as { keyFn: unknown };
+    markReading(grouped.keyFn, key);
+    return grouped;
+  });
 }
 
 function patchGrouping(): void {
@@ -154,7 +160,9 @@ function patchGrouping(): void {
       function (this: unknown, expr: unknown, combiner: unknown, ...rest: unknown[]) {
         const given =
           isBuilding() && typeof combiner === "function" ? ofOperator(combiner as never) : combiner;
-        return Reflect.apply(original, this, [expr, given, ...rest]);
+        const combining = Reflect.apply(original, this, [expr, given, ...rest]) as unknown as Combining;
+        markReading(combining.combiners.at(-1)!.expr, expr);
+        return combining;
       },
   );
   replace(
@@ -230,7 +238,7 @@ function nameable(fn: unknown): unknown {
   // Two arguments are the most that the SDK gives any of them.
   const forward = (first: unknown, second: unknown) => fn(first, second);
   // Where the SDK's own runners serialise it, they find what it captures here.
-  return Object.assign(forward, { beamName: "function", __closure: () => ({ fn }) });
+  return markForwarding(Object.assign(forward, { beamName: "function", __closure: () => ({ fn }) }), fn);
 }
 
 function replace(target: object, name: string, by: (original: AnyFunction) => AnyFunction | object): void {
