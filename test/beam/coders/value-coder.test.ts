@@ -282,3 +282,30 @@ test("a reader of one memory sees what was written there after it had read besid
     start += bytes.length;
   }
 });
+
+const sizes = fc.array(
+  fc.oneof(
+    { weight: 3, arbitrary: fc.nat(900) },
+    { weight: 2, arbitrary: fc.integer({ min: 15_000, max: 200_000 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 1_000_000, max: 5_000_000 }) },
+  ),
+  { maxLength: 12 },
+);
+
+test("encodings of any sizes, one after the other, stay as they were when they were taken", () => {
+  fc.assert(
+    fc.property(sizes, (lengths) => {
+      const writer = new ByteWriter();
+      const taken = lengths.map((length, n) => {
+        writer.reset();
+        // In parts, so that it moves from buffer to buffer on its way.
+        const part = Buffer.alloc(Math.ceil(length / 7), n + 1);
+        for (let left = length; left > 0; left -= part.length) writer.bytes(part.subarray(0, left));
+        return n % 3 === 2 ? Buffer.from(writer.takeText(), "latin1") : writer.take();
+      });
+      for (const [n, bytes] of taken.entries())
+        expect(bytes.equals(Buffer.alloc(lengths[n]!, n + 1))).toBe(true);
+    }),
+    { numRuns: 50 },
+  );
+});
