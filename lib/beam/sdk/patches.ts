@@ -20,9 +20,9 @@ import { elementCoder } from "../graph/element-coders";
 
 import { type Combining, combine, ofOperator } from "./combining";
 import { isBuilding } from "./function-registry";
-import { explicitName, markForwarding, markKind, markNamed } from "./names";
+import { explicitName, markForwarding, markKind, markNamed, unforwarded } from "./names";
 import { CallableTransform } from "./pipeline-builder";
-import { markReading } from "./property-reading";
+import { fastReading, markReading } from "./property-reading";
 
 /**
  * Mends the SDK's construction in place, whatever was imported first: `import * as beam` looks exports up at each
@@ -179,13 +179,13 @@ function patchGrouping(): void {
     "expand",
     (original) =>
       function (this: { keyFn: (element: unknown) => unknown }, input: PCollection<unknown>) {
+        if (!isBuilding()) return Reflect.apply(original, this, [input]);
+        const keyOf = fastReading(unforwarded(this.keyFn));
+        const keyed = input.map((value) => ({ key: keyOf(value), value }));
         const { components } = input.pipeline.getProto();
         const { coderId } = components!.pcollections[input.getId()]!;
-        if (!isBuilding() || elementCoder(input.pipeline, coderId) === undefined)
-          return Reflect.apply(original, this, [input]);
-        const { keyFn } = this;
+        if (elementCoder(input.pipeline, coderId) === undefined) return keyed.apply(internal.groupByKey());
         const values = input.pipeline.getCoder<unknown>(coderId);
-        const keyed = input.map((value) => ({ key: keyFn(value), value }));
         const coder = new KVCoder(new GeneralObjectCoder(), values);
         const coded: PCollection<KV<unknown, unknown>> = keyed.apply(internal.withCoderInternal(coder));
         return coded.apply(internal.groupByKey());
