@@ -37,6 +37,7 @@ export {
   smallest,
   type TypedCombineFn,
   top,
+  withHotKeyFanout,
 } from "./beam/combiners";
 export {
   BeamError,

@@ -135,6 +135,31 @@ export function combineGlobally<I, A, O>(
   return new CallableTransform(expand, "combineGlobally");
 }
 
+/**
+ * A combine that divides each key into `fanout` parts, which lie in different shards: for keys with more values than one shard
+ * can take. What comes of the parts is brought together by key. Where panes are made before the end of a window, triggers
+ * look first at the elements of a part, then at what comes of the parts: what counts elements counts these. Where a trigger
+ * does not count and windows do not merge, values are combined before the shuffle anyway, and a hot key needs no parts.
+ * Beam model: `Combine.PerKey.withHotKeyFanout`.
+ *
+ * @param combine `groupBy(...).combining(...)`, `groupGlobally().combining(...)`, `combineGlobally(...)`, or what has them within.
+ * @throws RangeError unless `fanout` is a whole number above 1.
+ */
+export function withHotKeyFanout<I, O>(
+  combine: PTransform<PCollection<I>, PCollection<O>> | ((input: PCollection<I>) => PCollection<O>),
+  fanout: number,
+): PTransform<PCollection<I>, PCollection<O>> {
+  if (!(Number.isInteger(fanout) && fanout > 1))
+    throw new RangeError(`the fan-out of a hot key must be a whole number above 1; it is ${fanout}`);
+  const expand = (input: PCollection<I>, pipeline: Pipeline, proto: runnerApi.PTransform): PCollection<O> => {
+    if (!(pipeline instanceof PipelineBuilder))
+      throw new Error("withHotKeyFanout runs on Beamkeeper only; put it into the build of a definePipeline");
+    pipeline.fanOut(proto.uniqueName, fanout);
+    return input.apply(combine as PTransform<PCollection<I>, PCollection<O>>);
+  };
+  return new CallableTransform(expand, "withHotKeyFanout");
+}
+
 function isInGlobalWindow(input: PCollection<unknown>): boolean {
   const { pcollections, windowingStrategies } = input.pipeline.getProto().components!;
   const { windowingStrategyId } = pcollections[input.getId()]!;

@@ -6,6 +6,7 @@ import { BuildError, PipelineDefinitionError, UnsupportedPipelineError } from ".
 import { type FailureOptions, type FailurePolicy, failurePolicy } from "./failure-policy";
 import { readGraph } from "./graph/check";
 import { describeGraph } from "./graph/description";
+import { fanOutCombines } from "./graph/fan-out";
 import { fingerprint } from "./graph/fingerprint";
 import { type FusedStage, fuse } from "./graph/fusion";
 import { liftCombines } from "./graph/lifting";
@@ -101,7 +102,7 @@ export function compilePipeline(definition: PipelineDefinition): CompiledPipelin
   const builder = runBuild(definition);
   const { graph: read, problems } = readGraph(builder);
   if (problems.length > 0) throw new UnsupportedPipelineError(name, problems);
-  const graph = liftCombines(read);
+  const graph = liftCombines(fanOutCombines(read));
   const stages = fuse(graph);
   const stageOfShuffle = new Map(stages.map((stage) => [stage.root, stage.id]));
   const plans = new Map(

@@ -34,7 +34,13 @@ export type Work =
   /** State and timers of each key and window. */
   | { readonly kind: "stateful"; readonly spec: StatefulSpec; readonly context: unknown }
   /** Lifted: the values are combined within each bundle before the shuffle, and accumulators after it. */
-  | { readonly kind: "combine"; readonly combineFn: UserCombineFn; readonly isLifted: boolean };
+  | {
+      readonly kind: "combine";
+      readonly combineFn: UserCombineFn;
+      readonly isLifted: boolean;
+      /** Into how many parts a key is divided first. */
+      readonly fanout?: number | undefined;
+    };
 
 /** The half of a splittable read that divides elements into restrictions, or the one that reads these. */
 export interface Splitting {

@@ -120,7 +120,7 @@ export class GraphReader {
       case GROUP_BY_KEY_URN:
         return { kind: "groupByKey" };
       case COMBINE_URN:
-        return this.combine(payload);
+        return this.combine(proto.uniqueName, payload);
       case PAR_DO_URN:
         return this.parDo(proto, runnerApi.ParDoPayload.fromBinary(payload));
       default:
@@ -137,11 +137,12 @@ export class GraphReader {
     return { kind: "stateful", spec, context: spec.doFn.params };
   }
 
-  private combine(payload: Uint8Array): Work {
+  private combine(name: string, payload: Uint8Array): Work {
     const { combineFn } = runnerApi.CombinePayload.fromBinary(payload);
     return {
       kind: "combine",
       isLifted: false,
+      fanout: this.builder.fanoutOf(name),
       ...this.object<{ combineFn: UserCombineFn }>(combineFn!.payload),
     };
   }

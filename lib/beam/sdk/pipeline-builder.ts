@@ -13,6 +13,7 @@ export class PipelineBuilder extends Pipeline {
   readonly registry = new FunctionRegistry();
   readonly problems: PipelineProblem[] = [];
   private readonly used = new Set<string>();
+  private readonly fanouts = new Map<string, number>();
 
   override preApplyTransform<I extends PValue<unknown>, O extends PValue<unknown>>(
     transform: AsyncPTransformClass<I, O>,
@@ -24,6 +25,20 @@ export class PipelineBuilder extends Pipeline {
     }
     const named = new PTransformClass<I, O>(this.uniqueName(transformName(transform)));
     return super.preApplyTransform(named, input);
+  }
+
+  /** Combines within the transform of this name divide their keys. */
+  fanOut(transform: string, fanout: number): void {
+    this.fanouts.set(transform, fanout);
+  }
+
+  /** Of the innermost transform around a combine that has one. */
+  fanoutOf(combine: string): number | undefined {
+    for (let end = combine.length; end > 0; end = combine.lastIndexOf("/", end - 1)) {
+      const fanout = this.fanouts.get(combine.slice(0, end));
+      if (fanout !== undefined) return fanout;
+    }
+    return undefined;
   }
 
   override applyAsyncTransform(): Promise<never> {
