@@ -1,11 +1,5 @@
-/** Encodings are cut from slabs of this size; larger ones are made in a larger buffer. */
+/** Encodings are cut from slabs of this size; larger ones get a buffer of their own. */
 const SLAB_SIZE_BYTES = 16 * 1024;
-
-/**
- * A buffer for larger encodings is kept for the next ones up to this size: twice what a multi may have. Growing to it by
- * and by, each time into memory that the system has to give anew, costs more than one copy of the result.
- */
-const LARGE_SIZE_BYTES = 2 * 1024 * 1024;
 
 /** A slab with less room than this is given up for a new one. */
 const SLAB_ROOM_BYTES = 512;
@@ -36,9 +30,6 @@ export class ByteWriter {
   view: DataView;
   private start = 0;
   private position = 0;
-  /** What encodings move on to that outgrow the slab, and where that goes on with the next one. */
-  private large: RawBuffer | undefined;
-  private slab: { readonly buffer: RawBuffer; readonly position: number } | undefined;
 
   /** @param sizeBytes what it has room for before it grows: a slab, or for a single encoding little. */
   constructor(sizeBytes = SLAB_SIZE_BYTES) {
@@ -53,13 +44,12 @@ export class ByteWriter {
 
   /** Begins another encoding. */
   reset(): void {
-    if (this.slab !== undefined) {
-      this.use(this.slab.buffer, this.slab.position);
-      this.slab = undefined;
-    }
     const { length } = this.buffer;
-    if (length - this.position < SLAB_ROOM_BYTES || length > SLAB_SIZE_BYTES)
-      this.use(Buffer.allocUnsafeSlow(SLAB_SIZE_BYTES) as RawBuffer, 0);
+    if (length - this.position < SLAB_ROOM_BYTES || length > SLAB_SIZE_BYTES) {
+      this.buffer = Buffer.allocUnsafeSlow(SLAB_SIZE_BYTES) as RawBuffer;
+      this.view = viewOf(this.buffer);
+      this.position = 0;
+    }
     this.start = this.position;
   }
 
@@ -81,12 +71,11 @@ export class ByteWriter {
     this.position = this.start + length;
   }
 
-  /** The encoding so far. A large one is copied where its buffer is used again, or is more than twice as long. */
+  /** The encoding so far. A large one is copied where more would be kept in memory with it than it is long. */
   take(): Buffer {
     const bytes = this.buffer.subarray(this.start, this.position);
     const { length } = this.buffer;
-    const isView = this.buffer !== this.large && (length <= SLAB_SIZE_BYTES || length <= 2 * bytes.length);
-    return isView ? bytes : Buffer.from(bytes);
+    return length > SLAB_SIZE_BYTES && length > 2 * bytes.length ? Buffer.from(bytes) : bytes;
   }
 
   /** The encoding so far as a text, one character a byte (latin1): no copy of it is kept elsewhere. */
@@ -221,27 +210,14 @@ export class ByteWriter {
 
   /** Only the encoding in hand moves on, to the beginning of the larger buffer. */
   private grow(needed: number): void {
-    const { buffer, start, position } = this;
-    const size = Math.max(needed - start, (position - start) * 2);
-    const grown = this.larger(size);
-    buffer.copy(grown, 0, start, position);
-    if (grown === this.large) this.slab ??= { buffer, position: start };
-    this.use(grown, position - start);
+    const length = this.position - this.start;
+    const size = Math.max(needed - this.start, length * 2);
+    const grown = Buffer.allocUnsafeSlow(size) as RawBuffer;
+    this.buffer.copy(grown, 0, this.start, this.position);
+    this.buffer = grown;
+    this.view = viewOf(grown);
     this.start = 0;
-  }
-
-  private larger(size: number): RawBuffer {
-    if (this.large !== undefined && this.large !== this.buffer && size <= this.large.length)
-      return this.large;
-    const buffer = Buffer.allocUnsafeSlow(size) as RawBuffer;
-    if (size > SLAB_SIZE_BYTES && size <= LARGE_SIZE_BYTES) this.large = buffer;
-    return buffer;
-  }
-
-  private use(buffer: RawBuffer, position: number): void {
-    this.buffer = buffer;
-    this.view = viewOf(buffer);
-    this.position = position;
+    this.position = length;
   }
 }
 
