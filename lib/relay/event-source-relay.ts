@@ -185,7 +185,8 @@ export class EventSourceRelay {
     );
     const nowMs = clock.now();
     const lagMs = Math.max(...buckets.map((bucket) => recentLag(bucket, nowMs)));
-    return Math.max(this.cursor.watermarkMs, nowMs - lagMs - planned.settings.delayMs);
+    // Windows end at whole milliseconds: a fraction behind the last one of a window would close it for what comes then.
+    return Math.max(this.cursor.watermarkMs, Math.floor(nowMs - lagMs - planned.settings.delayMs));
   }
 
   private tell(zxid: bigint, mtimeMs: number): void {

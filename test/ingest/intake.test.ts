@@ -18,6 +18,7 @@ import { RecordsRefusedError } from "../../lib/ingest/errors";
 import type { IncomingRecord } from "../../lib/ingest/incoming";
 import { EventIntake, type IntakeLimits } from "../../lib/ingest/intake";
 import { silent } from "../../lib/log";
+import { EventSourceRelay } from "../../lib/relay/event-source-relay";
 import { planPipeline } from "../../lib/runner/deployment";
 import { randomNumbers } from "../../lib/simulation/random-numbers";
 import { ConnectionLossError, type ZooKeeperClient } from "../../lib/zookeeper";
@@ -131,6 +132,24 @@ test("a record's own time may be late; one without it has the watermark at least
   await source.take(planned, [record("late", { timestampMs: NOW_MS - 1_000 }), record("not late")]);
   const times = Object.fromEntries((await appended()).map((each) => [each.record.id, each.timestampMs]));
   expect(times).toEqual({ first: NOW_MS, late: NOW_MS - 1_000, "not late": NOW_MS + 500 });
+});
+
+test("a watermark stands on whole milliseconds, so that what comes at the last one of a window is in time", async () => {
+  const events = intake({ from: "direct", delaySeconds: 0.0005 });
+  await events.take(planned, [record("a")]);
+  nowMs += 120_000;
+  const relay = new EventSourceRelay({
+    ...{ client: fixture.writer, planned, current: await generation(), log: silent },
+    blobs: new DirectoryBlobs(folder),
+    clock: { ...systemClock, now: () => nowMs + 1_000 },
+    limits: { idleIntervalMs: 1_000, segmentSizeBytes: LIMITS.segmentSizeBytes },
+    nextTimerMs: () => Number.POSITIVE_INFINITY,
+    onCommit: () => undefined,
+    wake: () => undefined,
+  });
+  await relay.publishOnce();
+  await events.take(planned, [record("b")]);
+  expect((await appended()).map(({ timestampMs }) => timestampMs - NOW_MS).sort()).toEqual([0, 120_999]);
 });
 
 test("of a stream the last sequence number of each shard is enough", async () => {
