@@ -1,6 +1,8 @@
 import {
   BadVersionError,
   ConnectionLossError,
+  MultiError,
+  NoNodeError,
   type Op,
   SessionExpiredError,
   type ZooKeeperClient,
@@ -68,8 +70,10 @@ export async function rotateEpoch(
     await writeZnodes(client, check, newZnodes(options, frozen, to, next), COMMIT_SIZE_BYTES);
     await switchTo(options, frozen, epoch, next);
   } catch (error) {
-    await undo(options, frozen, epoch);
-    throw error;
+    const now = await undo(options, frozen, epoch);
+    // Whoever made it go on, or took it to another epoch, has taken away what was read here.
+    const isStale = error instanceof NoNodeError || error instanceof MultiError;
+    throw isStale && now?.version !== frozen.version ? changedMeanwhile(options, now, error) : error;
   }
   return removeEarlier(options, await requireGeneration(client, layout));
 }
@@ -104,28 +108,36 @@ async function write(
 }
 
 async function switchTo(
-  { client, done }: RotationOptions,
+  options: RotationOptions,
   frozen: CurrentGeneration,
   epoch: number,
   { changed }: NextEpoch,
 ): Promise<void> {
   const { isRescaling, ...generation } = frozen.generation;
   const state = isRescaling ? "running" : "paused";
-  if (await write(client, frozen, { ...generation, ...changed, epoch, state })) return;
-  const now = await readGeneration(client, frozen.layout);
-  if (now?.generation.epoch === epoch) return;
-  throw new ControlError(
-    `${frozen.layout.path} was changed while it was ${done}: it is ${now?.generation.state ?? "gone"} in epoch ` +
+  if (await write(options.client, frozen, { ...generation, ...changed, epoch, state })) return;
+  const now = await readGeneration(options.client, options.layout);
+  if (now?.generation.epoch !== epoch) throw changedMeanwhile(options, now);
+}
+
+function changedMeanwhile(
+  { layout, done }: RotationOptions,
+  now: CurrentGeneration | undefined,
+  cause?: Error,
+): ControlError {
+  return new ControlError(
+    `${layout.path} was changed while it was ${done}: it is ${now?.generation.state ?? "gone"} in epoch ` +
       `${now?.generation.epoch ?? "-"}. Nothing was lost; look at it, and repeat the command.`,
+    { cause },
   );
 }
 
-/** The pipeline goes on as it was, unless someone else has decided otherwise meanwhile. */
+/** The pipeline goes on as it was, unless someone else has decided otherwise meanwhile. Resolves to what it is found as. */
 async function undo(
   { client, blobs, layout }: RotationOptions,
   frozen: CurrentGeneration,
   epoch: number | undefined,
-): Promise<void> {
+): Promise<CurrentGeneration | undefined> {
   const now = await readGeneration(client, layout);
   if (now?.version === frozen.version && frozen.generation.isRescaling) {
     const { isRescaling: _, ...generation } = frozen.generation;
@@ -133,6 +145,7 @@ async function undo(
   }
   if (epoch !== undefined && now?.generation.epoch !== epoch)
     await removeScope(client, blobs, layout.epoch(epoch));
+  return now;
 }
 
 /** Removes what earlier epochs, and attempts at one, have left. */

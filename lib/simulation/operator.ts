@@ -9,7 +9,6 @@ import { type DeadLetter, listDeadLetters, replayDeadLetter } from "../checkpoin
 import type { PipelineLayout } from "../checkpoint/layout";
 import { isSettled, readStatus } from "../checkpoint/status";
 import { rescale } from "../runner/rescale";
-import { MultiError } from "../zookeeper";
 import type { ModelClient } from "./model-client";
 import { type Acknowledged, readSummaries } from "./oracle";
 import type { World } from "./world";
@@ -130,7 +129,7 @@ export async function rescaleSometimes(world: World): Promise<void> {
     world.hadGap = true;
     world.tally.rescales += 1;
     const done = rescale(client, blobs, layout, shards).catch((error: unknown) => {
-      if (!(error instanceof ControlError || error instanceof MultiError) || !isOver()) throw error;
+      if (!(error instanceof ControlError) || !isOver()) throw error;
     });
     const death = time.chance(0.4) ? time.sleep(time.between(1, 500)) : new Promise<never>(() => undefined);
     await Promise.race([done, death.then(() => client.die())]);

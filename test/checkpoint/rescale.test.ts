@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { blobPrefix, CommitBlobs, DirectoryBlobs } from "../../lib/checkpoint/blobs";
 import { SEGMENT_SIZE_BYTES } from "../../lib/checkpoint/commit";
-import { cancelPipeline, pausePipeline } from "../../lib/checkpoint/control";
+import { cancelPipeline, pausePipeline, resumePipeline } from "../../lib/checkpoint/control";
 import { deadLetterOps, letterElement, listDeadLetters } from "../../lib/checkpoint/dead-letter";
 import { PipelineLayout, segmentNames, segmentPrefix, shardOf } from "../../lib/checkpoint/layout";
 import { decodeHead, encodeHead, encodeOutput, NEW_HEAD } from "../../lib/checkpoint/records";
@@ -11,7 +11,7 @@ import { openPipeline, readGeneration } from "../../lib/checkpoint/scope";
 import { decodeSegment, encodeSegment } from "../../lib/checkpoint/segment";
 import { loadState, readHead, runReader } from "../../lib/checkpoint/stored-state";
 import { nextTurn } from "../../lib/checkpoint/watermark";
-import { connect, type ZooKeeper } from "../../lib/zookeeper";
+import { connect, type ZooKeeper, type ZooKeeperClient } from "../../lib/zookeeper";
 import { temporaryFolder } from "../support/deployment";
 import { type LocalZooKeeper, startZooKeeper } from "../support/zookeeper-server";
 
@@ -261,6 +261,32 @@ test("what fails before the switch leaves the pipeline as it was", async () => {
   await expect(failed).rejects.toThrow("no such key");
   const { generation } = (await readGeneration(client, layout))!;
   expect(generation).toMatchObject({ state: "running", epoch: 1 });
+  expect((await client.getChildren(layout.epochs)).children).toEqual(["1"]);
+});
+
+test("whoever makes the pipeline go on meanwhile has the last word, and the one who rescales is told so", async () => {
+  const { inbox } = layout.epoch(1).shard("group", 0);
+  const first = await append(0, ["1:a"], 5);
+  const interrupted = new Proxy<ZooKeeperClient>(client, {
+    get: (target, name) => {
+      const value: unknown = Reflect.get(target, name, target);
+      if (name !== "getData") return typeof value === "function" ? value.bind(target) : value;
+      return async (path: string) => {
+        if (path === `${inbox}/${first}`) {
+          await resumePipeline(client, layout);
+          await client.delete(path);
+        }
+        return target.getData(path);
+      };
+    },
+  });
+  const failed = rescalePipeline({ client: interrupted, blobs, layout, shards: { group: 4 }, keys });
+  await expect(failed).rejects.toMatchObject({
+    name: "ControlError",
+    message: expect.stringContaining("was changed while it was rescaled: it is running in epoch 1"),
+  });
+  const current = await readGeneration(client, layout);
+  expect(current?.generation).toMatchObject({ epoch: 1, state: "running", shards: { group: 2 } });
   expect((await client.getChildren(layout.epochs)).children).toEqual(["1"]);
 });
 
