@@ -53,12 +53,11 @@ interface Registration {
   readonly once?: "data" | "exist";
   /** The server still has it; a one-shot watch ends there with the event, which may be lost on its way. */
   isArmed: boolean;
+  readonly release?: () => void;
 }
 
 /** A promise of its own each time: one for all would keep everything that ever waited for it in memory. */
-function never(): Promise<never> {
-  return new Promise(() => undefined);
-}
+const never = (): Promise<never> => new Promise(() => undefined);
 const NO_OPS: readonly Op[] = [];
 /** How long a session outlives its process or a process that stands still, in ms. */
 export const SESSION_TIMEOUT_MS = 3_000;
@@ -206,7 +205,7 @@ export class ModelClient implements ZooKeeperClient {
     this.dead = true;
     this.onDeath();
     this.disconnect();
-    this.watches.clear();
+    for (const watch of this.watches) this.take(watch);
     this.stateListeners.clear();
     const { session } = this;
     this.ensemble.time.after(SESSION_TIMEOUT_MS, () => this.ensemble.closeSession(session));
@@ -232,7 +231,7 @@ export class ModelClient implements ZooKeeperClient {
     this.ensemble.closeSession(this.session);
     this.session = this.ensemble.newSession();
     const listeners = [...this.watches].map(({ listener }) => listener);
-    this.watches.clear();
+    for (const watch of this.watches) this.take(watch);
     this.lose();
     this.whenAwake(() => {
       this.announce("lost");
@@ -311,19 +310,25 @@ export class ModelClient implements ZooKeeperClient {
     listener: WatchListener,
     signal: AbortSignal | undefined,
   ): () => void {
-    const watch: Registration = { path, recursive: false, listener, once, isArmed: true };
-    const forget = (): void => void this.watches.delete(watch);
+    const forget = (): void => void this.take(watch);
+    const release = (): void => signal?.removeEventListener("abort", forget);
+    const watch: Registration = { path, recursive: false, listener, once, isArmed: true, release };
     if (signal?.aborted) return forget;
     this.watches.add(watch);
     signal?.addEventListener("abort", forget, { once: true });
     return forget;
   }
 
+  private take(watch: Registration): boolean {
+    watch.release?.();
+    return this.watches.delete(watch);
+  }
+
   /** The event of a one-shot watch, on its way to its listener. */
   private fire(watch: Registration, event: WatchedEvent): void {
     watch.isArmed = false;
     this.deliver(() => {
-      if (this.watches.delete(watch)) watch.listener({ type: "event", event });
+      if (this.take(watch)) watch.listener({ type: "event", event });
     });
   }
 

@@ -56,11 +56,12 @@ export class Relays {
       // Code of before, or of what is to come.
       const isAnother = world.changed && error instanceof PipelineMismatchError;
       const isOrdinary = isAnother || (error instanceof Error && ORDINARY_ENDS.has(error.name));
-      if (!isOrdinary)
+      if (!isOrdinary && !process.dead)
         world.problems.push(`the relay failed: ${error instanceof Error ? error.stack : String(error)}`);
     });
     await Promise.race([relay, death]);
-    world.ending.delete(stop);
+    // One that was killed waits for ever, and what it waits for keeps it in memory: it is let go when the run has ended.
+    if (!process.dead) world.ending.delete(stop);
     world.hadGap = true;
     forget?.();
     if (world.isElected) await process.client.close();
