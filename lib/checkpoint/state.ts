@@ -42,6 +42,8 @@ export const STATE_LIMITS: StateLimits = {
 /** A run is merged with the one before if that is at most this many times as large. */
 const MERGE_RATIO = 2;
 const MAX_DELTA_SHARE = 32;
+/** Bytes of runs that are kept in memory: the newest ones, which the next are merged with. */
+const KEPT_BYTES = 256 * 1024;
 /** Znodes that one commit deletes at most because the state is empty. */
 const MAX_CLEARED = 256;
 /** Ranges that one commit brings together at most. */
@@ -93,7 +95,12 @@ export interface StatePlan {
 }
 
 /** Reads cells of a run; rejects with NoNodeError where another commit has deleted it. */
-export type ReadRun = (path: string) => Promise<StateCell[]>;
+export type ReadRun = (path: string) => Promise<readonly StateCell[]>;
+
+interface WrittenRun {
+  readonly cells: readonly StateCell[];
+  readonly bytes: number;
+}
 
 /** What is stored, without the values of old: index, and the changes that are in no run yet. Belongs to one owner. */
 export class StoredState {
@@ -101,6 +108,9 @@ export class StoredState {
   /** The newest change of each cell that is in no run yet, by key group. */
   private readonly pending = new Map<number, Map<string, StateCell>>();
   private pendingBytes = 0;
+  /** Runs that were written here last, by path, the oldest first. A run never changes. */
+  private readonly kept = new Map<string, WrittenRun>();
+  private keptBytes = 0;
   /** Of the znodes that are references, by path. */
   readonly blobs = new Map<string, string>();
 
@@ -149,11 +159,11 @@ export class StoredState {
   ): Promise<StatePlan> {
     const { layout, limits, deltas: before, ranges: old, pendingBytes } = this;
     const draft = new Draft(layout, limits, number, before, old, changes, pendingBytes);
+    const read: ReadRun = async (path) => this.kept.get(path)?.cells ?? readRun(path);
     if (isEmpty && draft.mayClear()) draft.clear();
     for (let room = roomBytes; draft.isDue(); ) {
       const next = draft.nextRange((range) => this.pendingIn(range));
-      if (next === undefined || !(await draft.bringTogether(next, this.pendingIn(next), room, readRun)))
-        break;
+      if (next === undefined || !(await draft.bringTogether(next, this.pendingIn(next), room, read))) break;
       room -= draft.runBytes;
     }
     const { ops, deltas, ranges, rest } = draft.finish();
@@ -179,8 +189,24 @@ export class StoredState {
         this.ranges = ranges;
         for (const group of draft.passed) this.forget(group);
         for (const cell of rest) this.wait(cell);
+        for (const { type, path } of ops) if (type === "delete") this.drop(path);
+        for (const [path, run] of draft.written) this.keep(path, run);
       },
     };
+  }
+
+  private keep(path: string, run: WrittenRun): void {
+    this.kept.set(path, run);
+    this.keptBytes += run.bytes;
+    for (const oldest of this.kept.keys()) {
+      if (this.keptBytes <= KEPT_BYTES) return;
+      this.drop(oldest);
+    }
+  }
+
+  private drop(path: string): void {
+    this.keptBytes -= this.kept.get(path)?.bytes ?? 0;
+    this.kept.delete(path);
   }
 
   private wait(cell: StateCell): void {
@@ -202,6 +228,8 @@ class Draft {
   passed = GroupSet.NONE;
   /** Of the last range that was brought together, as far as the commit itself carries them. */
   runBytes = 0;
+  /** The runs that it writes, by path. */
+  readonly written = new Map<string, WrittenRun>();
   private readonly ops: Op[] = [];
   private ranges: Range[];
   /** Ranges that were brought together, and the bytes of changes that waited in them. */
@@ -329,8 +357,10 @@ class Draft {
 
   private writeRun(part: { from: number; to: number; cells: readonly StateCell[] }): Run {
     const path = this.path(part, this.number);
-    this.ops.push({ type: "create", path, data: encodeCells("stateRun", part.cells) });
-    return { number: this.number, bytes: bytesOf(part.cells) };
+    const run = { cells: part.cells, bytes: bytesOf(part.cells) };
+    this.ops.push({ type: "create", path, data: encodeCells("stateRun", run.cells) });
+    this.written.set(path, run);
+    return { number: this.number, bytes: run.bytes };
   }
 
   private isWaiting(groups: GroupSet): boolean {

@@ -6,10 +6,10 @@ import { readRecord } from "../checkpoint/stored-record";
 import { NoNodeError } from "../zookeeper";
 import type { ShardContext } from "./shard-context";
 
-// At most 2 MB of inline segments.
-const READ_AHEAD = 16;
-// As many are asked for together: a packet for each segment would cost as much as the commit's own.
-const READ_TOGETHER = 8;
+// Bytes that are read ahead, by the mean of those that came last; as many segments at least and at most.
+const AHEAD_BYTES = 512 * 1024;
+const LEAST_AHEAD = 16;
+const MOST_AHEAD = 128;
 
 /** What one segment holds. */
 export interface SegmentContent {
@@ -26,6 +26,9 @@ export interface SegmentContent {
 export class SegmentReader {
   /** In the order of the inbox. */
   private readonly ahead = new Map<string, Promise<Buffer>>();
+  /** Of the segments that came last, and how many have come. */
+  private meanBytes = AHEAD_BYTES / LEAST_AHEAD;
+  private came = 0;
 
   constructor(private readonly context: Pick<ShardContext, "client" | "blobs" | "layout">) {}
 
@@ -49,7 +52,8 @@ export class SegmentReader {
 
   /**
    * Begins to read what comes from `index` on, where not enough of it is under way, and forgets what came before. The
-   * server answers a session in order: what is asked for before a commit is sent has come when that is answered.
+   * server answers a session in order: what is asked for before a commit is sent has come when that is answered. Half of
+   * it is asked for together: a packet for each segment would cost as much as the commit's own.
    */
   readAhead(segments: readonly SegmentName[], index: number): void {
     const { ahead } = this;
@@ -58,8 +62,9 @@ export class SegmentReader {
       if (name === first) break;
       ahead.delete(name);
     }
-    const end = Math.min(index + READ_AHEAD, segments.length);
-    if (ahead.size >= Math.min(READ_AHEAD - READ_TOGETHER, end - index)) return;
+    const most = Math.min(Math.max(LEAST_AHEAD, Math.floor(AHEAD_BYTES / this.meanBytes)), MOST_AHEAD);
+    const end = Math.min(index + most, segments.length);
+    if (ahead.size >= Math.min(most / 2, end - index)) return;
     for (let at = index; at < end; at++) {
       const { name } = segments[at]!;
       if (!ahead.has(name)) this.begin(name);
@@ -73,7 +78,11 @@ export class SegmentReader {
 
   private begin(name: string): void {
     const { client, layout } = this.context;
-    const begun = reading(client, () => client.getData(`${layout.inbox}/${name}`)).then(({ data }) => data);
+    const begun = reading(client, () => client.getData(`${layout.inbox}/${name}`)).then(({ data }) => {
+      this.came += 1;
+      this.meanBytes += (data.length - this.meanBytes) / Math.min(this.came, LEAST_AHEAD);
+      return data;
+    });
     this.ahead.set(name, begun);
     // Whoever waits for it hears of its failure; who comes later asks anew.
     begun.catch(() => {

@@ -16,9 +16,6 @@ import { attemptBundle } from "./failures";
 import { readHead, type ShardContext, shardName } from "./shard-context";
 import type { LoadedShard, WarmShards } from "./warm-shards";
 
-// A busy shard that has fed others answers after this long, so that they need not wait until it is idle.
-const REPLY_AFTER_MS = 20;
-
 /** What a shard is found to be, by reads that were sent together. */
 export interface Look {
   readonly current: ReadHead;
@@ -78,10 +75,11 @@ export class ShardLoop {
   constructor(
     private readonly context: ShardContext,
     private readonly warm: WarmShards,
+    replyAfterMs: number,
     private readonly maxWrites = Number.POSITIVE_INFINITY,
   ) {
     this.limit = context.limits.maxUnits;
-    this.replyAtMs = context.clock.now() + REPLY_AFTER_MS;
+    this.replyAtMs = context.clock.now() + replyAfterMs;
   }
 
   /**

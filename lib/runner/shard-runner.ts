@@ -53,6 +53,10 @@ interface OpenedShard {
 // How long an invocation goes on with shards that it has fed, and with how many at once: the relay calls more at a time.
 const CHAIN_MS = 100;
 const MAX_CHAINED = 4;
+// A busy shard that has fed others answers after this long, so that they need not wait until it is idle; each time that
+// it was not, after twice as long: those that it feeds have been called by then.
+const REPLY_AFTER_MS = 20;
+const REPLY_AT_LAST_AFTER_MS = 160;
 // How soon an invocation looks again for the commit that it was called ahead of; each time twice as late, up to the last.
 const FIRST_LOOK_MS = 1;
 const LAST_LOOK_MS = 64;
@@ -69,6 +73,8 @@ export class ShardRunner {
   private readonly followed: FollowedZnodes;
   /** The generation of each pipeline as it was read last. */
   private readonly generations = new Map<string, CurrentGeneration>();
+  /** After how long shards answer that were busy when they did so last, by head. */
+  private readonly replyAfterMs = new Map<string, number>();
 
   constructor(private readonly options: ShardRunnerOptions) {
     this.followed = new FollowedZnodes(options.client);
@@ -138,7 +144,7 @@ export class ShardRunner {
     if (!this.warm.has(context.layout, head)) await this.tidyOutputs(context, head);
     await context.pipeline.setUp(context.stage.id);
     try {
-      const answer = await new ShardLoop(context, this.warm, request.writes).run(look);
+      const answer = await this.runBundles(context, look, request.writes);
       // Who committed meanwhile may have died since, and the next invocation takes the state in memory for its own.
       const isKept = answer.outcome === "idle" || answer.outcome === "more";
       const hasOthers = answer.commitNumber !== head.number + answer.commits;
@@ -151,6 +157,20 @@ export class ShardRunner {
       this.warm.forget(context.layout);
       throw error;
     }
+  }
+
+  private async runBundles(
+    context: ShardContext,
+    look: Look,
+    writes: number | undefined,
+  ): Promise<ShardAnswer> {
+    const { replyAfterMs } = this;
+    const { head } = context.layout;
+    const afterMs = replyAfterMs.get(head) ?? REPLY_AFTER_MS;
+    replyAfterMs.delete(head);
+    const answer = await new ShardLoop(context, this.warm, afterMs, writes).run(look);
+    if (answer.outcome === "more") replyAfterMs.set(head, Math.min(2 * afterMs, REPLY_AT_LAST_AFTER_MS));
+    return answer;
   }
 
   /** From a server that has seen the append which this invocation was called for. */

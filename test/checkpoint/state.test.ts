@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { CommitBlobs, collectBlobs } from "../../lib/checkpoint/blobs";
 import { operationsBytes } from "../../lib/checkpoint/commit";
 import { EncodingError } from "../../lib/checkpoint/encoding";
-import { KEY_GROUPS, PipelineLayout } from "../../lib/checkpoint/layout";
+import { KEY_GROUPS, PipelineLayout, stateName } from "../../lib/checkpoint/layout";
 import { decodeHead, encodeHead, NEW_HEAD } from "../../lib/checkpoint/records";
 import { encodeSegment } from "../../lib/checkpoint/segment";
 import { STATE_LIMITS, type StateLimits, StoredState } from "../../lib/checkpoint/state";
@@ -32,6 +32,8 @@ class Znodes {
   zxid = 1n;
   stateZxid = 1n;
   bytes = 0;
+  /** What was read of it, by path, in order. */
+  readonly reads: string[] = [];
 
   commit(ops: readonly Op[]): void {
     this.zxid += 1n;
@@ -47,6 +49,7 @@ class Znodes {
   get client(): ZooKeeperClient {
     const getData = async (path: string) => {
       const data = this.data.get(path);
+      this.reads.push(path);
       if (data === undefined) throw new NoNodeError(`${path} does not exist`, "terminal", -101, path);
       return { data, stat: { mzxid: this.zxid, version: Number(this.zxid) } };
     };
@@ -200,6 +203,31 @@ test("a commit that touches 100 of 100,000 keys writes in proportion to 100, for
   const loaded = await shard.coldStart();
   expect(loaded.size).toBe(100_000);
   for (const [key, version] of model) expect(Number.parseInt(loaded.get(`key-${key}`)!, 10)).toBe(version);
+});
+
+test("a warm shard merges the runs that it wrote without reading them, as far as they are kept", async () => {
+  const shard = new Shard(new Znodes(), STATE_LIMITS);
+  const commits = async (bytes: number): Promise<{ reads: number; merged: number }> => {
+    shard.znodes.reads.length = 0;
+    let merged = 0;
+    for (let commit = 0; commit < 100; commit++) {
+      const before = new Set(shard.znodes.data.keys());
+      const changes = [1, 2, 3].map((key) => cell(key, `key-${key}-${commit % 10}`, "x".repeat(bytes)));
+      await shard.commit(changes, ROOM_BYTES);
+      for (const path of before)
+        if (!shard.znodes.data.has(path) && stateName(path.split("/").at(-1)!)?.kind === "run") merged += 1;
+    }
+    return { reads: shard.znodes.reads.length, merged };
+  };
+  const warm = await commits(50);
+  expect(warm.reads).toBe(0);
+  expect(warm.merged).toBeGreaterThan(5);
+  await shard.coldStart();
+  const cold = await commits(50);
+  expect(cold.reads).toBeGreaterThan(0);
+  expect(cold.reads).toBeLessThan(cold.merged);
+  // Larger runs than are kept have to be read.
+  expect((await commits(12_000)).reads).toBeGreaterThan(0);
 });
 
 test("what commits with many changes leave waiting is no burden on the small commits behind them", async () => {

@@ -518,6 +518,52 @@ test("a process whose own publishing failed tries again", async () => {
   expect(published()).toHaveLength(1);
 });
 
+test("a shard that stays busy answers after 20 ms, then each time after twice as long; after it was idle, after 20 again", async () => {
+  let nowMs = 1_000_000;
+  const runner = newRunner({
+    limits: { maxUnits: 1 },
+    clock: { ...systemClock, now: () => nowMs },
+    through: withMulti((send, ops) => {
+      if (isCommit(ops)) nowMs += 5;
+      return send();
+    }),
+  });
+  await append(...Array.from({ length: 100 }, String));
+  const replies = await drain(runner);
+  expect(replies.map(({ commits }) => commits)).toEqual([4, 8, 16, 32, 32, 8]);
+  await append(...Array.from({ length: 5 }, String));
+  expect((await drain(runner)).map(({ commits }) => commits)).toEqual([4, 1]);
+});
+
+test.each([
+  ["plenty of small segments", 10, 64, 200],
+  ["few large ones", 100_000, 1, 20],
+])("what is read ahead: %s", async (_name, bytes, least, most) => {
+  for (let segment = 0; segment < 200; segment++) await append("x".repeat(bytes));
+  const { inbox } = shardOfStage(0);
+  let reads = 0;
+  let readsBefore: number | undefined;
+  const counting = new Proxy(client as ZooKeeperClient, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (name === "multi")
+        return (ops: readonly Op[]) => {
+          readsBefore ??= reads;
+          return target.multi(ops);
+        };
+      if (name !== "getData") return typeof value === "function" ? value.bind(target) : value;
+      return (path: string) => {
+        if (path.startsWith(`${inbox}/`)) reads += 1;
+        return target.getData(path);
+      };
+    },
+  });
+  await drain(newRunner({ through: counting, limits: { maxUnits: 1 } }));
+  expect(reads).toBe(200);
+  expect(readsBefore).toBeGreaterThanOrEqual(least);
+  expect(readsBefore).toBeLessThanOrEqual(most);
+});
+
 test("no time is left: nothing is begun", async () => {
   await append("a");
   expect(await run(newRunner(), 0, 0)).toMatchObject({ outcome: "more", commits: 0 });
