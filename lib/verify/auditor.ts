@@ -161,11 +161,11 @@ class Auditor {
   private requireGeneration(ops: readonly LoggedOp[], kind: Kind, problem: (text: string) => void): void {
     const current = this.versions.get(this.layout.generation);
     const check = ops.find((op) => op.type === "check" && op.path === this.layout.generation);
-    if (check?.type !== "check") problem(`a ${kind} commit without a check of the generation`);
+    if (check?.type !== "check") problem(`${kind} commit without a check of the generation`);
     else if (check.version !== current)
-      problem(`a ${kind} commit checked version ${check.version} of the generation, which is ${current}`);
+      problem(`${kind} commit checked version ${check.version} of the generation, which is ${current}`);
     if (this.state !== "running" && this.state !== "draining")
-      problem(`a ${kind} commit while the pipeline was ${this.state}`);
+      problem(`${kind} commit while the pipeline was ${this.state}`);
   }
 
   /** Records are appended with the watermark that they were given their times by, and to a source that has not ended. */
